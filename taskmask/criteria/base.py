@@ -1,0 +1,41 @@
+"""What a criterion is: it counts targets, and turns a model's outputs into sums of losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from taskmask.data.rows import Batch
+
+
+class Criterion(nn.Module):
+    """Sums and counts, never means, so that accumulation and data parallelism are exact.
+
+    The step's loss is the sum over `weights` of weight * sum / count, where sums and counts run over all
+    micro-batches and processes of the step.
+
+    Args:
+        config: its options.
+
+    Attributes:
+        weights: {name of a loss: its weight}.
+    """
+
+    weights: dict[str, float]
+
+    def __init__(self, config: Any):
+        super().__init__()
+        self.config = config
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """Returns the number of targets of each loss, known before the forward pass."""
+        raise NotImplementedError(f"{type(self).__name__} must define count(batch)")
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Returns the sum of each loss, with gradient, and any other sum worth logging (its name not in `weights`)."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss(outputs, batch)")
+
+    def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Runs the model and returns what `loss` does. Override for several passes or an inner step."""
+        return self.loss(model(**batch.inputs), batch)

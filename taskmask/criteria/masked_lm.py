@@ -1,0 +1,31 @@
+"""Cross-entropy at the chosen positions."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from taskmask.criteria.base import Criterion
+from taskmask.data.rows import Batch
+
+
+class MaskedLMCriterion(Criterion):
+    """Sum over the chosen positions of -log p(token), in nats, and how many of them were guessed right.
+
+    **Source:** Devlin et al. 2019 (BERT), section 3.1, task 1.
+    """
+
+    weights = {"mlm": 1.0}
+
+    def count(self, batch: Batch) -> dict[str, int]:
+        """Chosen positions."""
+        return {"mlm": len(batch.targets["mlm"])}
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Logits float [P, V] against labels int64 [P]; with P = 0 the sum is 0."""
+        logits, labels = outputs["mlm"].float(), batch.targets["mlm"]
+        return {
+            "mlm": F.cross_entropy(logits, labels, reduction="sum"),
+            "mlm_correct": (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32),
+        }

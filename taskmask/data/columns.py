@@ -1,0 +1,328 @@
+"""Reading a binarized dataset: dataset.json, and memory-mapped columns.
+
+A dataset is a folder: `dataset.json`, `vocab.model`, and per split flat little-endian files. A column is
+
+- *ragged*: rows of any length, with `rows + 1` offsets (uint64) of its own,
+- *aligned*: one value per value of a ragged column, whose offsets it shares (`of`),
+- *row*: `width` values a row.
+
+`tokens` holds the text: rows without `<s>`; the last row of every document ends with `</s>`. If documents have several
+rows, the row column `document` numbers them; without it each row is a document. Written by `taskmask.data.writer`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError, did_you_mean
+
+HEADER_FILE = "dataset.json"
+FORMAT, VERSION = "taskmask-dataset", 1
+KINDS = ("ragged", "aligned", "row")
+DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_REMEDY = "copy the dataset again, or make it anew with taskmask-preprocess"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of a column: path inside the dataset, size in bytes, crc32 of its content."""
+
+    path: str
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a split.
+
+    Args:
+        kind: "ragged", "aligned" or "row".
+        dtype: name of its numpy type, one of `DTYPES`; little-endian in the file.
+        width: values a row, for kind "row".
+        of: the ragged column it is aligned to, for kind "aligned".
+        files: "values", and "offsets" for kind "ragged"; filled in by the writer.
+    """
+
+    kind: str
+    dtype: str
+    width: int = 1
+    of: str = ""
+    files: dict[str, DataFile] = field(default_factory=dict)
+
+    @property
+    def num_values(self) -> int:
+        """Values in the file."""
+        return self.files["values"].bytes // np.dtype(self.dtype).itemsize
+
+
+def check_name(name: str, what: str, where: str = "") -> None:
+    """Raises DataError unless `name` can name a column or a split (letters, digits, `_`, `-`)."""
+    if not _NAME.fullmatch(name):
+        raise DataError(f"{name!r} cannot be the name of a {what}", where=where,
+                        expected="a letter, then letters, digits, _ or -")
+
+
+def checksum_of(header: dict[str, Any]) -> str:
+    """sha256 of a header (the content of dataset.json) without its own "checksum", hexadecimal."""
+    content = {key: value for key, value in header.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Reads dataset.json and checks its format, version and checksum."""
+    path = folder / HEADER_FILE
+    try:
+        header = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"this is no dataset: {error.strerror}", where=str(path),
+                        fix="make one with taskmask-preprocess") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}", where=str(path), fix=_REMEDY) from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataError("this is no taskmask dataset", where=str(path), expected=f'"format": "{FORMAT}"', fix=_REMEDY)
+    if header.get("version") != VERSION:
+        raise DataError(f"the dataset has format version {header.get('version')!r}", where=str(path),
+                        expected=f"version {VERSION}", fix="make it anew with this version of taskmask-preprocess")
+    if header.get("checksum") != checksum_of(header):
+        raise DataError("the file is damaged, or was changed by hand", where=str(path),
+                        expected="its content to fit its checksum", fix=_REMEDY)
+    return header
+
+
+class Split:
+    """Rows of one split, e.g. "train". Files are mapped when first asked for; pickling keeps only the paths.
+
+    Attributes:
+        name: of the split.
+        rows: number of stored rows.
+        num_tokens: number of stored values of the column `tokens`, `</s>` included.
+        columns: name -> Column.
+    """
+
+    def __init__(self, folder: Path, name: str, rows: int, num_tokens: int, columns: dict[str, Column]):
+        self.folder, self.name, self.rows, self.num_tokens, self.columns = folder, name, rows, num_tokens, columns
+        self._mapped: dict[str, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mapped": {}}
+
+    def column(self, name: str) -> Column:
+        """The column of that name.
+
+        Raises:
+            DataError: the split has none; names those it has.
+        """
+        if name not in self.columns:
+            raise DataError(f"there is no column {name!r}", where=f"{self.folder}, split {self.name}",
+                            expected=f"one of {', '.join(self.columns)}", fix=did_you_mean(name, self.columns))
+        return self.columns[name]
+
+    def values(self, name: str) -> np.ndarray:
+        """All values of a column, mapped read-only: flat, or [rows, width] for a row column wider than 1."""
+        column = self.column(name)
+        values = self._map(column.files["values"], column.dtype)
+        return values.reshape(self.rows, column.width) if column.kind == "row" and column.width > 1 else values
+
+    def offsets(self, name: str) -> np.ndarray:
+        """Row i of a ragged or aligned column is `values[offsets[i]:offsets[i + 1]]`; int64 [rows + 1], mapped.
+
+        Raises:
+            DataError: the offsets are damaged (checked at the first call, one pass).
+        """
+        column = self.column(name)
+        if column.kind == "row":
+            raise DataError(f"column {name!r} has no offsets, it is a row column", where=str(self.folder))
+        if column.kind == "aligned":
+            return self.offsets(column.of)
+        file = column.files["offsets"]
+        is_checked = file.path in self._mapped
+        offsets = self._map(file, "int64")
+        if not is_checked and (offsets[0] != 0 or offsets[-1] != column.num_values or _falls(offsets)):
+            del self._mapped[file.path]
+            raise DataError("the offsets do not rise from 0 to the number of values",
+                            where=str(self.folder / file.path), expected=f"0 to {column.num_values}", fix=_REMEDY)
+        return offsets
+
+    def _map(self, file: DataFile, dtype: str) -> np.ndarray:
+        if file.path not in self._mapped:
+            little = np.dtype(dtype).newbyteorder("<")
+            path = self.folder / file.path
+            check_size(path, file)
+            empty = np.zeros(0, little)
+            self._mapped[file.path] = np.memmap(path, little, mode="r").view(np.ndarray) if file.bytes else empty
+        return self._mapped[file.path]
+
+
+class Dataset:
+    """A binarized dataset, opened by `Dataset.open`.
+
+    Attributes:
+        path: its folder.
+        splits: name -> Split.
+        labels: row column -> names of its labels; id i is name i.
+        fingerprint: sha256 over vocabulary, labels and the checksums of all columns, hexadecimal.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any]):
+        self.path = path
+        try:
+            self.splits = {name: _read_split(path, name, entry) for name, entry in header["splits"].items()}
+            self.labels = {name: [str(label) for label in names] for name, names in header["labels"].items()}
+            self.vocabulary_sha256 = str(header["vocabulary"]["sha256"])
+            self.vocabulary_size = _natural(header["vocabulary"]["size"])
+            self.fingerprint = str(header["checksum"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"an entry is missing or of the wrong type ({type(error).__name__}: {error})",
+                            where=str(path / HEADER_FILE), fix=_REMEDY) from error
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Opens a dataset: checks names, versions and the size of every file, reads no data.
+
+        Raises:
+            DataError: it is none, or is damaged; names the file.
+        """
+        path = Path(path)
+        return cls(path, read_header(path))
+
+    def split(self, name: str) -> Split:
+        """The split of that name.
+
+        Raises:
+            DataError: the dataset has none; names those it has.
+        """
+        if name not in self.splits:
+            raise DataError(f"there is no split {name!r}", where=str(self.path),
+                            expected=f"one of {', '.join(self.splits)}", fix=did_you_mean(name, self.splits))
+        return self.splits[name]
+
+    def vocabulary(self) -> Vocabulary:
+        """Its vocabulary.
+
+        Raises:
+            DataError: the file is not the one the dataset was made with.
+        """
+        vocabulary = Vocabulary.load(self.path)
+        if vocabulary.fingerprint != self.vocabulary_sha256 or vocabulary.size != self.vocabulary_size:
+            raise DataError(f"the vocabulary has fingerprint {vocabulary.fingerprint[:12]}", where=str(self.path),
+                            expected=f"{self.vocabulary_sha256[:12]}, as in {HEADER_FILE}", fix=_REMEDY)
+        return vocabulary
+
+    def verify(self, show_progress: bool = False) -> dict[str, int]:
+        """Reads everything and checks every checksum, all offsets, and that every token is in the vocabulary.
+
+        Returns:
+            {"files": number, "bytes": number}.
+
+        Raises:
+            DataError: names the first file that is damaged.
+        """
+        from tqdm import tqdm
+
+        self.vocabulary()
+        files = [(split, name, file) for split in self.splits.values() for name, column in split.columns.items()
+                 for file in column.files.values()]
+        total = sum(file.bytes for _, _, file in files)
+        with tqdm(total=total, unit="B", unit_scale=True, disable=not show_progress, desc="verify") as bar:
+            for split, name, file in files:
+                where = f"{self.path / file.path}, column {name} of split {split.name}"
+                crc = 0
+                for chunk in _read_chunks(self.path / file.path):
+                    crc = zlib.crc32(chunk, crc)
+                    bar.update(len(chunk))
+                if crc != file.crc32:
+                    raise DataError(f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}",
+                                    fix=_REMEDY)
+        for split in self.splits.values():
+            self._verify_values(split)
+        return {"files": len(files), "bytes": total}
+
+    def _verify_values(self, split: Split) -> None:
+        for name, column in split.columns.items():
+            if column.kind == "ragged":
+                split.offsets(name)
+        tokens = split.values("tokens")
+        for start in range(0, len(tokens), 1 << 22):
+            largest = tokens[start:start + (1 << 22)].max()
+            if largest >= self.vocabulary_size:
+                row = int(np.searchsorted(split.offsets("tokens"), start + tokens[start:].argmax(), side="right")) - 1
+                raise DataError(f"token id {largest} is not in the vocabulary", fix=_REMEDY,
+                                where=f"{self.path}, row {row} of split {split.name}",
+                                expected=f"0 to {self.vocabulary_size - 1}")
+
+
+def check_size(path: Path, file: DataFile) -> None:
+    """Raises DataError unless the file is there and has exactly the size that dataset.json says."""
+    try:
+        size = os.stat(path).st_size
+    except OSError as error:
+        raise DataError(f"the file cannot be opened: {error.strerror}", where=str(path), fix=_REMEDY) from error
+    if size != file.bytes:
+        raise DataError(f"the file has {size} bytes", where=str(path), expected=f"{file.bytes} bytes", fix=_REMEDY)
+
+
+def _falls(offsets: np.ndarray) -> bool:
+    """Whether any offset is smaller than the one before it; bounded memory."""
+    step = 1 << 22
+    return any((np.diff(offsets[at:at + step + 1]) < 0).any() for at in range(0, len(offsets) - 1, step))
+
+
+def _read_chunks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            yield chunk
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is no count")
+    return value
+
+
+def _read_split(folder: Path, name: str, entry: dict[str, Any]) -> Split:
+    rows, num_tokens = _natural(entry["rows"]), _natural(entry["tokens"])
+    columns = {key: _read_column(folder, key, value) for key, value in entry["columns"].items()}
+    check_name(name, "split", str(folder))
+    for key, column in columns.items():
+        if column.kind == "aligned":
+            num_values = columns[column.of].num_values if columns[column.of].kind == "ragged" else -1
+        else:
+            num_values = rows * column.width if column.kind == "row" else column.num_values
+        expected = {"values": num_values * np.dtype(column.dtype).itemsize}
+        if column.kind == "ragged":
+            expected["offsets"] = (rows + 1) * 8
+        if {part: file.bytes for part, file in column.files.items()} != expected:
+            raise ValueError(f"column {key!r} of split {name!r} does not have the size of {rows} rows")
+    if columns["tokens"].kind != "ragged" or columns["tokens"].num_values != num_tokens:
+        raise ValueError(f"split {name!r} does not have {num_tokens} tokens")
+    return Split(folder, name, rows, num_tokens, columns)
+
+
+def _read_column(folder: Path, name: str, entry: dict[str, Any]) -> Column:
+    check_name(name, "column", str(folder))
+    files = {part: DataFile(str(file["path"]), _natural(file["bytes"]), _natural(file["crc32"]))
+             for part, file in entry["files"].items()}
+    column = Column(entry["kind"], entry["dtype"], _natural(entry.get("width", 1)), str(entry.get("of", "")), files)
+    if column.kind not in KINDS or column.dtype not in DTYPES:
+        raise ValueError(f"column {name!r} has kind {column.kind!r} and dtype {column.dtype!r}")
+    root = os.path.realpath(folder)
+    for file in files.values():
+        plain = os.path.normpath(os.path.join(root, file.path))
+        if not plain.startswith(root + os.sep) or os.path.realpath(plain) != plain:
+            raise DataError(f"the path {file.path!r} leaves the dataset", where=str(folder / HEADER_FILE),
+                            expected="plain files inside the folder", fix="do not use this dataset")
+        check_size(folder / file.path, file)
+    return column

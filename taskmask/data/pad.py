@@ -1,0 +1,61 @@
+"""Token ranges to rectangular arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def gather(values: np.ndarray, starts: np.ndarray, stops: np.ndarray, bos: int, eos: int, pad: int,
+           multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Rows `<s> content </s>`, padded to the longest.
+
+    Args:
+        values: flat token ids, of any integer type.
+        starts: first token of each row's content, int [B].
+        stops: one past its last, int [B].
+        bos: id put first in every row.
+        eos: id put after the content.
+        pad: id that fills up.
+        multiple: the width T is rounded up to a multiple of this.
+
+    Returns:
+        tokens int64 [B, T], and lengths int64 [B] (`<s>` and `</s>` included).
+    """
+    starts, sizes = np.asarray(starts, np.int64), np.asarray(stops, np.int64) - starts
+    lengths = sizes + 2
+    longest = int(lengths.max(initial=0))
+    width = -(-longest // multiple) * multiple
+    tokens = np.full((len(starts), width), pad, np.int64)
+    tokens[:, :1] = bos
+    _fill(tokens, values, starts, sizes)
+    tokens[np.arange(len(starts)), lengths - 1] = eos
+    return tokens, lengths
+
+
+def gather_aligned(values: np.ndarray, starts: np.ndarray, stops: np.ndarray, width: int, fill: float) -> np.ndarray:
+    """Values of a token-aligned column beside the tokens of `gather`.
+
+    Args:
+        values: flat, one a token.
+        starts: as for `gather`, int [B].
+        stops: as for `gather`, int [B].
+        width: T of the tokens.
+        fill: what stands at `<s>`, `</s>` and padding.
+
+    Returns:
+        [B, T] of the type of `values`.
+    """
+    starts = np.asarray(starts, np.int64)
+    out = np.full((len(starts), width), fill, values.dtype)
+    _fill(out, values, starts, np.asarray(stops, np.int64) - starts)
+    return out
+
+
+def _fill(out: np.ndarray, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> None:
+    """Copies values[start : start + size] to out[row, 1 : 1 + size]."""
+    if len(sizes) and (sizes == sizes[0]).all():
+        size = int(sizes[0])
+        out[:, 1:size + 1] = values[starts[:, None] + np.arange(size)]
+        return
+    for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
+        out[row, 1:size + 1] = values[start:start + size]

@@ -1,0 +1,249 @@
+"""Reading text files: .txt, .tsv and .jsonl, plain or .gz, in chunks of whole lines.
+
+What is done to the text: it must be strict UTF-8; a byte order mark at the start of a file is dropped; only a line feed
+ends a line (a carriage return before it is dropped, U+2028 is an ordinary character); every other control character
+(U+0000 to U+001F, U+007F) becomes a space, also inside the strings of a .jsonl file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import os
+import shutil
+import stat
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from taskmask.data import pydocs
+from taskmask.data.parse import Layout, is_blank, layout_of
+from taskmask.errors import DataError, StorageError
+
+FORMATS = ("txt", "tsv", "jsonl")
+CHUNK = 2 << 20  # bytes of text read and encoded at once
+HEAD = 1 << 20  # bytes looked at to find out the layout of a file
+LONGEST_LINE = 256 << 20  # bytes
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole lines of one file.
+
+    Attributes:
+        layout: how to parse them.
+        first_line: number of the first line in its file, from 1.
+        text: the bytes, UTF-8 unchecked.
+        ends_document: no line of the next chunk belongs to the last document of this one (txt with blank lines).
+        bytes_read: bytes of the (compressed) file read up to here.
+    """
+
+    layout: Layout
+    first_line: int
+    text: bytes
+    ends_document: bool
+    bytes_read: int
+
+
+@dataclass
+class Source:
+    """An input file, checked and ready to be read any number of times.
+
+    Attributes:
+        layout: its name for messages, format and fields.
+        path: the file; the spooled copy of standard input; a `python-docs:` name.
+        size: bytes on the disk.
+        spool: keeps a spooled copy alive.
+    """
+
+    layout: Layout
+    path: str
+    size: int
+    spool: IO[bytes] | None = None
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Reads the file in chunks of about `CHUNK` bytes."""
+        line = 1
+        waiting: Chunk | None = None  # held back until it is known how the next one begins
+        for text, position in _read_lines(self.path, self.layout.name):
+            if waiting:
+                yield dataclasses.replace(waiting, ends_document=is_blank(text.partition(b"\n")[0]))
+            waiting = Chunk(self.layout, line, text, True, position)
+            line += text.count(b"\n")
+        if waiting:
+            yield waiting
+
+
+def find_sources(paths: dict[str, list[str]], *, input_format: str | None, text: list[str], label: list[str] | None,
+                 documents: str) -> dict[str, list[Source]]:
+    """Checks all input files and finds their layouts, before any work.
+
+    Args:
+        paths: split -> files, `-` for standard input, or `python-docs:train|valid|test`.
+        input_format: format of all files; None: by their names.
+        text: fields of tsv and jsonl files that hold text.
+        label: fields that hold labels; None: `label`, where the first file of a split has it.
+        documents: what a document of a txt file is: "line", "blank" (between blank lines), or "auto".
+
+    Returns:
+        split -> sources.
+
+    Raises:
+        DataError: names every file that is missing, a folder, unreadable, empty or of no known format.
+    """
+    flat = [path for files in paths.values() for path in files]
+    problems = [problem for path in dict.fromkeys(flat) if (problem := _problem(path, input_format))]
+    if flat.count(STDIN) > 1:
+        problems.append(f"{STDIN} (standard input) is given more than once")
+    if problems:
+        raise DataError("; ".join(problems), where="input files" if len(problems) > 1 else "input file")
+    opened = {split: [_open(path, input_format) for path in files] for split, files in paths.items()}
+    txt = next((head for files in opened.values() for _, format, head in files if format == "txt"), b"")
+    if documents == "auto":
+        documents = "blank" if _has_blank_lines(txt) else "line"
+    sources: dict[str, list[Source]] = {}
+    for split, files in opened.items():
+        fields = label
+        sources[split] = []
+        for source, format, head in files:
+            layout = layout_of(source.layout.name, format, head, text, fields, documents)
+            fields = list(layout.label)  # the first file of a split decides
+            sources[split].append(dataclasses.replace(source, layout=layout))
+    return sources
+
+
+def total_bytes(sources: Iterable[Source]) -> int:
+    """Bytes on the disk of all sources."""
+    return sum(source.size for source in sources)
+
+
+def _format_of(path: str, input_format: str | None) -> str | None:
+    if pydocs.is_python_docs(path):
+        return "jsonl"
+    if input_format:
+        return input_format
+    suffix = Path(path.removesuffix(".gz")).suffix.removeprefix(".")
+    return suffix if suffix in FORMATS else "txt" if path == STDIN or _is_stream(path) else None
+
+
+def _is_stream(path: str) -> bool:
+    """Whether the path can be read only once: a pipe, such as `<(zcat ...)`."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _problem(path: str, input_format: str | None) -> str:
+    """What is wrong with an input path; empty if nothing. Reads at most the first bytes."""
+    if path == STDIN or _is_stream(path):
+        return ""
+    if pydocs.is_python_docs(path):
+        return pydocs.problem(path)
+    try:
+        if os.path.isdir(path):
+            return f"{path} is a folder"
+        with _open_file(path) as file:
+            empty = not file.read(1)
+    except OSError as error:
+        return f"{path}: {(error.strerror or str(error)).lower()}"
+    except (EOFError, zlib.error):
+        return f"{path} is a damaged gzip file"
+    if empty:
+        return f"{path} is empty"
+    if _format_of(path, input_format) is None:
+        return f"{path} is not named .{', .'.join(FORMATS)} (or .gz of these); give --input-format"
+    return ""
+
+
+def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
+    """A source without its layout yet, its format, and its first lines."""
+    format = _format_of(path, input_format) or "txt"
+    name, spool = path, None
+    if path == STDIN or _is_stream(path):
+        name = "standard input" if path == STDIN else path
+        spool = _spool(path, name)
+        path = spool.name
+    size = pydocs.size(path) if pydocs.is_python_docs(path) else os.path.getsize(path)
+    try:
+        with _open_file(path) as file:
+            head = file.read(HEAD) + file.readline(LONGEST_LINE)
+    except (EOFError, zlib.error) as error:
+        raise _damaged(name) from error
+    if is_blank(head):
+        raise DataError("there is no text", where=name)
+    return Source(Layout(name, format), path, size, spool), format, head.removeprefix(b"\xef\xbb\xbf")
+
+
+def _spool(path: str, name: str) -> Any:
+    """Copies a stream to a temporary file, since the input is read twice."""
+    copy = tempfile.NamedTemporaryFile(prefix="taskmask-")  # noqa: SIM115  removed when the source goes
+    try:
+        with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as stream:
+            shutil.copyfileobj(stream, copy, CHUNK)
+        copy.flush()
+    except OSError as error:
+        raise StorageError(f"cannot copy {name}: {error.strerror}", where=copy.name,
+                           fix="set TMPDIR to a folder with more space") from error
+    return copy
+
+
+def _open_file(path: str) -> IO[bytes]:
+    if pydocs.is_python_docs(path):
+        return pydocs.open_records(path)
+    file = open(path, "rb")  # noqa: SIM115  closed by the caller
+    return _Gzip(file) if path.endswith(".gz") else file  # type: ignore[return-value]
+
+
+class _Gzip(gzip.GzipFile):
+    """A gzip file that closes the file below, and tells the position in it."""
+
+    def __init__(self, below: IO[bytes]):
+        super().__init__(fileobj=below, mode="rb")
+        self.below = below
+
+    def close(self) -> None:
+        super().close()
+        self.below.close()
+
+
+def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
+    """Blocks of whole lines, each with the position in the file on the disk. The last may lack its line feed."""
+    with _open_file(path) as file:
+        rest: list[bytes] = []
+        is_first = True
+        while True:
+            try:
+                block = file.read(CHUNK)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise _damaged(name) from error
+            if is_first:
+                block = block.removeprefix(b"\xef\xbb\xbf")
+                is_first = False
+            position = file.below.tell() if isinstance(file, _Gzip) else file.tell()
+            if not block:
+                break
+            stop = block.rfind(b"\n") + 1
+            if stop:
+                yield b"".join([*rest, block[:stop]]), position
+                rest = []
+            rest.append(block[stop:])
+            if len(rest) * CHUNK > LONGEST_LINE:
+                raise DataError(f"a line is longer than {LONGEST_LINE >> 20} MiB", where=name,
+                                fix="put line breaks into the text")
+        if last := b"".join(rest):
+            yield last, position
+
+
+def _damaged(name: str) -> DataError:
+    return DataError("the gzip file is damaged or ends too early", where=name, fix="copy it again")
+
+
+def _has_blank_lines(head: bytes) -> bool:
+    """Whether blank lines separate documents: at least one line of a hundred, inside the text, is blank."""
+    lines = head.strip().split(b"\n")
+    return sum(map(is_blank, lines)) * 100 >= len(lines) and any(map(is_blank, lines))

@@ -1,0 +1,55 @@
+"""From row ids to `Rows`: the cut of a split into rows, and the gathering of a batch of them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taskmask.data import blocks, pad
+from taskmask.data.columns import Split
+from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError
+
+
+class RowSource:
+    """The rows of one split: `source[ids]` gathers a batch.
+
+    Args:
+        split: the split of a dataset.
+        vocab: its vocabulary.
+        length: tokens in the longest row, `<s>` and `</s>` included.
+        mode: "complete", "document" or "sentence".
+        columns: columns to gather besides the tokens.
+
+    Attributes:
+        lengths: int64 [N], tokens of each row.
+    """
+
+    def __init__(self, split: Split, vocab: Vocabulary, length: int, mode: str, columns: tuple[str, ...] = ()):
+        missing = [name for name in ("tokens", *columns) if name not in split.columns]
+        if missing:
+            raise DataError(
+                f"split {split.name!r} has no column {', '.join(missing)}",
+                where="--data",
+                expected=f"one of its columns: {', '.join(split.columns)}",
+            )
+        self.split, self.vocab, self.columns = split, vocab, tuple(c for c in columns if c != "tokens")
+        documents = split.values("document") if "document" in split.columns else None
+        self.blocks = blocks.cut(split.offsets("tokens"), documents, length, mode)
+        self.lengths = self.blocks.stops - self.blocks.starts + 2
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, ids: np.ndarray) -> Rows:
+        starts, stops = self.blocks.starts[ids], self.blocks.stops[ids]
+        vocab = self.vocab
+        tokens, lengths = pad.gather(self.split.values("tokens"), starts, stops, vocab.bos, vocab.eos, vocab.pad)
+        columns = {}
+        for name in self.columns:
+            values = self.split.values(name)
+            if self.split.columns[name].kind == "aligned":
+                columns[name] = pad.gather_aligned(values, starts, stops, tokens.shape[1], 0)
+            else:
+                columns[name] = np.asarray(values[self.blocks.source[ids]])
+        return Rows(tokens, lengths, np.asarray(ids), vocab, columns)

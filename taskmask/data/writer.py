@@ -1,0 +1,380 @@
+"""Writing a binarized dataset, as a stream: a dataset appears under its name only when it is whole.
+
+Everything is written to a sibling folder `OUT.partial-PID`, dataset.json last, and renamed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from taskmask.data.columns import (
+    DTYPES,
+    FORMAT,
+    HEADER_FILE,
+    KINDS,
+    VERSION,
+    Column,
+    DataFile,
+    Dataset,
+    check_name,
+    checksum_of,
+    read_header,
+)
+from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
+from taskmask.errors import DataError, StorageError
+
+Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | Path) -> Iterator[None]:
+    """Turns an OSError of the block (disk full, quota, no permission) into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write: {error.strerror or error}", where=str(path), expected=_free_space(path),
+                           fix="free some space or choose another folder; nothing was left behind") from error
+
+
+def _free_space(path: str | Path) -> str:
+    for folder in (Path(path), *Path(path).absolute().parents):
+        with contextlib.suppress(OSError):
+            return f"more than the {shutil.disk_usage(folder).free / 1e9:.2f} GB that are free"
+    return ""
+
+
+class FileWriter:
+    """Appends arrays to one flat file, keeping its size and crc32.
+
+    Args:
+        path: the file, made anew.
+        dtype: numpy type of its values; written little-endian.
+    """
+
+    def __init__(self, path: Path, dtype: str):
+        self.path, self.dtype = path, np.dtype(dtype).newbyteorder("<")
+        self.bytes = self.crc32 = 0
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115  closed by `close`
+
+    def append(self, values: np.ndarray) -> None:
+        """Writes the values in order.
+
+        Raises:
+            DataError: a value does not fit the type of the file.
+        """
+        values = np.ascontiguousarray(values)
+        cast = values.astype(self.dtype, copy=False)
+        if values.dtype != cast.dtype and self.dtype.kind != "f" and not np.array_equal(cast, values):
+            raise DataError(f"a value does not fit the type {self.dtype.name}", where=self.path.name,
+                            expected=f"{np.iinfo(self.dtype).min} to {np.iinfo(self.dtype).max}")
+        data = memoryview(cast.reshape(-1).view(np.uint8).data)
+        self.crc32 = zlib.crc32(data, self.crc32)
+        self.bytes += len(data)
+        with storage_errors(self.path):
+            while data:
+                data = data[self._file.write(data):]
+
+    def close(self, sync: bool = True) -> DataFile:
+        """Closes the file; `sync` waits until it is on the disk. The path in the result is relative to the dataset."""
+        with storage_errors(self.path):
+            if sync and not self._file.closed:
+                os.fsync(self._file.fileno())
+            self._file.close()
+        return DataFile(f"{self.path.parent.name}/{self.path.name}", self.bytes, self.crc32)
+
+
+class ColumnWriter:
+    """Writes one column chunk by chunk.
+
+    Args:
+        path: of its values; offsets go beside it.
+        column: kind, dtype, width.
+    """
+
+    def __init__(self, path: Path, column: Column):
+        if column.kind not in KINDS or column.dtype not in DTYPES:
+            raise ValueError(f"no such column: kind {column.kind!r}, dtype {column.dtype!r}")
+        self.column = column
+        self.rows = self.num_values = 0
+        self._values = FileWriter(path, column.dtype)
+        self._offsets = None
+        if column.kind == "ragged":
+            self._offsets = FileWriter(path.with_suffix(".offsets.bin"), "int64")
+            self._offsets.append(np.zeros(1, np.int64))
+
+    def append(self, chunk: np.ndarray | tuple[np.ndarray, np.ndarray]) -> None:
+        """Appends rows: (flat values, row lengths) for a ragged column, values for the other kinds."""
+        if self._offsets is not None:
+            values, lengths = chunk
+            offsets = np.cumsum(lengths, dtype=np.int64)
+            if (len(lengths) and offsets[-1] != len(values)) or np.any(np.asarray(lengths) < 0):
+                raise ValueError(f"the row lengths sum to {offsets[-1:]}, but there are {len(values)} values")
+            self._offsets.append(offsets + self.num_values)
+            self.rows += len(lengths)
+        else:
+            values = np.asarray(chunk)
+            self.rows += values.size // self.column.width
+        self._values.append(values)
+        self.num_values += values.size
+
+    def close(self, sync: bool = True) -> Column:
+        """Closes the files and returns the column with its files."""
+        files = {"values": self._values.close(sync)}
+        if self._offsets is not None:
+            files["offsets"] = self._offsets.close(sync)
+        return replace(self.column, files=files)
+
+
+class SplitWriter:
+    """Writes the columns of one split together; made by `DatasetWriter.split`."""
+
+    def __init__(self, folder: Path, columns: Mapping[str, Column]):
+        for name in columns:
+            check_name(name, "column")
+        self.folder = folder
+        self._writers = {name: ColumnWriter(folder / f"{name}.bin", column) for name, column in columns.items()}
+        self._closed: dict[str, Column] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far."""
+        return self._writers["tokens"].rows
+
+    def append(self, chunk: Chunk) -> None:
+        """Appends rows: every column, each as `ColumnWriter.append` takes it."""
+        for name, writer in self._writers.items():
+            writer.append(chunk[name])
+        for name, writer in self._writers.items():
+            if writer.column.kind == "aligned":
+                right = writer.num_values == self._writers[writer.column.of].num_values
+            else:
+                right = writer.rows == self.rows
+            if not right:
+                raise ValueError(f"column {name!r} does not have as many rows as 'tokens'")
+
+    def rewrite(self, name: str, table: np.ndarray) -> None:
+        """Replaces each value v of a row column by table[v], at the end, with bounded memory."""
+        old = self._writers[name]
+        provisional = self.folder / f"{name}.provisional"
+        with storage_errors(provisional):
+            file = old.close(sync=False).files["values"]
+            os.replace(self.folder / f"{name}.bin", provisional)
+            new = self._writers[name] = ColumnWriter(self.folder / f"{name}.bin", old.column)
+            new.rows = old.rows
+            values = np.memmap(provisional, old.column.dtype, mode="r") if file.bytes else np.zeros(0, np.int64)
+            for start in range(0, len(values), 1 << 20):
+                new._values.append(table[values[start:start + (1 << 20)]])
+            os.remove(provisional)
+
+    def close(self, sync: bool = True) -> dict[str, Any]:
+        """Closes all files; the split's entry in dataset.json."""
+        columns = {name: _column_entry(writer.close(sync)) for name, writer in self._writers.items()}
+        tokens = self._writers["tokens"]
+        return {"rows": tokens.rows, "tokens": tokens.num_values, "columns": columns}
+
+
+class DatasetWriter:
+    """Writes a dataset: `with DatasetWriter(out, vocabulary) as writer: writer.split("train", columns).append(...)`.
+
+    On leaving the block without an exception the dataset appears at `out`; otherwise nothing is left.
+
+    Args:
+        out: folder of the dataset; must not exist (or be empty) unless `overwrite`.
+        vocabulary: stored beside the data.
+        overwrite: replace the dataset at `out`; the old one stays valid until the end.
+
+    Raises:
+        DataError: `out` exists.
+        StorageError: the disk is full or cannot be written.
+    """
+
+    def __init__(self, out: str | Path, vocabulary: Vocabulary, overwrite: bool = False):
+        self.out = Path(os.path.abspath(out))
+        check_out(self.out, overwrite)
+        self.vocabulary = vocabulary
+        self.labels: dict[str, list[str]] = {}
+        self._partial = self.out.with_name(f"{self.out.name}.partial-{os.getpid()}")
+        self._splits: dict[str, SplitWriter] = {}
+
+    def __enter__(self) -> DatasetWriter:
+        with storage_errors(self._partial):
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            _clean_stale(self.out)
+            self._partial.mkdir()
+            _write_synced(self._partial / VOCABULARY_FILE, self.vocabulary.model_bytes)
+        return self
+
+    def split(self, name: str, columns: Mapping[str, Column]) -> SplitWriter:
+        """Starts a split with these columns; `tokens` must be among them."""
+        check_name(name, "split")
+        self._splits[name] = SplitWriter(self._partial / name, columns)
+        return self._splits[name]
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            if kind is None:
+                self._finish()
+            else:
+                with contextlib.suppress(StorageError):
+                    for split in self._splits.values():
+                        split.close(sync=False)
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        vocabulary = {"file": VOCABULARY_FILE, "sha256": self.vocabulary.fingerprint, "size": self.vocabulary.size}
+        header = {"format": FORMAT, "version": VERSION, "vocabulary": vocabulary, "labels": self.labels,
+                  "splits": {name: split.close() for name, split in self._splits.items()}}
+        write_header(self._partial, header)
+        with storage_errors(self.out):
+            old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
+            if self.out.exists():
+                os.rename(self.out, old)
+            os.rename(self._partial, self.out)
+            _sync_folder(self.out.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raises DataError if a dataset may not be written to `out`. Cheap; call it before any long work."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise DataError("the output exists and is no folder", where=str(out), fix="choose another --out")
+    if any(out.iterdir()):
+        if not (out / HEADER_FILE).is_file():
+            raise DataError("the folder exists and is no dataset, so it is not touched", where=str(out),
+                            fix="choose another --out")
+        if not overwrite:
+            raise DataError("the dataset exists", where=str(out), fix="give --overwrite, or another --out")
+
+
+def write_header(folder: Path, header: dict[str, Any]) -> None:
+    """Writes dataset.json atomically, with its checksum."""
+    header = {**header, "checksum": checksum_of(header)}
+    temporary = folder / f"{HEADER_FILE}.partial-{os.getpid()}"
+    with storage_errors(folder):
+        try:
+            _write_synced(temporary, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
+            os.replace(temporary, folder / HEADER_FILE)
+            _sync_folder(folder)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def add_column(path: str | Path, split: str, name: str, column: Column, chunks: Iterable[Any],
+               labels: list[str] | None = None, overwrite: bool = False) -> None:
+    """Adds a column to a dataset; other readers see the dataset without it until it is whole.
+
+    Args:
+        path: the dataset.
+        split: name of the split.
+        name: of the new column.
+        column: kind, dtype, and `of` or `width`.
+        chunks: its rows in order, each chunk as `ColumnWriter.append` takes it.
+        labels: names of its values, if they are labels.
+        overwrite: replace a column of that name (never `tokens`).
+
+    Raises:
+        DataError: the column exists, or does not have as many values as the split has.
+    """
+    check_name(name, "column")
+    dataset = Dataset.open(path)
+    old = dataset.split(split).columns.get(name)
+    if name == "tokens" or (old and not overwrite):
+        raise DataError(f"column {name!r} exists in split {split!r}", where=str(path), fix="choose another name")
+    taken = {file.path for other in dataset.split(split).columns.values() for file in other.files.values()}
+    names = (f"{name}{number or ''}.bin" for number in range(1000))
+    target = next(file for file in names if f"{split}/{file}" not in taken)
+    writer = ColumnWriter(dataset.path / split / target, column)
+    try:
+        for chunk in chunks:
+            writer.append(chunk)
+        written = writer.close()
+        _check_length(dataset, split, name, written, writer.rows)
+        _register(dataset.path, split, name, written, labels)
+    except BaseException:
+        for file in writer.close(sync=False).files.values():
+            (dataset.path / file.path).unlink(missing_ok=True)
+        raise
+    for file in old.files.values() if old else ():
+        (dataset.path / file.path).unlink(missing_ok=True)
+
+
+def _check_length(dataset: Dataset, split: str, name: str, column: Column, rows: int) -> None:
+    here = dataset.split(split)
+    found, expected = (column.num_values, here.column(column.of).num_values) if column.of else (rows, here.rows)
+    if found != expected:
+        raise DataError(f"column {name!r} has {found} {'values' if column.of else 'rows'}", where=str(dataset.path),
+                        expected=f"{expected}, as many as split {split!r} has")
+
+
+def _register(folder: Path, split: str, name: str, column: Column, labels: list[str] | None) -> None:
+    """Writes the column into dataset.json, one process at a time."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        header = read_header(folder)
+        header["splits"][split]["columns"][name] = _column_entry(column)
+        if labels is not None:
+            header["labels"][name] = labels
+        write_header(folder, header)
+    finally:
+        os.close(lock)
+
+
+def _column_entry(column: Column) -> dict[str, Any]:
+    entry = asdict(column)
+    unused = {"ragged": ("width", "of"), "aligned": ("width",), "row": ("of",)}[column.kind]
+    return {key: value for key, value in entry.items() if key not in unused}
+
+
+def _clean_stale(out: Path) -> None:
+    """Removes what killed processes left beside `out`, and puts back a dataset that was being replaced."""
+    for kind in ("replaced", "partial"):
+        for folder in out.parent.glob(f"{out.name}.{kind}-*"):
+            pid = folder.name.rpartition("-")[2]
+            if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
+                continue
+            if kind == "replaced" and not out.exists():
+                os.rename(folder, out)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,80 @@
+"""What can go wrong, as types. Every message says where, what, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TaskmaskError(Exception):
+    """A mistake that the user can mend. The command line prints it in one line and exits with `exit_code`.
+
+    Args:
+        what: what is wrong, with the value that is wrong.
+        where: setting, file:line, column or key.
+        expected: what would have been right.
+        fix: what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", expected: str = "", fix: str = ""):
+        self.what, self.where, self.expected, self.fix = what, where, expected, fix
+        text = f"{where}: {what}" if where else what
+        if expected:
+            text += f"; expected {expected}"
+        if fix:
+            text += f"; {fix}"
+        super().__init__(text)
+
+
+class ConfigError(TaskmaskError):
+    """A setting or an option is wrong."""
+
+    exit_code = 2
+
+
+class RegistryError(ConfigError):
+    """A component is unknown, registered twice, or its plug-in cannot be loaded."""
+
+
+class DataError(TaskmaskError):
+    """An input file, a vocabulary or a dataset is wrong."""
+
+    exit_code = 3
+
+
+class CheckpointError(TaskmaskError):
+    """A checkpoint is damaged, or does not fit what is asked of it."""
+
+    exit_code = 4
+
+
+class DivergedError(TaskmaskError):
+    """Training has left the finite numbers."""
+
+    exit_code = 5
+
+
+class DistributedError(TaskmaskError):
+    """The processes of one run disagree or have lost each other."""
+
+    exit_code = 6
+
+
+class StorageError(TaskmaskError):
+    """A disk is full or a file cannot be written."""
+
+    exit_code = 7
+
+
+class Interrupted(TaskmaskError):
+    """Stopped by a signal after saving; the same command goes on."""
+
+    exit_code = 75
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Returns "did you mean 'x'?" for the name nearest to `name`, or an empty string."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,21 @@
+"""Uniform masking: every token alike."""
+
+import numpy as np
+
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.maskers.base import Masker, register_masker, sample_tokens
+
+
+@register_masker("uniform")
+class Uniform(Masker):
+    """Masks tokens drawn uniformly without replacement: exactly the budget in every row.
+
+    **Source:** Devlin et al. 2019 (BERT), section 3.1; Liu et al. 2019 (RoBERTa), section 4.1, draws anew every epoch,
+    as is done here.
+    """
+
+    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns bool [B, T]."""
+        weights = rows.maskable.astype(np.float64)
+        return sample_tokens(weights, self.budget(rows, draw), draw.uniform("uniform", rows.shape[1]))

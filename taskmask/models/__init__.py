@@ -1,0 +1,122 @@
+"""The index of the models: their settings, and the known architectures as data. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal, get_args, get_type_hints
+
+from taskmask.config import opt
+from taskmask.errors import ConfigError
+from taskmask.registry import MODELS
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """A Transformer encoder with a head for each target, like BERT and RoBERTa; the defaults are BERT-base.
+
+    **Source:** Devlin et al. 2019 (arXiv 1810.04805), section 3 and appendix A.2; Liu et al. 2019 (arXiv 1907.11692).
+
+    Raises:
+        ConfigError: settings that do not fit each other; names every one of them.
+    """
+
+    layers: int = opt(12, "encoder layers (L)")
+    width: int = opt(768, "width of the hidden states (H)")
+    heads: int = opt(12, "attention heads a layer (A); divides the width")
+    feed_forward: int = opt(0, "inner width of the feed-forward; 0: 4 x width, for geglu 8/3 x width up to a 64th")
+    norm: Literal["post", "pre"] = opt("post", "LayerNorm after each residual sum (post) or before each sublayer (pre)")
+    positions: Literal["learned", "rotary"] = opt(
+        "learned", "absolute learned embeddings, or rotary ones inside the attention"
+    )
+    activation: Literal["gelu", "geglu"] = opt("gelu", "inside the feed-forward: gelu, or gated (geglu)")
+    bias: bool = opt(True, "biases in linear layers and norms; the output of a head always has one")
+    dropout: float = opt(0.1, "probability of dropping an element of the embeddings and of each sublayer's output")
+    attention_dropout: float = opt(0.1, "probability of dropping an attention weight")
+    norm_epsilon: float = opt(1e-12, "added to the variance inside LayerNorm")
+    init_std: float = opt(0.02, "standard deviation of the initial weights")
+
+    def __post_init__(self) -> None:
+        if problems := list(self._problems()):
+            raise ConfigError("; also ".join(problems))
+
+    @property
+    def feed_forward_width(self) -> int:
+        """The inner width of the feed-forward layers, in units.
+
+        The third matrix of GeGLU is paid for by 2/3 of the width, so that the number of parameters stays.
+
+        **Source:** Shazeer 2020 (arXiv 2002.05202), section 2 (the factor 2/3); the rounding up to a multiple of 64 is
+        ours, for the matrix units.
+        """
+        if self.feed_forward:
+            return self.feed_forward
+        return 4 * self.width if self.activation == "gelu" else -(-8 * self.width // (3 * 64)) * 64
+
+    def _problems(self) -> Iterator[str]:
+        for name in ("layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                yield f"model.{name}: {getattr(self, name)} is too small; expected at least 1"
+        if self.feed_forward < 0:
+            yield f"model.feed_forward: {self.feed_forward} is negative; expected a width, or 0 for the usual one"
+        if self.heads >= 1 and self.width % self.heads:
+            yield (
+                f"model.heads: {self.heads} does not divide model.width {self.width}; "
+                f"expected a divisor, such as {self._nearest_divisor()}"
+            )
+        elif self.heads >= 1 and self.positions == "rotary" and self.width // self.heads % 2:
+            yield (
+                f"model.positions: rotary turns pairs of channels, but model.width {self.width} / model.heads "
+                f"{self.heads} gives {self.width // self.heads} a head; expected an even number"
+            )
+        for name in ("norm", "positions", "activation"):
+            choices = get_args(get_type_hints(type(self))[name])
+            if getattr(self, name) not in choices:
+                yield f"model.{name}: unknown {getattr(self, name)!r}; expected one of {', '.join(choices)}"
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                yield f"model.{name}: {getattr(self, name)} is no probability; expected 0 <= p < 1"
+        for name in ("norm_epsilon", "init_std"):
+            if not 0 < getattr(self, name) < float("inf"):
+                yield f"model.{name}: {getattr(self, name)} is not positive; expected a number above 0"
+
+    def _nearest_divisor(self) -> int:
+        divisors = [number for number in range(1, self.width + 1) if self.width % number == 0]
+        return min(divisors, key=lambda number: abs(number - self.heads), default=1)
+
+
+MODELS.add("encoder", config=EncoderConfig, load="taskmask.models.encoder:Encoder")
+
+# Source: Turc et al. 2019 (arXiv 1908.08962); google-research/bert, README, "Smaller BERT Models".
+MODELS.variant("tiny", of="encoder", layers=2, width=128, heads=2, doc="BERT-tiny: 2 layers, 128 wide.")
+MODELS.variant("mini", of="encoder", layers=4, width=256, heads=4, doc="BERT-mini: 4 layers, 256 wide.")
+MODELS.variant("small", of="encoder", layers=4, width=512, heads=8, doc="BERT-small: 4 layers, 512 wide.")
+
+# Source: Devlin et al. 2019 (arXiv 1810.04805), section 3. Differs from the paper: no segment embeddings and no pooler
+# (RoBERTa dropped next-sentence prediction, their only use in pre-training).
+MODELS.variant("base", of="encoder", layers=12, width=768, heads=12, doc="BERT-base: 12 layers, 768 wide.")
+MODELS.variant("bert_base", of="base", doc="BERT-base: 12 layers, 768 wide; another name of base.")
+MODELS.variant("large", of="encoder", layers=24, width=1024, heads=16, doc="BERT-large: 24 layers, 1024 wide.")
+
+# Source: Liu et al. 2019 (arXiv 1907.11692), section 3.1 and table 9; the epsilon is that of fairseq's LayerNorm.
+MODELS.variant("roberta_base", of="base", norm_epsilon=1e-5, doc="RoBERTa-base: 12 layers, 768 wide.")
+
+# Source: Warner et al. 2024 (arXiv 2412.13663), sections 2.1 and 2.2. Differs from the paper: every layer attends
+# globally (there only each third), the first layer keeps its attention norm, the attention output has no dropout (there
+# 0.1), and rows are padded, not packed.
+MODELS.variant(
+    "modern_base",
+    of="encoder",
+    layers=22,
+    width=768,
+    heads=12,
+    feed_forward=1152,
+    norm="pre",
+    positions="rotary",
+    activation="geglu",
+    bias=False,
+    dropout=0.0,
+    attention_dropout=0.0,
+    norm_epsilon=1e-5,
+    doc="Like ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, global attention.",
+)

@@ -1,0 +1,98 @@
+"""The Transformer encoder: BERT, RoBERTa and their younger kin.
+
+Shapes: N rows (B rows times K views), T tokens, D width, V vocabulary, P target positions.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from taskmask.models import EncoderConfig
+from taskmask.models.base import Model
+from taskmask.modules.attention import rotary_angles
+from taskmask.modules.embeddings import Embeddings
+from taskmask.modules.heads import build_head
+from taskmask.modules.init import init_weights, residual_scale_of
+from taskmask.modules.layers import EncoderLayer
+from taskmask.modules.spec import HeadSpec
+
+
+class Encoder(Model):
+    """Embeddings, a stack of layers, and the heads that the task asks for.
+
+    The parameters are called `embeddings.*`, `layers.N.*`, `norm.*` (pre-norm only) and `heads.NAME.*`; the language
+    model head multiplies with `embeddings.tokens.weight`, which is saved there and nowhere else.
+
+    **Source:** Devlin et al. 2019 (arXiv 1810.04805), section 3; Liu et al. 2019 (arXiv 1907.11692), section 2;
+    Warner et al. 2024 (arXiv 2412.13663), section 2.1 (pre-norm, rotary, geglu).
+
+    Args:
+        config: the settings.
+        vocab_size: V.
+        max_length: longest row in tokens; binds where positions are learned.
+        heads: what to compute, by name: the task's `heads()`.
+    """
+
+    def __init__(self, config: EncoderConfig, *, vocab_size: int, max_length: int, heads: dict[str, HeadSpec]):
+        super().__init__()
+        width, epsilon, bias = config.width, config.norm_epsilon, config.bias
+        rotary = config.positions == "rotary"
+        self.rotary_width = width // config.heads if rotary else 0
+        self.embeddings = Embeddings(
+            vocab_size,
+            width,
+            None if rotary else max_length,
+            dropout=config.dropout,
+            norm_epsilon=epsilon,
+            bias=bias,
+        )
+        self.layers = nn.ModuleList(
+            EncoderLayer(
+                width,
+                config.heads,
+                config.feed_forward_width,
+                norm=config.norm,
+                activation=config.activation,
+                dropout=config.dropout,
+                attention_dropout=config.attention_dropout,
+                norm_epsilon=epsilon,
+                bias=bias,
+            )
+            for _ in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(width, epsilon, bias=bias) if config.norm == "pre" else nn.Identity()
+        self.heads = nn.ModuleDict(
+            {name: build_head(spec, width, vocab_size, norm_epsilon=epsilon, bias=bias) for name, spec in heads.items()}
+        )
+        init_weights(self, config.init_std, residual_scale_of(config.norm, config.layers))
+
+    def encode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The hidden states of the last layer, [N, T, D]; the arguments are those of `forward`."""
+        x = self.embeddings(tokens)
+        rotation = rotary_angles(tokens.shape[1], self.rotary_width, x.device) if self.rotary_width else None
+        for layer in self.layers:
+            x = layer(x, keep, rotation)
+        return self.norm(x)
+
+    def forward(
+        self, tokens: Tensor, keep: Tensor | None = None, positions: dict[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Runs the encoder and its heads.
+
+        Args:
+            tokens: int64 [N, T], token ids.
+            keep: bool [N, T], True at real tokens, at least one a row; None where nothing is padded.
+            positions: by head, int64 [P]: flat indices into N x T where it answers; one not named answers everywhere.
+
+        Returns:
+            By head; "lm" heads give logits [P, V], without positions [N T, V].
+
+        Raises:
+            ValueError: a row is longer than the learned positions, or `positions` names a head there is not.
+        """
+        positions = positions or {}
+        if unknown := set(positions) - set(self.heads):
+            raise ValueError(f"positions for {sorted(unknown)}, but the heads are {sorted(self.heads)}")
+        hidden = self.encode(tokens, keep)
+        embedding = self.embeddings.tokens.weight
+        return {name: head(hidden, positions.get(name), embedding) for name, head in self.heads.items()}

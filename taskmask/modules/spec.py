@@ -1,0 +1,21 @@
+"""What a task asks of a model, in words. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+HeadKind = Literal["lm"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadSpec:
+    """One output that a task needs of the model; a task's `heads()` returns them by name.
+
+    Args:
+        kind: "lm": a score for every entry of the vocabulary, through the tied token embedding.
+        size: number of outputs where the kind does not settle it; 0 for "lm", which has the vocabulary's.
+    """
+
+    kind: HeadKind
+    size: int = 0

@@ -1,0 +1,290 @@
+"""All settings of a run, in sections: data, train, optim, run, and the chosen task, model, criterion and masker.
+
+What changes the result stands in `data`, `train`, `optim` and the components. What must not (the folder, workers,
+intervals of logs; device and compilation up to rounding) stands in `run`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from taskmask import config
+from taskmask.config import Assignment, Problems, opt
+from taskmask.errors import ConfigError, did_you_mean
+from taskmask.registry import REGISTRIES, TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The binarized dataset, and how its stream of tokens is cut into rows."""
+
+    path: str = opt("", "folder made by taskmask-preprocess")
+    length: int = opt(128, "tokens in the longest row, <s> and </s> included")
+    blocks: Literal["complete", "document", "sentence"] = opt(
+        "complete", "a row is: a full block across document borders, (part of) a document, or a stored line"
+    )
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check(self.length >= 3, f"is {self.length}", where="data.length", expected="at least 3 tokens")
+        problems.raise_any()
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """How long and on what the model is trained. All of it changes the result."""
+
+    steps: int = opt(10_000, "optimizer updates in the whole run")
+    seed: int = opt(1, "seed of the weights, the order of rows, the masks and dropout")
+    max_tokens: int = opt(4096, "tokens in a micro-batch, padding and all views of a row included")
+    micro_batches_per_step: int = opt(1, "micro-batches in one update, counted over all processes")
+    precision: Literal["fp32", "bf16", "fp16"] = opt("fp32", "number format of the forward and backward pass")
+    init_from: str = opt("", "run folder or checkpoint to take the weights from")
+    valid_every: int = opt(500, "steps between validations; 0 = only at the end")
+    patience: int = opt(0, "stop after this many validations without a better loss; 0 = never")
+    ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
+    max_bad_steps: int = opt(20, "non-finite steps in a row, skipped and counted, that end the run")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name in ("steps", "max_tokens", "micro_batches_per_step", "max_bad_steps"):
+            value = getattr(self, name)
+            problems.check(value >= 1, f"is {value}", where=f"train.{name}", expected="at least 1")
+        for name in ("seed", "valid_every", "patience"):
+            value = getattr(self, name)
+            problems.check(value >= 0, f"is {value}", where=f"train.{name}", expected="0 or more")
+        problems.check(0 <= self.ema < 1, f"is {self.ema}", where="train.ema", expected="at least 0 and below 1")
+        problems.raise_any()
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimSettings:
+    """AdamW and the course of its learning rate."""
+
+    lr: float = opt(5e-4, "highest learning rate")
+    schedule: Literal["linear", "cosine", "inverse_sqrt", "polynomial", "constant"] = opt(
+        "linear", "course of the learning rate after the warm-up"
+    )
+    warmup_steps: int | None = opt(None, "steps of linear warm-up; none = 6 % of train.steps")
+    lr_end: float = opt(0.0, "learning rate at the last step (linear, cosine, polynomial)")
+    power: float = opt(2.0, "exponent of the polynomial schedule")
+    weight_decay: float = opt(0.01, "decoupled weight decay of the matrices; norms and biases have none")
+    beta1: float = opt(0.9, "decay of the first moment")
+    beta2: float = opt(0.98, "decay of the second moment")
+    epsilon: float = opt(1e-6, "term added to the denominator")
+    clip: float = opt(1.0, "largest norm of the gradient; 0 = no clipping")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name in ("lr", "epsilon", "power"):
+            value = getattr(self, name)
+            problems.check(value > 0, f"is {value}", where=f"optim.{name}", expected="more than 0")
+        for name in ("lr_end", "weight_decay", "clip"):
+            value = getattr(self, name)
+            problems.check(value >= 0, f"is {value}", where=f"optim.{name}", expected="0 or more")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            problems.check(0 <= value < 1, f"is {value}", where=f"optim.{name}", expected="at least 0 and below 1")
+        warmup = self.warmup_steps
+        problems.check(warmup is None or warmup >= 0, f"is {warmup}", where="optim.warmup_steps", expected="0 or more")
+        problems.check(
+            self.lr_end <= self.lr, f"is {self.lr_end}", where="optim.lr_end", expected=f"at most optim.lr {self.lr}"
+        )
+        problems.raise_any()
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """Where the run lives and how it is computed. None of it changes the result (device and compile: to rounding)."""
+
+    folder: str = opt("", "folder of the run: checkpoints, logs, settings; the same command again resumes")
+    device: str = opt("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = opt(0, "CPU threads of each process; 0 = cores divided by the processes of this machine")
+    workers: int = opt(0, "processes that prepare batches; 0 = in the training process, right on a CPU")
+    compile: bool = opt(False, "compile the model with torch.compile: slower start, faster steps")
+    log_every: int = opt(50, "steps between lines of the log")
+    save_every: int = opt(1000, "steps between checkpoints; the last step is always saved")
+    keep_last: int = opt(2, "newest checkpoints to keep")
+    keep_best: int = opt(1, "best checkpoints, by validation loss, to keep")
+    tensorboard: bool = opt(True, "write TensorBoard files into the run folder")
+    timeout_minutes: float = opt(30.0, "how long a process waits for the others before it gives up")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name in ("log_every", "save_every", "keep_last"):
+            value = getattr(self, name)
+            problems.check(value >= 1, f"is {value}", where=f"run.{name}", expected="at least 1")
+        for name in ("threads", "workers", "keep_best"):
+            value = getattr(self, name)
+            problems.check(value >= 0, f"is {value}", where=f"run.{name}", expected="0 or more")
+        problems.check(
+            self.timeout_minutes > 0, f"is {self.timeout_minutes}", where="run.timeout_minutes", expected="more than 0"
+        )
+        problems.raise_any()
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+    """A chosen component: its registered name and its options."""
+
+    name: str
+    options: Any
+
+
+FIXED = {"data": DataSettings, "train": TrainSettings, "optim": OptimSettings, "run": RunSettings}
+MAIN_FIELD = {"data": "path", "run": "folder"}
+SECTIONS = ("data", "run", "task", "model", "masker", "criterion", "train", "optim")
+DEFAULTS = {"task": "masked_lm", "model": "mini"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The settings of a run, frozen. `masker` is None where the task masks nothing."""
+
+    data: DataSettings
+    run: RunSettings
+    task: Component
+    model: Component
+    masker: Component | None
+    criterion: Component
+    train: TrainSettings
+    optim: OptimSettings
+
+    @staticmethod
+    def of(tables: Mapping[str, Any] | None = None, **sections: Any) -> Settings:
+        """Makes settings in Python: `Settings.of(data="bin", run="runs/a", masker="span", train={"steps": 100})`.
+
+        Raises:
+            ConfigError: says all that is wrong with them.
+        """
+        return parse(config.from_tables({**(tables or {}), **sections}, "Settings.of"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the complete settings as JSON types, which `--config` and `Settings.of` take back unchanged."""
+        tables = {}
+        for section in SECTIONS:
+            value = getattr(self, section)
+            if isinstance(value, Component):
+                tables[section] = {"name": value.name, **config.to_dict(value.options)}
+            elif value is not None:
+                tables[section] = config.to_dict(value)
+        return tables
+
+
+def parse(assignments: Iterable[Assignment]) -> Settings:
+    """Makes the settings from assignments, later ones winning.
+
+    Raises:
+        ConfigError: everything that is wrong, at once.
+    """
+    problems = Problems()
+    values = _by_section(assignments, problems)
+    chosen = choose(values)
+    sections: dict[str, Any] = {
+        section: config.build(cls, values[section], section, problems) for section, cls in FIXED.items()
+    }
+    for section, registry in REGISTRIES.items():
+        name = chosen[section]
+        if name is None:
+            problems.check(not values[section], f"task {chosen['task']} masks nothing", where=f"--{section}")
+            sections[section] = None
+            continue
+        entry = registry.get(name)
+        options = config.build(entry.config, values[section], section, problems, **entry.preset)
+        sections[section] = Component(name, options)
+    contradictions(problems, sections["data"], sections["train"], sections["optim"])
+    problems.raise_any()
+    return Settings(**sections)
+
+
+def contradictions(
+    problems: Problems, data: DataSettings | None, train: TrainSettings | None, optim: OptimSettings | None
+) -> None:
+    """Notes settings of different sections that do not go together; None is a section that is wrong in itself."""
+    if data and train:
+        problems.check(
+            train.max_tokens >= data.length,
+            f"is {train.max_tokens}",
+            where="train.max_tokens",
+            expected=f"at least data.length, {data.length}",
+        )
+    if train and optim and optim.warmup_steps:
+        problems.check(
+            optim.warmup_steps < train.steps,
+            f"is {optim.warmup_steps}",
+            where="optim.warmup_steps",
+            expected=f"fewer than train.steps, {train.steps}",
+        )
+
+
+def choose(values: dict[str, dict[str, Assignment]]) -> dict[str, str | None]:
+    """Takes the names of the components out of `values`; the task gives the defaults of criterion and masker."""
+    names: dict[str, str | None] = {}
+    for section in ("task", "model", "criterion", "masker"):
+        given = values[section].pop("name", None)
+        if given is not None and not isinstance(given.value, str):
+            raise ConfigError(f"is {given.value!r}", where=given.source, expected=f"the name of a {section}")
+        if given is not None:
+            names[section] = given.value
+        elif section in DEFAULTS:
+            names[section] = DEFAULTS[section]
+        else:
+            task = TASKS.get(str(names["task"])).load()
+            names[section] = task.default_criterion if section == "criterion" else task.default_masker
+    return names
+
+
+def split_sections(assignments: Iterable[Assignment]) -> dict[str, dict[str, Assignment]]:
+    """Returns {section: {field: assignment}}, "--section VALUE" filed under the section's name or main field."""
+    problems = Problems()
+    values = _by_section(assignments, problems)
+    problems.raise_any()
+    return values
+
+
+def _by_section(assignments: Iterable[Assignment], problems: Problems) -> dict[str, dict[str, Assignment]]:
+    values: dict[str, dict[str, Assignment]] = {section: {} for section in SECTIONS}
+    for assignment in assignments:
+        section, _, field = assignment.key.partition(".")
+        if section not in values:
+            problems.add(
+                f"unknown option {assignment.key}",
+                where=assignment.source,
+                expected=f"a section: {', '.join(SECTIONS)}",
+                fix=did_you_mean(assignment.key, _all_keys()),
+            )
+            continue
+        field = field or MAIN_FIELD.get(section, "name")
+        known = values[section]
+        if field == "name" and section in REGISTRIES and "name" in known and known["name"].value != assignment.value:
+            known.clear()  # another component was chosen: options given to the one before it do not carry over
+        known[field] = assignment
+    return values
+
+
+def _all_keys() -> list[str]:
+    return [*SECTIONS, *(f"{name}.{field}" for name, cls in FIXED.items() for field in config.fields_of(cls))]
+
+
+def help_text(assignments: Iterable[Assignment]) -> str:
+    """Returns the options of every section, with those of the components chosen in `assignments`."""
+    values = split_sections(assignments)
+    chosen = choose(values)
+    parts = []
+    for section in SECTIONS:
+        if section in FIXED:
+            cls, preset, title = FIXED[section], {}, section
+        else:
+            name = chosen[section]
+            if name is None:
+                continue
+            entry = REGISTRIES[section].get(name)
+            cls, preset, title = entry.config, entry.preset, f"{section} {name}"
+            others = ", ".join(REGISTRIES[section].names())
+            parts.append(f"\n--{section} NAME (one of {others}) [{name}]")
+        summary = (cls.__doc__ or "").split("\n")[0]
+        lines = config.help_lines(cls, section, MAIN_FIELD.get(section, ""), **preset)
+        parts.append(f"\n{title}: {summary}\n" + "\n".join(lines))
+    return "\n".join(parts)

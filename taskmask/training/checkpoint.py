@@ -1,0 +1,174 @@
+"""Checkpoints: tensors and JSON types in one file, written whole or not at all, checked before it is believed.
+
+A file is called after its step and, where the weights were validated, its score: `step-2000_loss-2.7183.pt`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskmask.errors import CheckpointError, StorageError
+
+FORMAT = 1
+_NAME = re.compile(r"step-(\d+)(?:_[a-z0-9]+-(-?[\d.]+(?:e[+-]?\d+)?))?\.pt")
+
+
+def step_of(file: Path) -> int:
+    """Returns the step in a checkpoint's name."""
+    match = _NAME.fullmatch(file.name)
+    return int(match[1]) if match else -1
+
+
+def score_of(file: Path) -> float | None:
+    """Returns the validation score in a checkpoint's name, None where the weights were not validated."""
+    match = _NAME.fullmatch(file.name)
+    return float(match[2]) if match and match[2] else None
+
+
+def all_of(run: Path) -> list[Path]:
+    """Returns the checkpoints of a run folder, oldest first."""
+    files = (run / "checkpoints").glob("step-*.pt")
+    return sorted((file for file in files if _NAME.fullmatch(file.name)), key=step_of)
+
+
+def best_of(run: Path, direction: str) -> Path:
+    """Returns the best checkpoint of a run folder by its score ("min" or "max"), the newest where none has a score.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    files = all_of(run)
+    if not files:
+        raise CheckpointError("holds no checkpoint", where=str(run), expected=f"{run}/checkpoints/step-*.pt")
+    return _ranked(files, direction)[0]
+
+
+def _ranked(files: list[Path], direction: str) -> list[Path]:
+    """Returns the files, best score first, those without a score last and newest first."""
+    sign = 1 if direction == "min" else -1
+
+    def key(file: Path) -> tuple[bool, float, int]:
+        score = score_of(file)
+        return (score is None, 0.0 if score is None else sign * score, -step_of(file))
+
+    return sorted(files, key=key)
+
+
+def prune(run: Path, keep_last: int, keep_best: int, direction: str) -> None:
+    """Removes all checkpoints but the last and the best ones."""
+    files = all_of(run)
+    scored = [file for file in _ranked(files, direction) if score_of(file) is not None]
+    for file in set(files) - {*files[-keep_last:], *scored[:keep_best]}:
+        file.unlink(missing_ok=True)
+
+
+def save(file: Path, state: dict[str, Any]) -> None:
+    """Writes a checkpoint under a temporary name, syncs it, and renames it.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; nothing is left under the final name.
+    """
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as stream:
+            torch.save({"format": FORMAT, **state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, file)
+        folder = os.open(file.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
+            raise
+        raise _storage_error(file, error) from error
+
+
+def _storage_error(file: Path, error: Exception) -> StorageError:
+    folder = next(folder for folder in file.parents if folder.exists())
+    free = shutil.disk_usage(folder).free / 2**20
+    full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = f"no space left ({free:.0f} MiB free)" if full else f"cannot be written: {error}"
+    return StorageError(what, where=str(file), fix="make room; checkpoints before it are whole, the same command resumes")
+
+
+def clean(run: Path) -> None:
+    """Removes what a killed save left behind."""
+    for file in (run / "checkpoints").glob(".*.tmp"):
+        file.unlink(missing_ok=True)
+
+
+def load(file: Path) -> dict[str, Any]:
+    """Reads a checkpoint, verified and without running any code from it.
+
+    Raises:
+        CheckpointError: it is missing, damaged, or not a checkpoint of taskmask.
+    """
+    fix = "use another checkpoint of the run"
+    try:
+        _verify(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except FileNotFoundError:
+        raise CheckpointError("there is no such checkpoint", where=str(file), fix="check the path") from None
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        raise CheckpointError(f"is damaged or no checkpoint: {reason}", where=str(file), fix=fix) from error
+    if not isinstance(state, dict) or "format" not in state or "model" not in state:
+        raise CheckpointError("is no checkpoint of taskmask", where=str(file), fix=fix)
+    if state["format"] != FORMAT:
+        raise CheckpointError(
+            f"has format {state['format']}", where=str(file), expected=str(FORMAT), fix="use the taskmask that wrote it"
+        )
+    return state
+
+
+def _verify(file: Path) -> None:
+    """Checks the archive before torch reads it: stored records only, no strange names, every checksum right."""
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        names = [record.filename for record in records]
+        odd = [name for name in names if name.startswith("/") or ".." in name.split("/")]
+        packed = [record.filename for record in records if record.compress_type != zipfile.ZIP_STORED]
+        if odd or packed or len(set(names)) < len(names) or sum(r.file_size for r in records) > file.stat().st_size:
+            raise CheckpointError("is not an archive that torch writes", where=str(file), fix="do not use it")
+        broken = archive.testzip()
+        if broken:
+            raise CheckpointError(
+                f"is damaged: checksum of {broken} differs", where=str(file), fix="use another checkpoint of the run"
+            )
+
+
+def load_last(run: Path, report: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> dict[str, Any] | None:
+    """Reads the newest whole checkpoint of a run folder; names each damaged one it passes over.
+
+    Returns:
+        The state, or None where the run has no checkpoint yet.
+
+    Raises:
+        CheckpointError: there are checkpoints, and all are damaged.
+    """
+    files = all_of(run)
+    for file in reversed(files):
+        try:
+            return load(file)
+        except CheckpointError as error:
+            report(f"taskmask: warning: {error}; going back to the one before it")
+    if files:
+        raise CheckpointError(
+            f"all {len(files)} checkpoints are damaged", where=str(run), fix="start anew with --run.restart"
+        )
+    return None

@@ -1,0 +1,91 @@
+"""A rehearsal: everything a run does, once, before a month is spent on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from taskmask.data.draws import Draw
+from taskmask.settings import Settings
+from taskmask.training import checkpoint, distributed, pretrained
+from taskmask.training.distributed import World
+from taskmask.training.log import duration
+from taskmask.training.parts import build_objective, describe
+from taskmask.training.precision import speed_up_fp32
+from taskmask.training.run import check_world, open_data, report_weights
+from taskmask.training.trainer import Trainer
+
+STEPS, SHOWN_ROWS = 3, 3
+
+
+def dry_run(settings: Settings) -> list[str]:
+    """Opens the data, builds the model, trains a few steps, saves and loads a checkpoint in a temporary folder.
+
+    Returns:
+        Lines to print: sizes, memory, an estimate of the time, and a few masked rows.
+    """
+    world, device = distributed.join(settings.run)
+    check_world(settings, world)
+    speed_up_fp32(device)
+    parts = open_data(settings)
+    objective = build_objective(settings, parts.task)
+    if settings.train.init_from:
+        report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+    with tempfile.TemporaryDirectory() as folder:
+        run = dataclasses.replace(settings.run, folder=folder, tensorboard=False)
+        short = dataclasses.replace(
+            settings,
+            run=run,
+            train=dataclasses.replace(settings.train, steps=STEPS + 1),
+            optim=dataclasses.replace(settings.optim, warmup_steps=0),
+        )
+        trainer = Trainer(short, parts, objective.to(device), World(), device)
+        seconds = [time_step(trainer, group) for group in trainer._steps()]
+        file = Path(folder) / "step-1.pt"
+        checkpoint.save(file, trainer._state())
+        checkpoint.load(file)
+        size = file.stat().st_size
+    source, numbers = parts.sources["train"], describe(objective)
+    per_step = trainer.progress.tokens / len(seconds)
+    epoch = int(source.lengths.sum()) * parts.task.views
+    # the first steps warm caches up: the fastest is the nearest to a long run's
+    total = settings.train.steps * min(seconds)
+    if device.type == "cuda":
+        memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU"
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        memory = f"{peak / 2**30:.2f} GiB"
+    return [
+        f"model         {settings.model.name}, {numbers['parameters']:,} parameters ({numbers['embeddings']:,} in embeddings)",
+        f"data          {settings.data.path}: {len(source):,} rows, {epoch:,} tokens an epoch",
+        f"step          {per_step:,.0f} tokens; {settings.train.steps:,} steps are "
+        f"{settings.train.steps * per_step / epoch:.1f} epochs",
+        f"speed         {per_step / min(seconds):,.0f} tokens a second on {device}, {settings.train.precision}",
+        f"time          about {duration(total)} for the run, validation and saving left out",
+        f"memory        {memory} at the peak",
+        f"checkpoint    {size / 2**20:.1f} MiB, written and read back",
+        "masked rows   [what stood there]:",
+        *show_rows(parts.sources["train"], parts.task, settings),
+    ]
+
+
+def time_step(trainer: Trainer, group: Any) -> float:
+    """Does one step and returns its seconds."""
+    began = time.monotonic()
+    trainer._step(group)
+    return time.monotonic() - began
+
+
+def show_rows(source: Any, task: Any, settings: Settings) -> list[str]:
+    """Returns the first rows of the split as the first epoch masks them."""
+    ids = np.arange(min(SHOWN_ROWS, len(source)))
+    batch = task.make_batch(source[ids], Draw(settings.train.seed, 1, ids))
+    return [f"  {line}" for line in task.show(batch)]

@@ -1,0 +1,115 @@
+"""Losses and metrics of a model over a whole split, with masks that never change."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from taskmask.config import Assignment, from_tables
+from taskmask.settings import Settings, parse
+from taskmask.training import distributed, pretrained
+from taskmask.training.distributed import World
+from taskmask.training.loader import BatchMaker, batches, frozen_tickets
+from taskmask.training.parts import build_data
+from taskmask.training.precision import autocast, speed_up_fp32
+
+
+@torch.no_grad()
+def total_over(
+    objective: nn.Module,
+    maker: BatchMaker,
+    settings: Settings,
+    world: World,
+    device: torch.device,
+    advance: Callable[[int], Any] = lambda rows: None,
+) -> dict[str, float]:
+    """Returns the sums and counts of the objective over a split, over all processes.
+
+    Args:
+        objective: gives the sums of a batch; put into evaluation mode meanwhile.
+        maker: makes the batches of the split.
+        settings: token budget and precision.
+        world: the processes that share the work.
+        device: where the objective lives.
+        advance: called with the rows of each batch that is done.
+    """
+    was_training = objective.training
+    objective.eval()
+    totals: dict[str, Any] = {}
+    tickets = frozen_tickets(
+        maker.source.lengths, settings.train.max_tokens, maker.task.views, world.rank, world.size
+    )
+    for _, batch in batches(tickets, maker, settings.run.workers, device):
+        with autocast(device, settings.train.precision):
+            sums = objective(batch)
+        counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
+        for name, value in {**sums, **counts, "tokens": batch.num_tokens}.items():
+            totals[name] = totals.get(name, 0.0) + (value.double() if isinstance(value, torch.Tensor) else value)
+        advance(len(batch.ids))
+    objective.train(was_training)
+    names = sorted(_all_names(totals, world))
+    return dict(zip(names, world.sum([float(totals.get(name, 0.0)) for name in names]), strict=True))
+
+
+def _all_names(totals: dict[str, Any], world: World) -> set[str]:
+    """A process whose share of the split was empty knows no names: it learns them from the others."""
+    if world.size == 1:
+        return set(totals)
+    gathered: list[Any] = [None] * world.size
+    torch.distributed.all_gather_object(gathered, list(totals))
+    return {name for names in gathered for name in names}
+
+
+def evaluate(
+    source: str,
+    data: str = "",
+    split: str = "valid",
+    overrides: Iterable[Assignment] = (),
+    advance: Callable[[int], Any] = lambda rows: None,
+) -> dict[str, Any]:
+    """Returns the metrics of a checkpoint on a split of a dataset.
+
+    Args:
+        source: a run folder (its best checkpoint) or one checkpoint.
+        data: dataset folder; where none is given, the one of the run.
+        split: name of the split.
+        overrides: settings that differ from the run's, such as `config.from_tables({"masker": "span"}, "here")`.
+        advance: called with the rows of each batch that is done.
+
+    Returns:
+        {"loss": ..., "perplexity": ..., "accuracy": ..., "targets": ..., "rows": ..., ...}.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged or was made with another vocabulary than the dataset.
+        DataError: there is no such split.
+    """
+    loaded = pretrained.load(source)
+    own = from_tables(loaded.settings.to_dict(), str(loaded.file))
+    settings = parse([*own, *([Assignment("data", data, "--data")] if data else []), *overrides])
+    loaded.check_vocabulary(settings.data.path)
+    world, device = distributed.join(settings.run)
+    try:
+        speed_up_fp32(device)
+        parts = build_data(settings, [split])
+        objective = loaded.objective(settings, parts.task).to(device)
+        maker = BatchMaker(parts.sources[split], parts.task)
+        totals = total_over(objective, maker, settings, world, device, advance)
+    finally:
+        distributed.leave()
+    metrics = parts.task.metrics(totals)
+    masker = settings.masker
+    return {
+        **metrics,
+        "targets": int(sum(totals[f"{name}_count"] for name in objective.criterion.weights)),
+        "tokens": int(totals["tokens"]),
+        "rows": len(maker.source),
+        "split": split,
+        "masker": None if masker is None else {"name": masker.name, **dataclasses.asdict(masker.options)},
+        "checkpoint": str(Path(loaded.file)),
+        "step": loaded.step,
+    }

@@ -1,0 +1,156 @@
+"""What a run shows: log.jsonl (the record of truth), a progress bar or plain lines, and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+GROUPS = {
+    "lr": "optim",
+    "grad_norm": "optim",
+    "loss_scale": "optim",
+    "skipped_steps": "optim",
+    "tokens_per_second": "speed",
+    "epoch": "progress",
+    "tokens": "progress",
+}
+
+
+def cut_log(file: Path, step: int) -> None:
+    """Removes the lines after `step`, and a torn last line, from a log that is to be gone on with."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("step", 0) <= step:
+            kept.append(line + "\n")
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def read_log(file: Path, kind: str) -> list[dict[str, Any]]:
+    """Returns the records of one kind, "train" or "valid", of a log.jsonl."""
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [record for record in records if record["kind"] == kind]
+
+
+class RunLog:
+    """Writes the records of a run; made in the first process only.
+
+    Args:
+        folder: the run folder.
+        steps: steps of the whole run.
+        start: steps done before; what a log holds beyond them is removed.
+        tensorboard: whether to write TensorBoard files too.
+    """
+
+    def __init__(self, folder: Path, steps: int, start: int, tensorboard: bool):
+        self.folder, self.steps = folder, steps
+        cut_log(folder / "log.jsonl", start)
+        self.file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self.board: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self.terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            total=steps, initial=start, unit="step", disable=not self.terminal, dynamic_ncols=True, smoothing=0.05
+        )
+        self.began, self.start = time.monotonic(), start
+
+    def train(self, step: int, record: dict[str, Any]) -> None:
+        """Writes one line of training figures."""
+        self._write("train", step, record)
+        shown = {
+            "loss": f"{record['loss']:.3f}",
+            "ppl": f"{record['perplexity']:.1f}" if "perplexity" in record else None,
+            "acc": f"{record['accuracy']:.1%}" if "accuracy" in record else None,
+            "lr": f"{record['lr']:.1e}",
+            "norm": f"{record['grad_norm']:.2f}",
+            "tok/s": f"{record['tokens_per_second']:,.0f}",
+            "skipped": record["skipped_steps"] or None,
+        }
+        text = "  ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+        if self.terminal:
+            self.bar.set_postfix_str(text, refresh=False)
+        else:
+            passed = time.monotonic() - self.began
+            left = passed / max(1, step - self.start) * (self.steps - step)
+            self.say(f"step {step}/{self.steps}  {text}  left {duration(left)}")
+
+    def valid(self, step: int, metrics: dict[str, float], best: bool, seconds: float) -> None:
+        """Writes the figures of one validation."""
+        self._write("valid", step, {**metrics, "best": best, "seconds": round(seconds, 3)})
+        figures = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.say(f"step {step}/{self.steps}  validation  {figures}{'  (best)' if best else ''}")
+
+    def advance(self) -> None:
+        """Moves the progress bar by one step."""
+        self.bar.update()
+
+    def say(self, text: str) -> None:
+        """Prints a line beside the progress bar."""
+        if self.terminal:
+            self.bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def text(self, tag: str, lines: list[str], step: int) -> None:
+        """Shows lines in TensorBoard, as they are."""
+        if self.board:
+            self.board.add_text(tag, "\n".join("    " + line for line in lines), step)
+
+    def hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Puts the run into TensorBoard's table of hyper-parameters with its final figures."""
+        if self.board:
+            flat = {
+                f"{section}.{field}": value if isinstance(value, int | float | bool) else str(value)
+                for section, values in settings.items()
+                for field, value in values.items()
+                if section != "run"
+            }
+            self.board.add_hparams(flat, {f"final/{k}": v for k, v in metrics.items()}, run_name=".")
+
+    def flush(self) -> None:
+        """Makes what was logged last before a checkpoint is written."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        if self.board:
+            self.board.flush()
+
+    def close(self) -> None:
+        """Ends the bar and closes the files."""
+        self.bar.close()
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+    def _write(self, kind: str, step: int, record: dict[str, Any]) -> None:
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self.file.write(json.dumps({"kind": kind, "step": step, **clean}, allow_nan=False) + "\n")
+        self.file.flush()
+        if self.board:
+            for name, value in clean.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    group = kind if kind == "valid" else GROUPS.get(name, "train")
+                    self.board.add_scalar(f"{group}/{name}", value, step)
+
+
+def duration(seconds: float) -> str:
+    """Returns 5025 as "1:23:45"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

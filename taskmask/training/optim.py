@@ -1,0 +1,90 @@
+"""AdamW with the field's parameter groups, gradient clipping, and an average of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from taskmask.settings import OptimSettings
+
+
+def adamw(module: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
+    """Returns AdamW over the trainable parameters: matrices decay, vectors (norms, biases) do not.
+
+    **Source:** Loshchilov and Hutter 2019; the groups follow Devlin et al. 2019.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        betas=(settings.beta1, settings.beta2),
+        eps=settings.epsilon,
+        fused=True,
+    )
+
+
+def scale_and_clip(parameters: list[nn.Parameter], loss_scale: float, clip: float) -> float:
+    """Takes the loss scale off the gradients and clips their norm, in place.
+
+    Args:
+        parameters: those with gradients.
+        loss_scale: what the loss was multiplied by.
+        clip: largest norm; 0 = no clipping.
+
+    Returns:
+        The norm before clipping; infinite or NaN where a gradient is, and then the gradients are left alone.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = float(torch.nn.utils.get_total_norm(gradients)) / loss_scale
+    factor = 1.0 / loss_scale
+    if clip and norm > clip:
+        factor *= clip / norm
+    if factor != 1.0 and norm < float("inf"):
+        torch._foreach_mul_(gradients, factor)
+    return norm
+
+
+class Average:
+    """Exponential moving average of a module's weights.
+
+    Args:
+        module: the module that is trained.
+        decay: share of the average that stays at each step.
+    """
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay = decay
+        self.live = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.weights = {name: p.detach().clone() for name, p in self.live.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Moves the average towards the weights of now."""
+        torch._foreach_lerp_(list(self.weights.values()), list(self.live.values()), 1 - self.decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Puts the average into the module for the time of a `with`."""
+        kept = {name: p.detach().clone() for name, p in self.live.items()}
+        self._put(self.weights)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Takes a saved average."""
+        for name, tensor in weights.items():
+            self.weights[name].copy_(tensor)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.live.items():
+            parameter.copy_(weights[name])

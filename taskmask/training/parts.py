@@ -1,0 +1,74 @@
+"""Making the parts of a run from its settings: vocabulary, dataset, masker, task, model, criterion, in this order."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from taskmask.data.columns import Dataset
+from taskmask.data.source import RowSource
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
+from taskmask.maskers.base import build_masker
+from taskmask.registry import CRITERIA, MODELS, TASKS
+from taskmask.settings import Settings
+from taskmask.tasks.base import Task
+from taskmask.training.objective import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class DataParts:
+    """The parts that know no network: dataset, vocabulary, task (with its masker) and the rows of each split."""
+
+    dataset: Dataset
+    vocab: Vocabulary
+    task: Task
+    sources: dict[str, RowSource]
+
+
+def build_task(settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]]) -> Task:
+    """Makes the task and its masker."""
+    masker = settings.masker and build_masker(settings.masker.name, settings.masker.options, vocab)
+    return TASKS.get(settings.task.name).load()(settings.task.options, vocab, masker, labels)
+
+
+def build_data(settings: Settings, splits: list[str]) -> DataParts:
+    """Opens the dataset and makes the task; a split that is not there is an error.
+
+    Raises:
+        ConfigError: no dataset is named, or the token budget is too small for the masker's views.
+        DataError: the dataset is damaged, or lacks a split or a column.
+    """
+    if not settings.data.path:
+        raise ConfigError("no dataset is named", where="--data", fix="add --data DIR, made by taskmask-preprocess")
+    dataset = Dataset.open(settings.data.path)
+    vocab = dataset.vocabulary()
+    task = build_task(settings, vocab, dataset.labels)
+    columns = tuple(dict.fromkeys((*task.columns, *(task.masker.columns if task.masker else ()))))
+    data = settings.data
+    sources = {
+        name: RowSource(dataset.split(name), vocab, data.length, data.blocks, columns) for name in splits
+    }
+    return DataParts(dataset, vocab, task, sources)
+
+
+def build_objective(settings: Settings, task: Task) -> Objective:
+    """Makes model and criterion; the weights depend on `train.seed` alone."""
+    torch.manual_seed(settings.train.seed)
+    entry = MODELS.get(settings.model.name)
+    model = entry.load()(
+        settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
+    )
+    criterion = CRITERIA.get(settings.criterion.name).load()(settings.criterion.options)
+    return Objective(model, criterion)
+
+
+def describe(objective: Objective) -> dict[str, Any]:
+    """Returns the number of parameters: in all, and of them in the embeddings."""
+    numbers = {name: p.numel() for name, p in objective.named_parameters()}
+    return {
+        "parameters": sum(numbers.values()),
+        "embeddings": sum(n for name, n in numbers.items() if "embedding" in name),
+    }

@@ -1,0 +1,90 @@
+"""Number formats: autocast, dynamic loss scaling, and the fast path of fp32 matrix products on CPUs."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+
+from taskmask.errors import DivergedError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Returns the context in which the forward pass runs: weights stay fp32, products run in `precision`."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+class LossScale:
+    """The factor on the loss that keeps small fp16 gradients from vanishing; always 1 in the other formats.
+
+    It halves when a gradient overflows and doubles after `window` steps without one. Halving below `floor` ends the
+    run, where torch's own scaler would go on to 0 and train nothing.
+
+    **Source:** Micikevicius et al. 2018, "Mixed precision training", section 3.2.
+    """
+
+    window = 2000
+    floor = 2.0**-10
+
+    def __init__(self, precision: str):
+        self.enabled = precision == "fp16"
+        self.value = 2.0**15 if self.enabled else 1.0
+        self.good_steps = 0
+
+    def update(self, finite: bool) -> None:
+        """Takes note of a step whose gradients were finite, or were not.
+
+        Raises:
+            DivergedError: the scale has reached its floor.
+        """
+        if not self.enabled:
+            return
+        if finite:
+            self.good_steps += 1
+            if self.good_steps % self.window == 0:
+                self.value *= 2
+            return
+        self.good_steps = 0
+        self.value /= 2
+        if self.value < self.floor:
+            raise DivergedError(
+                f"gradients overflow fp16 even at a loss scale of {self.value * 2:g}",
+                where="train.precision",
+                fix="the loss has probably diverged: lower optim.lr, lengthen optim.warmup_steps, set optim.clip 1.0, "
+                "or use --train.precision bf16",
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Value and count."""
+        return {"value": self.value, "good_steps": self.good_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes what `state_dict` gave."""
+        self.value, self.good_steps = state["value"], state["good_steps"]
+
+
+def speed_up_fp32(device: torch.device) -> bool:
+    """Lets fp32 products on a CPU run in oneDNN, where that is exact, and says whether they now do.
+
+    torch hands fp32 products to MKL, which takes a slow path on some CPUs. Allowing oneDNN "bf16" moves them to oneDNN,
+    whose kernels stay in fp32 on CPUs without bf16 matrix units, at twice the speed; on the others they would round,
+    which a product against float64 shows, and then nothing is changed.
+    """
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(256, 256, generator=generator)
+    b = torch.randn(256, 256, generator=generator)
+    exact = a.double() @ b.double()
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    error = (torch.nn.functional.linear(a, b.t().contiguous()).double() - exact).norm() / exact.norm()
+    if error < 1e-5:
+        return True
+    torch.backends.mkldnn.matmul.fp32_precision = before
+    return False

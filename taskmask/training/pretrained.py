@@ -1,0 +1,152 @@
+"""A trained model, ready to be used: its settings, vocabulary, task and weights, read from a checkpoint alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from taskmask.data.columns import Dataset
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import CheckpointError, ConfigError
+from taskmask.registry import TASKS
+from taskmask.settings import Settings, parse
+from taskmask.config import from_tables, read_file
+from taskmask.tasks.base import Task
+from taskmask.training import checkpoint
+from taskmask.training.objective import Objective
+from taskmask.training.parts import build_objective, build_task
+
+
+def find(source: str) -> Path:
+    """Returns the checkpoint that `--from SOURCE` means: the best one of a run folder, or the file itself.
+
+    Raises:
+        CheckpointError: there is nothing, or no checkpoint in it.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    task = parse(read_file(path / "settings.json")).task.name if (path / "settings.json").exists() else "masked_lm"
+    return checkpoint.best_of(path, TASKS.get(task).load().best[1])
+
+
+@dataclasses.dataclass
+class Pretrained:
+    """A checkpoint in memory.
+
+    Args:
+        file: where it was read.
+        settings: those of the run.
+        vocab: the vocabulary it was trained with.
+        labels: {column: names of its labels}.
+        weights: {name: tensor} of the objective; the average of the weights where the run kept one.
+        step: steps it was trained.
+    """
+
+    file: Path
+    settings: Settings
+    vocab: Vocabulary
+    labels: dict[str, list[str]]
+    weights: dict[str, Tensor]
+    step: int
+
+    def task(self) -> Task:
+        """Makes the task of the run."""
+        return build_task(self.settings, self.vocab, self.labels)
+
+    def objective(self, settings: Settings, task: Task) -> Objective:
+        """Makes model and criterion with these weights, in evaluation mode."""
+        objective = build_objective(settings, task)
+        problems = objective.load_state_dict(self.weights, strict=False)
+        if problems.missing_keys or problems.unexpected_keys:
+            raise CheckpointError(
+                f"misses {problems.missing_keys[:3]}, has {problems.unexpected_keys[:3]} too many",
+                where=str(self.file),
+                fix="give the model settings it was trained with",
+            )
+        return objective.eval()
+
+    def check_vocabulary(self, data: str) -> None:
+        """Raises a CheckpointError unless the dataset at `data` was made with this vocabulary."""
+        found = Dataset.open(data).vocabulary().fingerprint if data else self.vocab.fingerprint
+        if found != self.vocab.fingerprint:
+            raise CheckpointError(
+                f"was trained with vocabulary {self.vocab.fingerprint[:12]}",
+                where=str(self.file),
+                expected=f"that of dataset {data}, {found[:12]}",
+                fix=f"prepare the data with taskmask-preprocess --vocab {self.settings.data.path}",
+            )
+
+    def predict(self, texts: list[str], top: int = 5) -> list[dict[str, Any]]:
+        """Returns what the model says of each text; for masked language models, fills for every `<mask>`."""
+        task = self.task()
+        model = self.objective(self.settings, task).model
+        with torch.no_grad():
+            return task.predict(model, texts, top, self.settings.data.length)
+
+    def fill_mask(self, text: str, top: int = 5) -> list[list[dict[str, Any]]]:
+        """Returns, for every `<mask>` of the text, the `top` fills: [[{"token", "piece", "probability"}, ...], ...]."""
+        return [mask["fills"] for mask in self.predict([text], top)[0]["masks"]]
+
+
+def load(source: str) -> Pretrained:
+    """Reads the best checkpoint of a run folder, or one checkpoint.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    file = find(source)
+    state = checkpoint.load(file)
+    try:
+        settings = parse(from_tables(state["settings"], str(file)))
+    except ConfigError as error:
+        raise CheckpointError(
+            f"needs a component or an option that is not here: {error}", where=str(file), fix="add --user-dir"
+        ) from error
+    weights = {**state["model"], **(state["average"] or {})}
+    return Pretrained(file, settings, Vocabulary(state["vocabulary"]), state["labels"], weights, state["step"])
+
+
+def initialise(objective: Objective, source: str, vocab: Vocabulary) -> dict[str, list[str]]:
+    """Takes every weight of a checkpoint by name; only heads may be new.
+
+    Returns:
+        {"taken": names, "new": names of the objective that the checkpoint lacks, "left": its names not used}.
+
+    Raises:
+        CheckpointError: another vocabulary, another shape, or a missing weight outside the heads.
+    """
+    loaded = load(source)
+    if loaded.vocab.fingerprint != vocab.fingerprint:
+        raise CheckpointError(
+            f"was trained with vocabulary {loaded.vocab.fingerprint[:12]}",
+            where=f"train.init_from {loaded.file}",
+            expected=f"that of the dataset, {vocab.fingerprint[:12]}",
+            fix=f"prepare the data with taskmask-preprocess --vocab {loaded.settings.data.path}",
+        )
+    own = objective.state_dict()
+    shapes = [
+        f"{name} {list(loaded.weights[name].shape)} and here {list(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in loaded.weights and loaded.weights[name].shape != tensor.shape
+    ]
+    new = [name for name in own if name not in loaded.weights]
+    missing = [name for name in new if not name.startswith(("model.heads.", "criterion."))]
+    if shapes or missing:
+        raise CheckpointError(
+            "; ".join([f"has {text}" for text in shapes[:3]] + [f"lacks {name}" for name in missing[:3]]),
+            where=f"train.init_from {loaded.file}",
+            fix=f"use its model: --model {loaded.settings.model.name} --data.length {loaded.settings.data.length}",
+        )
+    _take(objective, loaded.weights, own)
+    taken = [name for name in own if name in loaded.weights]
+    return {"taken": taken, "new": new, "left": [name for name in loaded.weights if name not in own]}
+
+
+def _take(objective: Objective, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    objective.load_state_dict({name: weights.get(name, tensor) for name, tensor in own.items()})

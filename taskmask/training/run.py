@@ -1,0 +1,226 @@
+"""The composition root: from settings to a trained model. Every part is made here, once, in the order of the data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskmask import __version__
+from taskmask.config import from_tables
+from taskmask.errors import ConfigError, StorageError
+from taskmask.settings import Settings, parse
+from taskmask.training import checkpoint, distributed, pretrained
+from taskmask.training.distributed import World
+from taskmask.training.parts import DataParts, build_data, build_objective, describe
+from taskmask.training.precision import speed_up_fp32
+from taskmask.training.trainer import Trainer
+
+MAY_CHANGE = {"train.steps", "train.valid_every", "train.patience", "train.max_bad_steps"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a run reached.
+
+    Args:
+        folder: the run folder.
+        step: steps done.
+        metrics: those of the last validation.
+        best: the best value of the metric that picks checkpoints.
+        best_checkpoint: the file that holds those weights.
+        tokens: tokens seen.
+        skipped_steps: steps whose gradient was not finite.
+        seconds: time this call took.
+        parameters: trained numbers.
+    """
+
+    folder: str
+    step: int
+    metrics: dict[str, float]
+    best: float | None
+    best_checkpoint: str
+    tokens: int
+    skipped_steps: int
+    seconds: float
+    parameters: int
+
+
+def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ...] = ()) -> Summary:
+    """Trains as the settings say; where the run folder holds a checkpoint, goes on from it to the same bits.
+
+    Args:
+        settings: all settings.
+        restart: begin anew; what the run folder holds is moved aside.
+        user_dirs: plug-ins in use, noted in the run folder.
+
+    Raises:
+        TaskmaskError: see its kinds; nothing that was computed is lost.
+    """
+    began = time.monotonic()
+    if not settings.run.folder:
+        raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
+    world, device = distributed.join(settings.run)
+    check_world(settings, world)
+    try:
+        speed_up_fp32(device)
+        parts = open_data(settings)
+        with claimed(Path(settings.run.folder), settings, world, restart, user_dirs):
+            objective = build_objective(settings, parts.task)
+            if settings.train.init_from and not checkpoint.all_of(Path(settings.run.folder)):
+                report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+            trainer = Trainer(settings, parts, objective.to(device), world, device)
+            progress = trainer.fit()
+    finally:
+        distributed.leave()
+    folder = Path(settings.run.folder)
+    return Summary(
+        folder=str(folder),
+        step=progress.position.step,
+        metrics=progress.validated,
+        best=progress.best,
+        best_checkpoint=str(checkpoint.best_of(folder, parts.task.best[1])),
+        tokens=progress.tokens,
+        skipped_steps=progress.skipped_steps,
+        seconds=time.monotonic() - began,
+        parameters=describe(objective)["parameters"],
+    )
+
+
+def check_world(settings: Settings, world: World) -> None:
+    """Raises a ConfigError unless the micro-batches of a step can be shared out evenly."""
+    if settings.train.micro_batches_per_step % world.size:
+        raise ConfigError(
+            f"is {settings.train.micro_batches_per_step}",
+            where="train.micro_batches_per_step",
+            expected=f"a multiple of the {world.size} processes",
+        )
+
+
+def open_data(settings: Settings) -> DataParts:
+    """Opens the training rows, and those for validation where the dataset has them."""
+    from taskmask.data.columns import Dataset
+
+    known = Dataset.open(settings.data.path).splits if settings.data.path else ["train"]
+    return build_data(settings, ["train", *(["valid"] if "valid" in known else [])])
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: Path, settings: Settings, world: World, restart: bool, user_dirs: tuple[str, ...]
+) -> Iterator[None]:
+    """Makes the run folder this run's own: checks that it fits, writes the settings into it, locks it."""
+    if not world.is_first:
+        world.wait()
+        yield
+        return
+    if restart and folder.exists():
+        move_aside(folder)
+    with lock(folder):
+        prepare(folder, settings, user_dirs)
+        world.wait()
+        yield
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Holds the run folder against a second run for the time of a `with`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror}", where=f"--run {folder}", fix="name another folder") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise ConfigError(
+                f"another run is at work in it ({file.read().strip()})", where=f"--run {folder}", fix="name another folder"
+            ) from None
+        file.truncate(0)
+        file.write(f"{platform.node()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        yield
+
+
+def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> None:
+    """Writes settings and environment; a folder with other settings, or with strange files, is refused."""
+    file = folder / "settings.json"
+    if file.exists():
+        refuse_changes(file, settings)
+    elif strangers := sorted(p.name for p in folder.iterdir() if p.name != ".lock"):
+        raise ConfigError(
+            f"is not empty and no run folder: holds {', '.join(strangers[:3])}",
+            where=f"--run {folder}",
+            fix="name another folder",
+        )
+    environment = {
+        "taskmask": __version__,
+        "torch": str(torch.__version__),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "command": sys.argv,
+        "user_dirs": [str(Path(path).resolve()) for path in user_dirs],
+    }
+    write_json(folder / "environment.json", environment)
+    write_json(file, settings.to_dict())
+
+
+def refuse_changes(file: Path, settings: Settings) -> None:
+    """Raises a ConfigError where the settings differ from those of the run in what shapes its result."""
+    try:
+        before = parse(from_tables(json.loads(file.read_text(encoding="utf-8")), str(file))).to_dict()
+    except (ValueError, ConfigError):
+        raise ConfigError("cannot be read", where=str(file), fix="start anew with --run.restart") from None
+    now = settings.to_dict()
+    changes = []
+    for section in sorted({*before, *now} - {"run"}):
+        old, new = before.get(section, {}), now.get(section, {})
+        for field in sorted({*old, *new}):
+            key = f"{section}.{field}"
+            if key not in MAY_CHANGE and old.get(field) != new.get(field):
+                changes.append(f"{key} was {old.get(field)!r}, is {new.get(field)!r}")
+    if changes:
+        raise ConfigError(
+            f"the run has begun with other settings: {'; '.join(changes)}",
+            where=f"--run {file.parent}",
+            fix="name another --run folder, go back to the old settings, or begin anew with --run.restart",
+        )
+
+
+def move_aside(folder: Path) -> None:
+    """Renames a run folder to the first free name with .old-N behind it."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    print(f"taskmask: the run before is kept as {aside}", file=sys.stderr)
+
+
+def report_weights(report: dict[str, list[str]], world: World) -> None:
+    """Says which weights were taken over, which are new and which were left."""
+    if not world.is_first:
+        return
+    text = f"taskmask: {len(report['taken'])} weights taken over"
+    for kind in ("new", "left"):
+        if report[kind]:
+            text += f"; {kind}: {', '.join(report[kind][:6])}{' ...' if len(report[kind]) > 6 else ''}"
+    print(text, file=sys.stderr)
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Writes JSON whole or not at all."""
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, file)

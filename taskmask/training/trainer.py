@@ -1,0 +1,376 @@
+"""The loop: take the micro-batches of a step, sum losses and gradients, update, log, validate, save.
+
+It knows no research idea: an objective gives sums, a task names metrics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskmask import __version__
+from taskmask.data.draws import hash_integers
+from taskmask.data.rows import Batch
+from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted
+from taskmask.settings import Settings
+from taskmask.training import checkpoint, distributed
+from taskmask.training.distributed import World
+from taskmask.training.evaluate import total_over
+from taskmask.training.loader import BatchMaker, Position, Ticket, batches, frozen_tickets, training_tickets
+from taskmask.training.log import RunLog
+from taskmask.training.objective import Objective, weighted_total
+from taskmask.training.optim import Average, adamw, scale_and_clip
+from taskmask.training.parts import DataParts
+from taskmask.training.precision import LossScale, autocast
+from taskmask.training.schedule import learning_rate
+
+SHOWN_ROWS = 4
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+@dataclasses.dataclass
+class Progress:
+    """All that a run has reached, besides its tensors: what a checkpoint holds and a resume takes back."""
+
+    position: Position = dataclasses.field(default_factory=Position)
+    tokens: int = 0
+    skipped_steps: int = 0
+    bad_steps: int = 0
+    best: float | None = None
+    validations_without_best: int = 0
+    validated: dict[str, float] = dataclasses.field(default_factory=dict)
+    pending: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> Progress:
+        """Makes it from what `dataclasses.asdict` gave."""
+        return Progress(**{**state, "position": Position(**state["position"])})
+
+
+class Trainer:
+    """Trains an objective on the rows of a dataset.
+
+    Args:
+        settings: the settings of the run.
+        parts: dataset, vocabulary, task and rows.
+        objective: model and criterion, on the device.
+        world: this process among those of the run.
+        device: where the objective lives.
+    """
+
+    def __init__(self, settings: Settings, parts: DataParts, objective: Objective, world: World, device: torch.device):
+        self.settings, self.parts, self.world, self.device = settings, parts, world, device
+        self.folder = Path(settings.run.folder)
+        self.objective = objective
+        if settings.run.compile:
+            objective.model.compile()
+        self.wrapped = distributed.wrap(objective, world)
+        self.optimizer = adamw(objective, settings.optim)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.average = Average(objective, settings.train.ema) if settings.train.ema else None
+        self.scale = LossScale(settings.train.precision)
+        self.progress = Progress()
+        self.log: RunLog | None = None
+        self.stop_signal = 0
+        self.log_began, self.log_tokens = time.monotonic(), 0
+
+    def fit(self) -> Progress:
+        """Trains to the last step, from the last checkpoint if there is one.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+            DivergedError: too many steps in a row were not finite.
+        """
+        self.resume()
+        if self.finished:
+            self._say(f"already finished at step {self.progress.position.step}")
+            return self.progress
+        run, train = self.settings.run, self.settings.train
+        start = self.progress.position.step
+        if self.world.is_first:
+            self.log = RunLog(self.folder, train.steps, start, run.tensorboard)
+            if not start:
+                settings = [f"{k}.{f} = {v}" for k, fields in self.settings.to_dict().items() for f, v in fields.items()]
+                self.log.text("settings", settings, 0)
+        try:
+            with self._signals():
+                self._loop()
+            if self.log:
+                self.log.hparams(self.settings.to_dict(), self.progress.validated)
+        finally:
+            if self.log:
+                self.log.close()
+        return self.progress
+
+    @property
+    def finished(self) -> bool:
+        """True after the last step, or where validation has not improved for too long."""
+        return self.progress.position.step >= self.settings.train.steps or self._out_of_patience
+
+    @property
+    def _out_of_patience(self) -> bool:
+        patience = self.settings.train.patience
+        return bool(patience) and self.progress.validations_without_best >= patience
+
+    def _loop(self) -> None:
+        run, train = self.settings.run, self.settings.train
+        for micro_batches in self._steps():
+            self._step(micro_batches)
+            step = self.progress.position.step
+            last = step == train.steps
+            improved = False
+            if step % run.log_every == 0 or last:
+                self._log_training(step)
+            if last or (train.valid_every and step % train.valid_every == 0):
+                improved = self._validate(step)
+            if self.finished or step % run.save_every == 0 or (improved and run.keep_best):
+                self._save()
+            if self.log:
+                self.log.advance()
+            if self._out_of_patience:
+                self._say(f"stopping early: {train.patience} validations without a better {self.parts.task.best[0]}")
+                return
+
+    def _steps(self) -> Iterator[list[tuple[Ticket, Batch]]]:
+        """Yields the micro-batches of this process, step by step."""
+        train, task, source = self.settings.train, self.parts.task, self.parts.sources["train"]
+        tickets = training_tickets(
+            source.lengths, self.settings, task.views, self.progress.position, self.world.rank, self.world.size
+        )
+        stream = batches(tickets, BatchMaker(source, task), self.settings.run.workers, self.device)
+        share = train.micro_batches_per_step // self.world.size
+        group: list[tuple[Ticket, Batch]] = []
+        for item in stream:
+            group.append(item)
+            if len(group) == share:
+                yield group
+                group = []
+
+    def _step(self, micro_batches: list[tuple[Ticket, Batch]]) -> None:
+        """Does one update, or skips it where the gradient is not finite; the same in every process."""
+        progress, train, optim = self.progress, self.settings.train, self.settings.optim
+        step = progress.position.step + 1
+        counts, tokens = self._agree(micro_batches, step)
+        rate = learning_rate(optim, step, train.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for index, (ticket, batch) in enumerate(micro_batches):
+            # dropout follows from (seed, step, micro-batch), so a resume needs no state of any generator
+            torch.manual_seed(int(hash_integers(train.seed, step, ticket.number)[0] >> 1))
+            last = index == len(micro_batches) - 1
+            with contextlib.nullcontext() if last or self.world.size == 1 else self.wrapped.no_sync():  # type: ignore[operator]
+                with autocast(self.device, train.precision):
+                    parts = self.wrapped(batch)
+                loss = weighted_total(parts, counts, self.objective.criterion.weights)
+                (loss * self.scale.value).backward()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
+        norm = scale_and_clip(self.parameters, self.scale.value, optim.clip)
+        finite = math.isfinite(norm)
+        if finite:
+            self.optimizer.step()
+            if self.average:
+                self.average.update()
+        progress.position = micro_batches[-1][0].after
+        progress.tokens += tokens
+        self._account(finite, norm, sums, counts)
+
+    def _agree(self, micro_batches: list[tuple[Ticket, Batch]], step: int) -> tuple[dict[str, float], int]:
+        """Returns the targets of each loss and the tokens of the step, over all processes; acts on their signals."""
+        criterion = self.objective.criterion
+        counts = dict.fromkeys(criterion.weights, 0.0)
+        for _, batch in micro_batches:
+            for name, count in criterion.count(batch).items():
+                counts[name] += count
+        tokens = sum(batch.num_tokens for _, batch in micro_batches)
+        *totals, tokens_sum, steps_sum, stop = self.world.sum(
+            [*counts.values(), tokens, step, 1.0 if self.stop_signal else 0.0]
+        )
+        if steps_sum != step * self.world.size:
+            raise DistributedError(
+                f"the processes are not at the same step: this one is at {step}, the mean is {steps_sum / self.world.size}",
+                fix="the same command resumes from the last checkpoint",
+            )
+        if stop:
+            self._interrupt()
+        return dict(zip(counts, totals, strict=True)), int(tokens_sum)
+
+    def _account(self, finite: bool, norm: float, sums: dict[str, float], counts: dict[str, float]) -> None:
+        """Adds a step to the figures that wait to be logged; counts the steps that were skipped."""
+        progress = self.progress
+        if finite:
+            progress.bad_steps = 0
+            share = {f"{name}_count": count / self.world.size for name, count in counts.items()}
+            for name, value in {**sums, **share, "steps": 1.0, "grad_norm": norm}.items():
+                progress.pending[name] = progress.pending.get(name, 0.0) + value
+        else:
+            progress.skipped_steps += 1
+            progress.bad_steps += 1
+        self.scale.update(finite)
+        if progress.bad_steps >= self.settings.train.max_bad_steps and not self.scale.enabled:
+            raise DivergedError(
+                f"the gradient was not finite in {progress.bad_steps} steps in a row, up to step {progress.position.step}",
+                where="train.max_bad_steps",
+                fix="lower optim.lr, lengthen optim.warmup_steps, or look at the rows with --dry-run; "
+                "the last checkpoint is from before",
+            )
+
+    def _log_training(self, step: int) -> None:
+        """Logs the means since the last time, over all processes."""
+        progress = self.progress
+        self._gather_pending()
+        totals, progress.pending = progress.pending, {}
+        now = time.monotonic()
+        rate = (progress.tokens - self.log_tokens) / max(now - self.log_began, 1e-9)
+        self.log_began, self.log_tokens = now, progress.tokens
+        if not self.log:
+            return
+        metrics = self.parts.task.metrics(totals) if totals else {"loss": math.nan}
+        record = {
+            **metrics,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "grad_norm": totals["grad_norm"] / totals["steps"] if totals else math.nan,
+            "loss_scale": self.scale.value,
+            "skipped_steps": progress.skipped_steps,
+            "epoch": progress.position.epoch,
+            "tokens": progress.tokens,
+            "tokens_per_second": rate,
+        }
+        self.log.train(step, record)
+
+    def _gather_pending(self) -> None:
+        """Brings the figures of all processes together in the first."""
+        names = sorted(self.progress.pending)
+        totals = self.world.sum([self.progress.pending[name] for name in names])
+        self.progress.pending = dict(zip(names, totals, strict=True)) if self.world.is_first else {}
+
+    def _validate(self, step: int) -> bool:
+        """Validates with frozen masks; returns whether this is the best so far."""
+        source = self.parts.sources.get("valid")
+        if source is None:
+            return False
+        began, task = time.monotonic(), self.parts.task
+        maker = BatchMaker(source, task)
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            totals = total_over(self.objective, maker, self.settings, self.world, self.device)
+            if self.log and self.log.board:
+                self.log.text("guesses", self._guesses(maker), step)
+        metrics = task.metrics(totals)
+        name, direction = task.best
+        sign = 1 if direction == "min" else -1
+        best = self.progress.best is None or sign * metrics[name] < sign * self.progress.best
+        self.progress.validated = metrics
+        self.progress.best = metrics[name] if best else self.progress.best
+        self.progress.validations_without_best = 0 if best else self.progress.validations_without_best + 1
+        seconds = time.monotonic() - began
+        self.log_began += seconds  # the rate of training leaves validation out
+        if self.log:
+            self.log.valid(step, metrics, best, seconds)
+        return best
+
+    @torch.no_grad()
+    def _guesses(self, maker: BatchMaker) -> list[str]:
+        """Returns the same few validation rows each time, with the model's answers of now."""
+        ticket = next(frozen_tickets(maker.source.lengths, self.settings.train.max_tokens, maker.task.views, 0, 1))
+        few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
+        batch = maker[few]
+        self.objective.eval()
+        outputs = self.objective.model(**batch.map(lambda tensor: tensor.to(self.device)).inputs)
+        self.objective.train()
+        return maker.task.show(batch, {name: tensor.float().cpu() for name, tensor in outputs.items()})
+
+    def _save(self) -> None:
+        """Writes a checkpoint; the other processes wait for it."""
+        step, task = self.progress.position.step, self.parts.task
+        self._gather_pending()
+        if self.log:
+            self.log.flush()
+        if self.world.is_first:
+            validated = self.progress.validated if self._validated_now(step) else {}
+            name, direction = task.best
+            score = f"_{name}-{validated[name]:.6g}" if validated else ""
+            checkpoint.save(self.folder / "checkpoints" / f"step-{step}{score}.pt", self._state())
+            checkpoint.prune(self.folder, self.settings.run.keep_last, self.settings.run.keep_best, direction)
+        self.world.wait()
+
+    def _validated_now(self, step: int) -> bool:
+        every = self.settings.train.valid_every
+        return bool(self.progress.validated) and (step == self.settings.train.steps or bool(every and step % every == 0))
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.progress.position.step,
+            "model": self.objective.state_dict(),
+            "average": self.average.weights if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "loss_scale": self.scale.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+            "settings": self.settings.to_dict(),
+            "vocabulary": self.parts.vocab.model_bytes,
+            "labels": self.parts.dataset.labels,
+            "data_fingerprint": self.parts.dataset.fingerprint,
+            "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
+        }
+
+    def resume(self) -> None:
+        """Takes back the last whole checkpoint of the run folder, if there is one."""
+        if self.world.is_first:
+            checkpoint.clean(self.folder)
+        state = checkpoint.load_last(self.folder)
+        if state is None:
+            return
+        if state["data_fingerprint"] != self.parts.dataset.fingerprint:
+            raise CheckpointError(
+                f"was trained on data {state['data_fingerprint'][:12]}",
+                where=str(self.folder),
+                expected=f"the data of {self.settings.data.path}, {self.parts.dataset.fingerprint[:12]}",
+                fix="give another --run folder, or continue from it with --train.init_from",
+            )
+        self.objective.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scale.load_state_dict(state["loss_scale"])
+        if self.average and state["average"]:
+            self.average.load(state["average"])
+        self.progress = Progress.of(state["progress"])
+        if not self.world.is_first:
+            self.progress.pending = {}  # the first process holds the figures of all
+        self.log_tokens = self.progress.tokens
+        self._say(f"resuming {self.folder} at step {self.progress.position.step}")
+
+    def _interrupt(self) -> None:
+        self._save()
+        step = self.progress.position.step
+        raise Interrupted(f"stopped by a signal at step {step}; saved", where=str(self.folder), fix="the same command goes on")
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Turns the first signal into a checkpoint at the next step; a second one ends the process at once."""
+
+        def note(number: int, frame: Any) -> None:
+            self.stop_signal = number
+            signal.signal(number, before[number])
+            self._say(f"{signal.Signals(number).name}: saving at the next step; once more to quit at once")
+
+        before = {number: signal.signal(number, note) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _say(self, text: str) -> None:
+        if self.log:
+            self.log.say(f"taskmask: {text}")
+        elif self.world.is_first:
+            print(f"taskmask: {text}", file=sys.stderr, flush=True)

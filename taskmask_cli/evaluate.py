@@ -1,0 +1,52 @@
+"""taskmask evaluate: how good a checkpoint is, on any split, with any masker."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from taskmask import config
+from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+DESCRIPTION = """Prints loss, perplexity and accuracy of a checkpoint on a split of a dataset. The masks are frozen: two
+checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
+
+EPILOG = """examples:
+  taskmask evaluate --from runs/first
+  taskmask evaluate --from runs/first --data other-bin --split test --masker span --masker.ratio 0.3 --json"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluates and prints a small table, or one JSON object."""
+    parser = Parser("taskmask evaluate", DESCRIPTION, EPILOG)
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="run folder (its best checkpoint) or checkpoint")
+    parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
+    parser.add_argument("--split", default="valid", help="split of the dataset [valid]")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_user_dir(parser)
+    options, rest = parser.parse_known_args(argv)
+    load_user_dirs(options)
+    overrides = config.read_flags(rest)
+
+    from tqdm import tqdm
+
+    from taskmask.training.evaluate import evaluate
+
+    with tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
+        result = evaluate(options.source, options.data, options.split, overrides, bar.update)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    masker = result["masker"]
+    lines: dict[str, Any] = {k: v for k, v in result.items() if k != "masker"}
+    if masker:
+        lines["masker"] = " ".join([masker["name"], *(f"{k}={v}" for k, v in masker.items() if k in ("ratio", "of"))])
+    for name, value in lines.items():
+        print(f"{name:<12} {f'{value:.4f}' if isinstance(value, float) else value}")
+    return 0

@@ -1,0 +1,76 @@
+"""taskmask list: the components there are and their options; what a dataset holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from taskmask import config
+from taskmask.errors import ConfigError, did_you_mean
+from taskmask.registry import REGISTRIES
+from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+DESCRIPTION = "Lists tasks, models, criteria and maskers, built in and plugged in; or the options of one; or a dataset."
+
+EPILOG = """examples:
+  taskmask list
+  taskmask list masker
+  taskmask list masker span
+  taskmask list --data data-bin --verify"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the list."""
+    parser = Parser("taskmask list", DESCRIPTION, EPILOG)
+    parser.add_argument("kind", nargs="?", help=f"one of {', '.join(REGISTRIES)}")
+    parser.add_argument("name", nargs="?", help="a component of that kind")
+    parser.add_argument("--data", metavar="DIR", help="show a dataset instead")
+    parser.add_argument("--verify", action="store_true", help="with --data: check every checksum")
+    add_user_dir(parser)
+    options = parser.parse_all(argv)
+    load_user_dirs(options)
+    if options.data:
+        return list_dataset(options.data, options.verify)
+    if options.verify:
+        raise ConfigError("goes with --data", where="--verify", fix="taskmask list --data DIR --verify")
+    if options.kind and options.kind not in REGISTRIES:
+        raise ConfigError(
+            f"unknown kind {options.kind!r}",
+            where="taskmask list",
+            expected=f"one of {', '.join(REGISTRIES)}",
+            fix=did_you_mean(options.kind, REGISTRIES),
+        )
+    if options.name:
+        return list_options(options.kind, options.name)
+    for kind in [options.kind] if options.kind else REGISTRIES:
+        print(f"{kind}:")
+        for name in REGISTRIES[kind].names():
+            entry = REGISTRIES[kind].get(name)
+            print(f"  {name:<16} {entry.doc.split(chr(10))[0]}\n  {'':<16} {entry.place}")
+    return 0
+
+
+def list_options(kind: str, name: str) -> int:
+    """Prints what one component is and its options."""
+    entry = REGISTRIES[kind].get(name)
+    print(f"{kind} {name}, {entry.place}\n\n{entry.doc}\n")
+    lines = config.help_lines(entry.config, kind, **entry.preset)
+    print("\n".join(["options:", *lines]) if lines else "It has no options.")
+    return 0
+
+
+def list_dataset(path: str, verify: bool) -> int:
+    """Prints splits and columns of a dataset."""
+    from taskmask.data.columns import Dataset
+
+    dataset = Dataset.open(path)
+    vocab = dataset.vocabulary()
+    print(f"{path}: vocabulary of {vocab.size:,} pieces ({vocab.fingerprint[:12]}), data {dataset.fingerprint[:12]}")
+    for name in dataset.splits:
+        split = dataset.split(name)
+        print(f"  {name:<8} {split.rows:>12,} rows {split.num_tokens:>14,} tokens   columns: {', '.join(split.columns)}")
+    for column, names in dataset.labels.items():
+        print(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
+    if verify:
+        dataset.verify()
+        print("  every checksum is right")
+    return 0

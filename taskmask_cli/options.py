@@ -1,0 +1,58 @@
+"""What the command lines share: parsers whose errors are ours, plug-ins, and settings left to the other options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from taskmask import __version__
+from taskmask.errors import ConfigError, did_you_mean
+from taskmask.registry import load_user_dir
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with whole option names only, and errors as ConfigError."""
+
+    def __init__(self, prog: str, description: str, epilog: str = "", add_help: bool = True):
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            add_help=add_help,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.add_argument("--version", action="version", version=f"taskmask {__version__}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print."""
+        raise ConfigError(message, where=self.prog, fix=f"see {self.prog} --help")
+
+    def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
+        """Parses the command line; an unknown option gives the nearest one."""
+        options, rest = self.parse_known_args(argv)
+        if rest:
+            known = [flag for action in self._actions for flag in action.option_strings]
+            raise ConfigError(
+                f"unknown option {rest[0]}", where=self.prog, expected=", ".join(known), fix=did_you_mean(rest[0], known)
+            )
+        return options
+
+
+def add_user_dir(parser: argparse.ArgumentParser) -> None:
+    """Adds `--user-dir PATH`."""
+    parser.add_argument(
+        "--user-dir",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="file or folder of your own components, loaded before names are looked up; may be repeated",
+    )
+
+
+def load_user_dirs(options: argparse.Namespace) -> None:
+    """Loads the plug-ins named with `--user-dir`."""
+    for path in options.user_dir:
+        load_user_dir(path)

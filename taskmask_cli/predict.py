@@ -1,0 +1,76 @@
+"""taskmask predict: what a trained model says of a text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from taskmask.errors import DataError
+from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+DESCRIPTION = """Fills every <mask> of each text with the pieces that the model finds likeliest. Texts come from the command
+line, or from standard input: a text a line, or JSON objects with a key "text" (--jsonl)."""
+
+EPILOG = """examples:
+  taskmask predict --from runs/first "Paris is the <mask> of France." "It was a <mask> film."
+  cat texts.txt | taskmask predict --from runs/first --top 3
+  cat texts.jsonl | taskmask predict --from runs/first --jsonl > answers.jsonl"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts and prints, text by text."""
+    parser = Parser("taskmask predict", DESCRIPTION, EPILOG)
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="run folder (its best checkpoint) or checkpoint")
+    parser.add_argument("--top", type=int, default=5, help="answers for each <mask> [5]")
+    parser.add_argument("--jsonl", action="store_true", help="standard input holds JSON objects; the answers are added to them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a text and nothing else")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; standard input where there are none")
+    add_user_dir(parser)
+    options = parser.parse_all(argv)
+    load_user_dirs(options)
+
+    from taskmask.training.pretrained import load
+
+    model = load(options.source)
+    records = [{"text": text} for text in options.texts] or list(read_records(options.jsonl))
+    if not records:
+        raise DataError("there is no text", where="taskmask predict", fix="give texts, or pipe some in")
+    for record, answer in zip(records, model.predict([r["text"] for r in records], options.top), strict=True):
+        if options.json or options.jsonl:
+            print(json.dumps({**record, **answer}, ensure_ascii=False))
+        else:
+            print_answer(answer)
+    return 0
+
+
+def read_records(jsonl: bool) -> Iterator[dict[str, Any]]:
+    """Yields {"text": ...} for every line of standard input that is not blank."""
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        if not jsonl:
+            yield {"text": line.rstrip("\r\n")}
+            continue
+        try:
+            record = json.loads(line)
+            text = record["text"]
+        except (ValueError, KeyError, TypeError):
+            text = None
+        if not isinstance(text, str):
+            raise DataError(
+                f"is {line.strip()[:60]!r}", where=f"standard input, line {number}", expected='a JSON object with a key "text"'
+            )
+        yield record
+
+
+def print_answer(answer: dict[str, Any]) -> None:
+    """Prints the fills of each mask as a small table."""
+    print(answer["text"])
+    for number, mask in enumerate(answer["masks"], 1):
+        if len(answer["masks"]) > 1:
+            print(f"  <mask> {number}")
+        for fill in mask["fills"]:
+            print(f"  {fill['probability']:7.2%}  {fill['token']}")
+    print(f"  = {answer['filled']}\n")

@@ -1,0 +1,88 @@
+"""taskmask-train: from a binarized dataset to a trained model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from taskmask import config, settings
+from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+DESCRIPTION = """Trains a model on a dataset made by taskmask-preprocess.
+
+The same command again goes on where it stopped, to the same bits. Settings are --section.field VALUE, or tables of a
+TOML file given with --config; later ones win. Below are all settings, with those of the components chosen on this
+command line: add --masker span, say, to see its options."""
+
+EPILOG = """examples:
+  taskmask-train --data data-bin --run runs/first
+  taskmask-train --data data-bin --run runs/spans --masker span --masker.ratio 0.2 --model base --train.precision bf16
+  taskmask-train --config runs/first/settings.json --run runs/second --optim.lr 1e-4
+  taskmask-train --data data-bin --run runs/mine --user-dir my_masker.py --masker mine --dry-run
+  torchrun --nproc-per-node 8 -m taskmask_cli.main train --data data-bin --run runs/big --train.micro_batches_per_step 8
+
+exit codes: 0 done, 2 wrong settings, 3 bad data, 4 bad checkpoint, 5 diverged, 6 lost a process, 7 no space,
+75 stopped by a signal (the same command goes on)"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the settings and trains, rehearses, or shows the options."""
+    parser = Parser("taskmask-train", DESCRIPTION, EPILOG, add_help=False)
+    parser.add_argument("-h", "--help", action="store_true", help="show all settings of the chosen components")
+    parser.add_argument("--dry-run", action="store_true", help="try everything once, print sizes, time and masked rows")
+    parser.add_argument("--run.restart", dest="restart", action="store_true", help="begin anew; the old run is kept aside")
+    add_user_dir(parser)
+    options, rest = parser.parse_known_args(argv)
+    load_user_dirs(options)
+    assignments = config.read_flags(rest)
+    if options.help:
+        print_help(parser, assignments)
+        return 0
+    chosen = settings.parse(assignments)
+    if options.dry_run:
+        from taskmask.training.dryrun import dry_run
+
+        print("\n".join(dry_run(chosen)))
+        return 0
+
+    from taskmask.training.run import train
+
+    summary = train(chosen, restart=options.restart, user_dirs=tuple(options.user_dir))
+    print_summary(summary, chosen)
+    return 0
+
+
+def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
+    """Prints the settings between argparse's options and the examples."""
+    parser.epilog = None
+    print(parser.format_help().replace("[-h]", "[-h] [--config FILE ...] [--SECTION.FIELD VALUE ...]"))
+    print("  --config FILE ...     settings from TOML or JSON files, such as the settings.json of a run")
+    print(settings.help_text(assignments))
+    print("\n" + EPILOG)
+
+
+def print_summary(summary, chosen: settings.Settings) -> None:  # type: ignore[no-untyped-def]
+    """Prints what was reached, where it lies, and what to do next; in the first process only."""
+    import os
+
+    if os.environ.get("RANK", "0") != "0":
+        return
+    from taskmask.training.log import duration
+
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in summary.metrics.items()) or "no validation split"
+    lines = [
+        "",
+        f"trained       {summary.step:,} steps, {summary.tokens:,} tokens, {summary.parameters:,} parameters"
+        + (f", {summary.skipped_steps} steps skipped" if summary.skipped_steps else ""),
+        f"took          {duration(summary.seconds)}",
+        f"validation    {figures}",
+        f"best          {summary.best_checkpoint}" + ("" if summary.best is None else f"  ({summary.best:.4g})"),
+        f"log           {summary.folder}/log.jsonl",
+        "",
+        "next:",
+        f"  tensorboard --logdir {summary.folder}",
+        f"  taskmask evaluate --from {summary.folder} --split valid --masker whole_word",
+    ]
+    if chosen.task.name == "masked_lm":
+        lines.append(f'  taskmask predict --from {summary.folder} "Here a <mask> is missing."')
+    print("\n".join(lines), file=sys.stderr)

@@ -1,0 +1,220 @@
+"""The encoder: known sizes, invariances, precision, saving and learning."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from taskmask.errors import ConfigError
+from taskmask.models import EncoderConfig
+from taskmask.models.encoder import Encoder
+from taskmask.modules.spec import HeadSpec
+from taskmask.registry import MODELS
+
+VOCAB, LENGTH = 100, 16
+HEADS = {"mlm": HeadSpec("lm")}
+KINDS = {
+    "bert": {},
+    "modern": {"norm": "pre", "positions": "rotary", "activation": "geglu", "bias": False},
+    "pre-norm": {"norm": "pre"},
+}
+PRESETS = ("tiny", "mini", "small", "base", "bert_base", "large", "roberta_base", "modern_base")
+
+
+def build(kind="bert", dropout=0.0, **settings):
+    torch.manual_seed(0)
+    given = {"layers": 2, "width": 32, "heads": 4, "dropout": dropout, "attention_dropout": dropout}
+    config = EncoderConfig(**{**given, **KINDS[kind], **settings})
+    return Encoder(config, vocab_size=VOCAB, max_length=LENGTH, heads=HEADS)
+
+
+def num_parameters(config, vocab, length):
+    """The size of an encoder with one language-model head, from the formula."""
+    d, f, b = config.width, config.feed_forward_width, int(config.bias)
+    norm = d + b * d
+    attention = 4 * d * d + b * 4 * d
+    gates = 2 if config.activation == "geglu" else 1
+    feed_forward = (gates + 1) * d * f + b * (gates * f + d)
+    embeddings = vocab * d + (length * d if config.positions == "learned" else 0) + norm
+    head = d * d + b * d + norm + vocab
+    last = norm if config.norm == "pre" else 0
+    return embeddings + config.layers * (attention + feed_forward + 2 * norm) + last + head
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_the_known_size(name):
+    entry = MODELS.get(name)
+    config = entry.config(**entry.preset)
+    with torch.device("meta"):
+        model = entry.load()(config, vocab_size=30522, max_length=512, heads=HEADS)
+    assert sum(p.numel() for p in model.parameters()) == num_parameters(config, 30522, 512)
+
+
+def test_sizes_of_the_papers():
+    # BERT's 109,482,240 hold a pooler (768 x 768 + 768) and two segments besides, which are not here.
+    head = 768 * 768 + 768 + 2 * 768 + 30522
+    base = MODELS.get("base")
+    assert num_parameters(base.config(**base.preset), 30522, 512) - head == 109_482_240 - (768 * 768 + 768) - 2 * 768
+    modern = MODELS.get("modern_base")
+    assert num_parameters(modern.config(**modern.preset), 50368, 8192) == pytest.approx(149e6, rel=0.01)
+
+
+def test_geglu_width_keeps_the_number_of_parameters():
+    assert EncoderConfig(width=768, activation="geglu").feed_forward_width == 2048
+    assert EncoderConfig(width=768).feed_forward_width == 3072
+    assert EncoderConfig(width=768, activation="geglu", feed_forward=1152).feed_forward_width == 1152
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_alone_equals_the_row_in_a_padded_batch(kind):
+    model = build(kind).eval()
+    lengths = [5, 16, 2]
+    keep = torch.arange(16)[None] < torch.tensor(lengths)[:, None]
+    tokens = torch.randint(VOCAB, (3, 16))
+    together = model(tokens, keep)["mlm"].view(3, 16, VOCAB)
+    for row, length in enumerate(lengths):
+        alone = model(tokens[row : row + 1, :length])["mlm"]
+        torch.testing.assert_close(together[row, :length], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_choose_among_all_outputs(kind):
+    model = build(kind)
+    tokens = torch.randint(VOCAB, (2, 8))
+    positions = torch.tensor([1, 6, 9])
+    got = model(tokens, positions={"mlm": positions})["mlm"]
+    torch.testing.assert_close(got, model(tokens)["mlm"][positions], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_parameter_gets_a_gradient_even_without_targets(kind):
+    model = build(kind, dropout=0.1)
+    logits = model(torch.randint(VOCAB, (2, 8)), positions={"mlm": torch.zeros(0, dtype=torch.int64)})["mlm"]
+    assert logits.shape == (0, VOCAB)
+    logits.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+def test_order_matters_in_every_kind():
+    for kind in KINDS:
+        model = build(kind, init_std=0.2).eval()
+        tokens = torch.randint(VOCAB, (1, 8))
+        assert not torch.allclose(model(tokens)["mlm"].flip(0), model(tokens.flip(1))["mlm"], atol=1e-3)
+
+
+def test_tied_embedding_is_one_parameter_saved_once():
+    model = build()
+    names = [name for name, value in model.state_dict().items() if value.shape == (VOCAB, 32)]
+    assert names == ["embeddings.tokens.weight"]
+    before = model(torch.zeros(1, 1, dtype=torch.int64))["mlm"][0, 7]
+    with torch.no_grad():
+        model.embeddings.tokens.weight[7] += 1.0
+        model.heads["mlm"].norm.bias += 1.0
+    assert model(torch.zeros(1, 1, dtype=torch.int64))["mlm"][0, 7] != before
+
+
+def test_names_of_the_parameters():
+    names = {name for name, _ in build(layers=1).named_parameters()}
+    layer = ("attention.qkv", "attention.output", "attention_norm", "feed_forward.input", "feed_forward.output")
+    modules = [f"layers.0.{part}" for part in (*layer, "feed_forward_norm")]
+    modules += ["embeddings.norm", "heads.mlm.dense", "heads.mlm.norm"]
+    expected = {f"{module}.{kind}" for module in modules for kind in ("weight", "bias")}
+    assert names == expected | {
+        "embeddings.tokens.weight",
+        "embeddings.positions.weight",
+        "heads.mlm.output_bias",
+    }
+
+
+def test_saved_and_loaded_weights_are_equal(tmp_path):
+    model = build("modern").eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other = build("modern", init_std=0.1).eval()
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    tokens = torch.randint(VOCAB, (2, 8))
+    assert torch.equal(model(tokens)["mlm"], other(tokens)["mlm"])
+
+
+def test_same_seed_same_weights_and_a_first_loss_of_log_v():
+    model, again = build(), build()
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    tokens = torch.randint(VOCAB, (8, 16))
+    loss = F.cross_entropy(model(tokens)["mlm"], torch.randint(VOCAB, (128,)))
+    assert loss.item() == pytest.approx(torch.tensor(float(VOCAB)).log().item(), abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_autocast_follows_fp32(kind):
+    model = build(kind, init_std=0.1)
+    tokens = torch.randint(VOCAB, (4, 16))
+    keep = torch.arange(16)[None] < torch.tensor([[16], [9], [3], [12]])
+    positions = {"mlm": torch.tensor([0, 5, 17, 34, 50])}
+    labels = torch.randint(VOCAB, (5,))
+
+    def loss_and_gradient():
+        model.zero_grad()
+        logits = model(tokens, keep, positions)["mlm"]
+        loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    exact, gradient = loss_and_gradient()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(tokens)["mlm"].dtype == torch.bfloat16
+        assert model.encode(tokens).dtype == torch.float32
+        low, low_gradient = loss_and_gradient()
+    assert low == pytest.approx(exact, rel=0.02)
+    assert (low_gradient - gradient).norm() < 0.05 * gradient.norm()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learns_a_toy_batch(kind):
+    model = build(kind, dropout=0.05)
+    tokens = torch.randint(VOCAB, (4, 12))
+    targets = torch.arange(0, 48, 3)
+    labels = tokens.flatten()[targets]
+    inputs = tokens.flatten().index_fill(0, targets, 3).view(4, 12)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        loss = F.cross_entropy(model(inputs, positions={"mlm": targets})["mlm"], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    assert F.cross_entropy(model(inputs, positions={"mlm": targets})["mlm"], labels).item() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["bert", "modern"])
+def test_compiles_without_a_break(kind):
+    model = build(kind, dropout=0.0)
+    tokens, positions = torch.randint(VOCAB, (2, 8)), {"mlm": torch.tensor([1, 6, 9])}
+    keep = torch.arange(8)[None] < torch.tensor([[8], [5]])
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tokens, keep, positions)["mlm"], model(tokens, keep, positions)["mlm"])
+
+
+def test_wrong_arguments_are_named():
+    model = build()
+    with pytest.raises(ValueError, match="rows of 17 tokens"):
+        model(torch.zeros(1, 17, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"positions for \['mask'\], but the heads are \['mlm'\]"):
+        model(torch.zeros(1, 4, dtype=torch.int64), positions={"mask": torch.tensor([0])})
+    assert build("modern")(torch.zeros(1, 40, dtype=torch.int64))["mlm"].shape == (40, VOCAB)
+
+
+def test_settings_that_do_not_fit_are_all_named():
+    with pytest.raises(ConfigError) as error:
+        EncoderConfig(width=128, heads=5, norm="Post", dropout=1.0)
+    message = str(error.value)
+    assert "model.heads: 5 does not divide model.width 128; expected a divisor, such as 4" in message
+    assert "model.norm: unknown 'Post'; expected one of post, pre" in message
+    assert "model.dropout: 1.0" in message
+    with pytest.raises(ConfigError, match="even number"):
+        EncoderConfig(width=12, heads=4, positions="rotary")
+
+
+def test_the_index_imports_no_torch():
+    code = "import sys, taskmask.models, taskmask.modules.spec; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
