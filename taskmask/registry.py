@@ -34,7 +34,7 @@ class Entry:
         target: the class, or "module:attribute" where loading it must wait (it needs torch).
         place: "file:line" of the registration.
         preset: values a variant sets over the defaults of `config`.
-        doc: what it is, in one line and more.
+        summary: what a variant is, in one line; empty where the class says it.
     """
 
     name: str
@@ -42,7 +42,12 @@ class Entry:
     target: Any
     place: str
     preset: dict[str, Any] = dataclasses.field(default_factory=dict)
-    doc: str = ""
+    summary: str = ""
+
+    @property
+    def doc(self) -> str:
+        """What it is: the summary of a variant, or the docstring of the class, which is loaded for it."""
+        return self.summary or inspect.getdoc(self.load()) or ""
 
     def load(self) -> Any:
         """Returns the component's class, importing it where that was put off."""
@@ -54,7 +59,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """The options of a component that has none."""
+    """It has no options."""
 
 
 class Registry:
@@ -73,21 +78,21 @@ class Registry:
         """Decorator: makes a class known as `name`, with the options of the frozen dataclass `config`."""
 
         def decorate(target: type[T]) -> type[T]:
-            self._insert(Entry(name, config, target, place or caller(), doc=inspect.getdoc(target) or ""))
+            self._insert(Entry(name, config, target, place or caller()))
             return target
 
         return decorate
 
     def add(self, name: str, *, config: type, load: str) -> None:
         """Makes "module:attribute" known as `name`; it is imported when it is built, its options at once."""
-        self._insert(Entry(name, config, load, caller(), doc=inspect.getdoc(config) or ""))
+        self._insert(Entry(name, config, load, caller()))
 
-    def variant(self, name: str, *, of: str, doc: str = "", **values: Any) -> None:
+    def variant(self, name: str, *, of: str, summary: str = "", **values: Any) -> None:
         """Makes `name` known as component `of` with other defaults: an architecture as data."""
         base = self._entries[of]
         preset = {**base.preset, **values}
         base.config(**preset)  # a preset that does not fit its options fails here, not in a user's run
-        self._insert(Entry(name, base.config, base.target, caller(), preset, doc or base.doc))
+        self._insert(Entry(name, base.config, base.target, caller(), preset, summary))
 
     def get(self, name: str) -> Entry:
         """Returns the entry called `name`; an unknown name gives the nearest one, all names and the remedies."""

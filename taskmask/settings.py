@@ -283,8 +283,8 @@ def help_text(assignments: Iterable[Assignment]) -> str:
             entry = REGISTRIES[section].get(name)
             cls, preset, title = entry.config, entry.preset, f"{section} {name}"
             others = ", ".join(REGISTRIES[section].names())
-            parts.append(f"\n--{section} NAME (one of {others}) [{name}]")
+            parts.append(f"\n--{section} NAME: one of {others} [{name}]")
         summary = (cls.__doc__ or "").split("\n")[0]
-        lines = config.help_lines(cls, section, MAIN_FIELD.get(section, ""), **preset)
+        lines = config.help_lines(cls, section, MAIN_FIELD.get(section, ""), **preset) or ["  no options"]
         parts.append(f"\n{title}: {summary}\n" + "\n".join(lines))
     return "\n".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ EPILOG = """examples:
   cat texts.jsonl | taskmask predict --from runs/first --jsonl > answers.jsonl"""
 
 
+BATCH = 32  # texts that are predicted, and printed, together
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts and prints, text by text."""
     parser = Parser("taskmask predict", DESCRIPTION, EPILOG)
@@ -34,14 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.pretrained import load
 
     model = load(options.source)
-    records = [{"text": text} for text in options.texts] or list(read_records(options.jsonl))
-    if not records:
+    records = iter([{"text": text} for text in options.texts] or read_records(options.jsonl))
+    done = 0
+    while group := list(itertools.islice(records, BATCH)):
+        for record, answer in zip(group, model.predict([r["text"] for r in group], options.top), strict=True):
+            if options.json or options.jsonl:
+                print(json.dumps({**record, **answer}, ensure_ascii=False))
+            else:
+                print_answer(answer)
+        done += len(group)
+    if not done:
         raise DataError("there is no text", where="taskmask predict", fix="give texts, or pipe some in")
-    for record, answer in zip(records, model.predict([r["text"] for r in records], options.top), strict=True):
-        if options.json or options.jsonl:
-            print(json.dumps({**record, **answer}, ensure_ascii=False))
-        else:
-            print_answer(answer)
     return 0
 
 

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sources = find_sources(paths, input_format=args.input_format, text=args.text, label=args.label,
                            documents=args.documents)
     vocabulary = _vocabulary(args, sources["train"])
-    workers = len(os.sched_getaffinity(0)) if args.workers is None else args.workers
+    workers = _num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
     _print_summary(args.out, vocabulary, summaries)
     return 0
@@ -140,6 +140,11 @@ def _stop_on_terminate() -> None:
 
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, stop)
+
+
+def _num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _positive(value: str) -> int:

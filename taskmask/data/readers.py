@@ -28,6 +28,7 @@ CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
 STDIN = "-"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
         raise _damaged(name) from error
     if is_blank(head):
         raise DataError("there is no text", where=name)
-    return Source(Layout(name, format), path, size, spool), format, head.removeprefix(b"\xef\xbb\xbf")
+    return Source(Layout(name, format), path, size, spool), format, head.removeprefix(BYTE_ORDER_MARK)
 
 
 def _spool(path: str, name: str) -> Any:
@@ -207,6 +208,7 @@ class _Gzip(gzip.GzipFile):
         self.below = below
 
     def close(self) -> None:
+        """Closes both."""
         super().close()
         self.below.close()
 
@@ -214,16 +216,12 @@ class _Gzip(gzip.GzipFile):
 def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
     """Blocks of whole lines, each with the position in the file on the disk. The last may lack its line feed."""
     with _open_file(path) as file:
-        rest: list[bytes] = []
-        is_first = True
+        rest = [file.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)]
         while True:
             try:
                 block = file.read(CHUNK)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise _damaged(name) from error
-            if is_first:
-                block = block.removeprefix(b"\xef\xbb\xbf")
-                is_first = False
             position = file.below.tell() if isinstance(file, _Gzip) else file.tell()
             if not block:
                 break

@@ -88,18 +88,17 @@ class EncoderConfig:
 MODELS.add("encoder", config=EncoderConfig, load="taskmask.models.encoder:Encoder")
 
 # Source: Turc et al. 2019 (arXiv 1908.08962); google-research/bert, README, "Smaller BERT Models".
-MODELS.variant("tiny", of="encoder", layers=2, width=128, heads=2, doc="BERT-tiny: 2 layers, 128 wide.")
-MODELS.variant("mini", of="encoder", layers=4, width=256, heads=4, doc="BERT-mini: 4 layers, 256 wide.")
-MODELS.variant("small", of="encoder", layers=4, width=512, heads=8, doc="BERT-small: 4 layers, 512 wide.")
+MODELS.variant("tiny", of="encoder", layers=2, width=128, heads=2, summary="BERT-tiny: 2 layers, 128 wide.")
+MODELS.variant("mini", of="encoder", layers=4, width=256, heads=4, summary="BERT-mini: 4 layers, 256 wide.")
+MODELS.variant("small", of="encoder", layers=4, width=512, heads=8, summary="BERT-small: 4 layers, 512 wide.")
 
 # Source: Devlin et al. 2019 (arXiv 1810.04805), section 3. Differs from the paper: no segment embeddings and no pooler
 # (RoBERTa dropped next-sentence prediction, their only use in pre-training).
-MODELS.variant("base", of="encoder", layers=12, width=768, heads=12, doc="BERT-base: 12 layers, 768 wide.")
-MODELS.variant("bert_base", of="base", doc="BERT-base: 12 layers, 768 wide; another name of base.")
-MODELS.variant("large", of="encoder", layers=24, width=1024, heads=16, doc="BERT-large: 24 layers, 1024 wide.")
+MODELS.variant("base", of="encoder", layers=12, width=768, heads=12, summary="BERT-base: 12 layers, 768 wide.")
+MODELS.variant("large", of="encoder", layers=24, width=1024, heads=16, summary="BERT-large: 24 layers, 1024 wide.")
 
 # Source: Liu et al. 2019 (arXiv 1907.11692), section 3.1 and table 9; the epsilon is that of fairseq's LayerNorm.
-MODELS.variant("roberta_base", of="base", norm_epsilon=1e-5, doc="RoBERTa-base: 12 layers, 768 wide.")
+MODELS.variant("roberta_base", of="base", norm_epsilon=1e-5, summary="RoBERTa-base: 12 layers, 768 wide.")
 
 # Source: Warner et al. 2024 (arXiv 2412.13663), sections 2.1 and 2.2. Differs from the paper: every layer attends
 # globally (there only each third), the first layer keeps its attention norm, the attention output has no dropout (there
@@ -118,5 +117,5 @@ MODELS.variant(
     dropout=0.0,
     attention_dropout=0.0,
     norm_epsilon=1e-5,
-    doc="Like ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, global attention.",
+    summary="Like ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, global attention.",
 )

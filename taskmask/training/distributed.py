@@ -1,7 +1,5 @@
 """Several processes of one run, started by torchrun: who I am, sums over all, and the wrapping in DDP."""
 
-from __future__ import annotations
-
 import dataclasses
 import datetime
 import os

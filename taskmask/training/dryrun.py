@@ -48,9 +48,9 @@ def dry_run(settings: Settings) -> list[str]:
             optim=dataclasses.replace(settings.optim, warmup_steps=0),
         )
         trainer = Trainer(short, parts, objective.to(device), World(), device)
-        seconds = [time_step(trainer, group) for group in trainer._steps()]
+        seconds = [time_step(trainer, group) for group in trainer.steps()]
         file = Path(folder) / "step-1.pt"
-        checkpoint.save(file, trainer._state())
+        checkpoint.save(file, trainer.state())
         checkpoint.load(file)
         size = file.stat().st_size
     source, numbers = parts.sources["train"], describe(objective)
@@ -80,7 +80,7 @@ def dry_run(settings: Settings) -> list[str]:
 def time_step(trainer: Trainer, group: Any) -> float:
     """Does one step and returns its seconds."""
     began = time.monotonic()
-    trainer._step(group)
+    trainer.step(group)
     return time.monotonic() - began
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from taskmask.config import from_tables, read_file
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
+from taskmask.models.base import Model
 from taskmask.registry import TASKS
 from taskmask.settings import Settings, parse
-from taskmask.config import from_tables, read_file
 from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
 from taskmask.training.objective import Objective
@@ -82,12 +84,15 @@ class Pretrained:
                 fix=f"prepare the data with taskmask-preprocess --vocab {self.settings.data.path}",
             )
 
+    @functools.cached_property
+    def model(self) -> Model:
+        """The network alone, in evaluation mode."""
+        return self.objective(self.settings, self.task()).model
+
     def predict(self, texts: list[str], top: int = 5) -> list[dict[str, Any]]:
         """Returns what the model says of each text; for masked language models, fills for every `<mask>`."""
-        task = self.task()
-        model = self.objective(self.settings, task).model
         with torch.no_grad():
-            return task.predict(model, texts, top, self.settings.data.length)
+            return self.task().predict(self.model, texts, top, self.settings.data.length)
 
     def fill_mask(self, text: str, top: int = 5) -> list[list[dict[str, Any]]]:
         """Returns, for every `<mask>` of the text, the `top` fills: [[{"token", "piece", "probability"}, ...], ...]."""

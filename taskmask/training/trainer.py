@@ -123,8 +123,8 @@ class Trainer:
 
     def _loop(self) -> None:
         run, train = self.settings.run, self.settings.train
-        for micro_batches in self._steps():
-            self._step(micro_batches)
+        for micro_batches in self.steps():
+            self.step(micro_batches)
             step = self.progress.position.step
             last = step == train.steps
             improved = False
@@ -140,7 +140,7 @@ class Trainer:
                 self._say(f"stopping early: {train.patience} validations without a better {self.parts.task.best[0]}")
                 return
 
-    def _steps(self) -> Iterator[list[tuple[Ticket, Batch]]]:
+    def steps(self) -> Iterator[list[tuple[Ticket, Batch]]]:
         """Yields the micro-batches of this process, step by step."""
         train, task, source = self.settings.train, self.parts.task, self.parts.sources["train"]
         tickets = training_tickets(
@@ -155,7 +155,7 @@ class Trainer:
                 yield group
                 group = []
 
-    def _step(self, micro_batches: list[tuple[Ticket, Batch]]) -> None:
+    def step(self, micro_batches: list[tuple[Ticket, Batch]]) -> None:
         """Does one update, or skips it where the gradient is not finite; the same in every process."""
         progress, train, optim = self.progress, self.settings.train, self.settings.optim
         step = progress.position.step + 1
@@ -300,7 +300,7 @@ class Trainer:
             validated = self.progress.validated if self._validated_now(step) else {}
             name, direction = task.best
             score = f"_{name}-{validated[name]:.6g}" if validated else ""
-            checkpoint.save(self.folder / "checkpoints" / f"step-{step}{score}.pt", self._state())
+            checkpoint.save(self.folder / "checkpoints" / f"step-{step}{score}.pt", self.state())
             checkpoint.prune(self.folder, self.settings.run.keep_last, self.settings.run.keep_best, direction)
         self.world.wait()
 
@@ -308,7 +308,8 @@ class Trainer:
         every = self.settings.train.valid_every
         return bool(self.progress.validated) and (step == self.settings.train.steps or bool(every and step % every == 0))
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Returns all that a resume needs, and all that a stranger needs to use the weights."""
         return {
             "step": self.progress.position.step,
             "model": self.objective.state_dict(),

@@ -59,7 +59,9 @@ def test_without_a_document_column_each_row_is_one(lengths):
     values, offsets, _ = stored([[length] for length in lengths])
     sentence, document = cut(offsets, None, 6, "sentence"), cut(offsets, None, 6, "document")
     assert np.array_equal(sentence.starts, document.starts) and np.array_equal(sentence.stops, document.stops)
-    assert EOS not in np.concatenate([np.zeros(0, int), *(values[a:b] for a, b in zip(sentence.starts, sentence.stops, strict=True))])
+    assert EOS not in np.concatenate(
+        [np.zeros(0, int), *(values[a:b] for a, b in zip(sentence.starts, sentence.stops, strict=True))]
+    )
 
 
 def test_errors():

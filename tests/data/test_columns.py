@@ -89,7 +89,7 @@ def test_every_flipped_or_missing_header_byte_is_found_or_harmless(dataset):
     good = header.read_bytes()
     meaning = json.loads(good)
     rng = np.random.default_rng(0)
-    damaged = [good[:at] + bytes([good[at] ^ (1 << int(rng.integers(8)))]) + good[at + 1:] for at in range(len(good))]
+    damaged = [good[:at] + bytes([good[at] ^ (1 << int(rng.integers(8)))]) + good[at + 1 :] for at in range(len(good))]
     damaged += [good[:at] for at in range(0, len(good), 7)]
     found = 0
     for content in damaged:
@@ -289,7 +289,7 @@ def test_add_column_that_fails_leaves_the_dataset_as_it_was(dataset):
     score = Column("aligned", "float16", of="tokens")
     with pytest.raises(ZeroDivisionError):
         add_column(dataset, "train", "x", score, breaks())
-    with pytest.raises(DataError, match="5 values.*expected 8"):
+    with pytest.raises(DataError, match=r"5 values.*expected 8"):
         add_column(dataset, "train", "x", score, [np.zeros(5)])
     with pytest.raises(DataError, match="cannot be the name"):
         add_column(dataset, "train", "../x", score, [np.zeros(8)])

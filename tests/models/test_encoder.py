@@ -20,7 +20,7 @@ KINDS = {
     "modern": {"norm": "pre", "positions": "rotary", "activation": "geglu", "bias": False},
     "pre-norm": {"norm": "pre"},
 }
-PRESETS = ("tiny", "mini", "small", "base", "bert_base", "large", "roberta_base", "modern_base")
+PRESETS = ("tiny", "mini", "small", "base", "large", "roberta_base", "modern_base")
 
 
 def build(kind="bert", dropout=0.0, **settings):

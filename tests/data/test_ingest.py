@@ -1,0 +1,256 @@
+"""Text files to rows: formats, documents, labels, errors with their place, parallel and bounded."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import taskmask.errors
+from taskmask.data import ingest, readers
+from taskmask.data.columns import Dataset
+from taskmask.data.ingest import encode_files, sample_texts
+from taskmask.data.readers import find_sources
+from taskmask.errors import DataError
+
+ROOT = Path(taskmask.errors.__file__).parents[1]
+
+
+@pytest.fixture
+def make(tmp_path, unigram):
+    """make({"train.txt": content}) -> the rows of split train as texts, and the split."""
+
+    def make(files, workers=1, text=("text",), label=None, documents="auto", input_format=None, overwrite=True):
+        paths: dict[str, list[str]] = {}
+        for name, content in files.items():
+            path = tmp_path / name
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+            paths.setdefault(name.split(".")[0].rstrip("0123456789"), []).append(str(path))
+        sources = find_sources(paths, input_format=input_format, text=list(text), label=label, documents=documents)
+        make.summary = encode_files(sources, unigram, tmp_path / "out", workers=workers, overwrite=overwrite)
+        return Dataset.open(tmp_path / "out")
+
+    return make
+
+
+def texts_of(dataset, vocabulary, split="train", column="tokens"):
+    """The text of each row; "|" where it ends a document."""
+    part = dataset.split(split)
+    values, offsets = part.values(column), part.offsets(column)
+    rows = [values[a:b] for a, b in pairwise(offsets)]
+    return [vocabulary.decode(row) + "|" * int(np.sum(row == vocabulary.eos)) for row in rows]
+
+
+def test_txt_lines(make, unigram):
+    dataset = make(
+        {"train.txt": "\ufeffthe dog\r\n\n  \nfox\u2028jumps\n\x00a\tb\x0bc\x7f\nlast <mask>"}, documents="line"
+    )
+    assert texts_of(dataset, unigram) == ["the dog|", "fox\u2028jumps|", "a b c|", "last <mask>|"]
+    assert "document" not in dataset.split("train").columns
+    assert unigram.mask not in dataset.split("train").values("tokens")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 1000])
+def test_txt_documents_between_blank_lines(make, unigram, monkeypatch, chunk):
+    monkeypatch.setattr(readers, "CHUNK", chunk)
+    dataset = make({"train1.txt": "\n\nthe dog\nfox\n\n \x00\na\n\n", "train2.txt": "\ufeffb\nc\n\nd"})
+    assert texts_of(dataset, unigram) == ["the dog", "fox|", "a|", "b", "c|", "d|"]
+    assert dataset.split("train").values("document").tolist() == [0, 0, 1, 2, 2, 3]
+    assert make.summary["train"].documents == 4
+
+
+def test_auto_needs_a_blank_line_in_a_hundred(make):
+    lines = ["the dog"] * 300
+    assert "document" not in make({"train.txt": "\n".join([*lines[:150], "", *lines[150:]])}).split("train").columns
+    assert "document" in make({"train.txt": "\n\n".join(lines)}).split("train").columns
+
+
+def test_tsv(make, unigram):
+    dataset = make(
+        {"train.tsv": 'id\ttext\tlabel\r\n1\tthe "dog\tpos\r\n2\t\tneg\n', "valid.tsv": "text\tlabel\nfox\tbad"}
+    )
+    assert texts_of(dataset, unigram) == ['the "dog|', "|"]
+    assert dataset.labels == {"label": ["bad", "neg", "pos"]}
+    assert dataset.split("train").values("label").tolist() == [2, 1]
+    assert dataset.split("valid").values("label").tolist() == [0]
+    assert make.summary["train"].labels == {"label": {"bad": 0, "neg": 1, "pos": 1}}
+
+
+def test_jsonl_with_two_texts_and_labels(make, unigram):
+    rows = [{"q": "the dog", "a": "fox\njumps", "n": 10, "b": True}, {"q": "", "a": "é", "n": 9, "b": False}]
+    content = "\n".join(json.dumps(row) for row in rows) + "\n\n"
+    dataset = make({"train.jsonl": content}, text=["q", "a"], label=["n", "b"])
+    assert texts_of(dataset, unigram) == ["the dog|", "|"]
+    assert texts_of(dataset, unigram, column="a") == ["fox jumps|", "é|"]
+    assert dataset.labels == {"n": ["9", "10"], "b": ["false", "true"]}
+    assert dataset.split("train").values("n").tolist() == [1, 0]
+    assert dataset.split("train").values("b").tolist() == [1, 0]
+
+
+def test_gz_and_python_docs(make, unigram, tmp_path):
+    assert texts_of(make({"train.txt.gz": gzip.compress(b"the dog\nfox")}), unigram) == ["the dog|", "fox|"]
+    sources = find_sources(
+        {"train": ["python-docs:test"]}, input_format=None, text=["text"], label=None, documents="auto"
+    )
+    encode_files(sources, unigram, tmp_path / "docs")
+    assert {"topics", "asyncio"} <= set(Dataset.open(tmp_path / "docs").labels["label"])
+
+
+def test_a_split_without_labels_has_no_label_column(make):
+    dataset = make({"train.tsv": "text\tlabel\na\tb\n", "test.tsv": "text\na\n"})
+    assert "label" not in dataset.split("test").columns
+    with pytest.raises(DataError, match=r"train2\.tsv.*no field 'label'.*text"):
+        make({"train1.tsv": "text\tlabel\na\tb\n", "train2.tsv": "text\na\n"})
+
+
+@pytest.mark.parametrize("files, message", [
+    ({"train.txt": b"good\nabc\xffd\n"}, r"train\.txt:2:4: byte 0xff is not UTF-8"),
+    ({"train.txt": b"\xff"}, r"train\.txt:1:1: "),
+    ({"train.txt": "abc\n\u00e9".encode()[:-1]}, r"train\.txt:2:1: "),
+    ({"train.tsv": b"text\tlabel\na\tb\nx\n"}, r"train\.tsv:3: the line has 1 columns; expected 2"),
+    ({"train.tsv": b"text\tlabel\na\t\n"}, r"train\.tsv:2: the label is empty"),
+    ({"train.tsv": b"texts\tlabel\na\tb\n"}, r"train\.tsv:1: there is no field 'text'.*did you mean 'texts'"),
+    ({"train.jsonl": b'{"text": "a"}\n{"text": 3}\n'}, r"train\.jsonl:2: 'text' is '3'; expected a string"),
+    ({"train.jsonl": b'{"text": "a"}\n\n{"txt": "a"}\n'}, r"train\.jsonl:3: there is no field 'text'"),
+    ({"train.jsonl": b'{"text": "a"}\n{"text": '}, r"train\.jsonl:2: the line is not valid JSON"),
+    ({"train.jsonl": b'{"text": "a"}\n' + b"[" * 100000}, r"train\.jsonl:2: the line is not valid JSON"),
+    ({"train.jsonl": b'["a"]\n'}, r"train\.jsonl:1: the line is a JSON list"),
+    ({"train.jsonl": b'{"text": "\\ud800"}'}, r"train\.jsonl:1: 'text' holds half a surrogate"),
+    ({"train.jsonl": b'{"text": "a", "label": 1.5}'}, r"train\.jsonl:1: the label 'label' is '1\.5'"),
+    ({"train.txt.gz": gzip.compress(b"the dog\n" * 9)[:-9]}, r"train\.txt\.gz.* damaged"),
+    ({"train.txt.gz": b"no gzip"}, r"train\.txt\.gz: not a gzipped file"),
+    ({"train.txt": b" \n\x00\n"}, r"train\.txt: there is no text"),
+    ({"train.tsv": b"text\n\n"}, r"split 'train' has no rows"),
+    ({"train.csv": b"text\n\n"}, r"train\.csv is not named .*--input-format"),
+])  # fmt: skip
+def test_bad_text_is_named_with_its_place_and_nothing_is_written(make, tmp_path, files, message):
+    with pytest.raises(DataError, match=message):
+        make(files)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
+
+
+def test_bad_utf8_is_found_in_a_later_chunk(make, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK", 64)
+    with pytest.raises(DataError, match=r"train\.txt:501:3: "):
+        make({"train.txt": b"the dog\n" * 500 + b"ab\xc3(\n" + b"fox\n" * 100}, workers=2)
+
+
+def test_all_bad_inputs_at_once(tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "empty.txt.gz").write_bytes(gzip.compress(b""))
+    paths = [str(tmp_path / name) for name in ("empty.txt", "empty.txt.gz", "missing.tsv")] + [str(tmp_path), "-", "-"]
+    with pytest.raises(DataError) as error:
+        find_sources({"train": paths}, input_format=None, text=["text"], label=None, documents="auto")
+    for part in (
+        "empty.txt is empty",
+        "empty.txt.gz is empty",
+        "missing.tsv: no such file",
+        "is a folder",
+        "more than once",
+    ):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("text, label", [(["text", "tokens"], None), (["text", "q", "q"], None), (["text", "q"], ["q"]),
+                                         (["text"], ["document"]), (["text", "my field"], None)])  # fmt: skip
+def test_names_of_fields_that_cannot_be_columns(make, text, label):
+    row = {"text": "a", "q": "e", "tokens": "b", "document": "c", "my field": "d"}
+    with pytest.raises(DataError, match=r"two columns|cannot be the name"):
+        make({"train.jsonl": json.dumps(row)}, text=text, label=label)
+
+
+def test_fields_asked_of_a_txt_file(make):
+    with pytest.raises(DataError, match=r"train\.txt: a txt file .* no fields"):
+        make({"train.txt": "a"}, label=["label"])
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=30), min_size=1)
+)
+def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path, monkeypatch, lines):
+    content = "\n".join(["the dog", *lines]).encode()
+    results = []
+    for workers, chunk in ((0, 1 << 20), (1, 50), (3, 10)):
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, "CHUNK", chunk)
+            patch.setattr(ingest, "CHUNK", chunk)
+            make({"train.txt": content}, workers=workers, documents="blank")
+        results.append({path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()})
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_killed_worker_is_an_error_and_leaves_nothing(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "CHUNK", 64)
+    monkeypatch.setattr(ingest, "CHUNK", 64)
+    parent, encode = os.getpid(), ingest.encode_chunk
+
+    def dies(chunk, vocabulary):
+        if os.getpid() != parent and chunk.first_line > 100:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return encode(chunk, vocabulary)
+
+    monkeypatch.setattr(ingest, "encode_chunk", dies)
+    with pytest.raises(DataError, match="worker process was killed"):
+        make({"train.txt": b"the dog\n" * 500}, workers=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.txt"]
+
+
+def test_too_many_labels(make, monkeypatch):
+    monkeypatch.setattr(ingest, "MOST_LABELS", 3)
+    with pytest.raises(DataError, match="more than 3 different"):
+        make({"train.tsv": "text\tlabel\n" + "".join(f"a\t{n}\n" for n in range(4))})
+
+
+def test_the_sample_is_bounded_fair_and_the_same_for_any_chunks(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("".join(f"line number {n:06d}\n" for n in range(5000)))
+    (source,) = find_sources(
+        {"t": [str(tmp_path / "a.txt")]}, input_format=None, text=["text"], label=None, documents="auto"
+    )["t"]
+    sample = sample_texts([source], 18_000)
+    assert 0.7 * 18_000 < sum(map(len, sample)) <= 18_000
+    numbers = [int(line.split()[-1]) for line in sample]
+    assert numbers == sorted(numbers) and 2200 < np.mean(numbers) < 2800
+    monkeypatch.setattr(readers, "CHUNK", 100)
+    assert sample_texts([source], 18_000) == sample
+    assert len(sample_texts([source], 10**9)) == 5000
+
+
+def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
+    code = ("from taskmask.data.readers import find_sources\n"
+            "s = find_sources({'train': ['-']}, input_format=None, text=['text'], label=None, documents='auto')['train'][0]\n"
+            "print([b''.join(c.text for c in s.chunks()) for _ in range(2)], s.path)")  # fmt: skip
+    out = subprocess.run(
+        [sys.executable, "-c", code], input=b"the dog\nfox\n", cwd=ROOT, capture_output=True, check=True
+    )
+    twice, _, path = out.stdout.decode().strip().rpartition(" ")
+    assert twice == repr([b"the dog\nfox\n"] * 2) and not Path(path).exists()
+
+
+def test_memory_does_not_grow_with_the_input(tmp_path, unigram):
+    (tmp_path / "vocab.model").write_bytes(unigram.model_bytes)
+    code = """
+import sys, resource
+from taskmask.data.ingest import encode_files
+from taskmask.data.readers import find_sources
+from taskmask.data.vocab import Vocabulary
+for size in (2, 20):
+    with open("big.txt", "w") as file:
+        for _ in range(size):
+            file.write("the dog jumps over the fox \\n" * 37000)
+    s = find_sources({"train": ["big.txt"]}, input_format=None, text=["text"], label=None, documents="auto")
+    encode_files(s, Vocabulary.load("."), "out", overwrite=True)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    small, large = map(int, out.stdout.split())
+    assert large - small < 25, (small, large)

@@ -1,0 +1,46 @@
+"""The documentation of Python as a text."""
+
+import json
+import sys
+
+from taskmask.data import pydocs
+
+
+def records(split):
+    return [json.loads(line) for line in pydocs.open_records(f"python-docs:{split}").read().decode().splitlines()]
+
+
+def test_real_text_in_three_splits():
+    splits = {split: records(split) for split in ("train", "valid", "test")}
+    texts = [record["text"] for rows in splits.values() for record in rows]
+    total = len(texts)
+    assert total > 5000 and sum(map(len, texts)) > 1_500_000
+    assert 0.87 < len(splits["train"]) / total < 0.93
+    assert 0.03 < len(splits["valid"]) / total < 0.07
+    assert len(set(texts)) == total
+    labels = {record["label"] for record in splits["train"]}
+    assert {"topics", "asyncio", "json", "argparse"} <= labels
+    assert not {"test", "lib2to3", "site-packages", "idle_test", "pip"} & labels
+
+
+def test_each_text_is_one_clean_line():
+    for record in records("valid"):
+        text = record["text"]
+        assert text == " ".join(text.split()) and len(text) >= 30 and "****" not in text
+
+
+def test_the_order_is_always_the_same(monkeypatch):
+    first = pydocs.open_records("python-docs:test").read()
+    pydocs._split_lines.cache_clear()
+    assert pydocs.open_records("python-docs:test").read() == first
+    assert pydocs.size("python-docs:test") == len(first)
+
+
+def test_nothing_is_imported():
+    assert "turtledemo" not in sys.modules and "antigravity" not in sys.modules
+
+
+def test_names():
+    assert pydocs.is_python_docs("python-docs:train") and not pydocs.is_python_docs("docs.txt")
+    assert pydocs.problem("python-docs:valid") == ""
+    assert "did you mean 'train'" in pydocs.problem("python-docs:trian")
