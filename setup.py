@@ -23,7 +23,7 @@ setup(
     extras_require={
         "hf": ["safetensors", "tokenizers"],
         "report": ["matplotlib", "scipy"],
-        "dev": ["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "transformers"],
+        "dev": ["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
     },
     entry_points={
         "console_scripts": [

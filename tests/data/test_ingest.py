@@ -226,7 +226,8 @@ def test_the_sample_is_bounded_fair_and_the_same_for_any_chunks(tmp_path, monkey
 
 def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
     code = ("from taskmask.data.readers import find_sources\n"
-            "s = find_sources({'train': ['-']}, input_format=None, text=['text'], label=None, documents='auto')['train'][0]\n"
+            "s = find_sources({'train': ['-']}, input_format=None, text=['text'], label=None, documents='auto')\n"
+            "s = s['train'][0]\n"
             "print([b''.join(c.text for c in s.chunks()) for _ in range(2)], s.path)")  # fmt: skip
     out = subprocess.run(
         [sys.executable, "-c", code], input=b"the dog\nfox\n", cwd=ROOT, capture_output=True, check=True

@@ -69,7 +69,8 @@ def test_specials_that_a_foreign_model_lacks_come_after_its_pieces():
 
 
 @pytest.mark.parametrize(
-    "text", ["the <mask> dog", "<mask> dog", "un<mask>able dog", "the dog <mask>", "<mask> <mask>", "<mask>", "我爱<mask>天",
+    "text", ["the <mask> dog", "<mask> dog", "un<mask>able dog", "the dog <mask>", "<mask> <mask>", "<mask>",
+             "我爱<mask>天",
              "the <mask>, dog"])  # fmt: skip
 def test_masks_in_text_round_trip(vocabulary, text):
     ids = vocabulary.encode_with_masks(text)

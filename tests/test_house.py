@@ -1,0 +1,173 @@
+"""The rules of the house, read from the source: layers, sizes, docstrings, and what may import torch."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*ROOT.glob("taskmask/**/*.py"), *ROOT.glob("taskmask_cli/*.py")])
+LAYERS = {
+    "taskmask.errors": 0.0,
+    "taskmask.registry": 1.0,
+    "taskmask.config": 1.1,
+    "taskmask.settings": 1.2,
+    "taskmask.data": 2.0,
+    "taskmask.modules": 3.0,
+    "taskmask.maskers": 3.0,
+    "taskmask.models": 4.0,
+    "taskmask.criteria": 4.0,
+    "taskmask.tasks": 5.0,
+    "taskmask.training": 6.0,
+    "taskmask.analysis": 7.0,
+    "taskmask_cli": 8.0,
+}
+TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
+TORCH_FREE += ("taskmask.maskers", "taskmask.tasks", "taskmask_cli")
+BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
+LEAVES: tuple[str, ...] = ()  # modules that belong to one paper: nothing imports them, so each can be deleted
+
+
+def module_of(file):
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def home_of(module):
+    return next((home for home in LAYERS if module == home or module.startswith(home + ".")), None)
+
+
+def imports_of(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def top_level_imports(tree):
+    """Imports that run when the module is imported: none inside functions or under TYPE_CHECKING."""
+    for node in tree.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (name for name, _ in imports_of(ast.Module([node], [])))
+
+
+@pytest.fixture(scope="module")
+def trees():
+    return {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+
+
+def test_there_are_files_to_check():
+    assert len(FILES) > 40 and all(home_of(module_of(file)) for file in FILES if file.parent.name != "taskmask")
+
+
+def test_imports_point_downwards(trees):
+    wrong = []
+    for file, tree in trees.items():
+        module = module_of(file)
+        home = home_of(module)
+        if home is None:
+            continue
+        for name, line in imports_of(tree):
+            target = home_of(name)
+            if target and target != home and LAYERS[target] >= LAYERS[home]:
+                wrong.append(f"{file}:{line} {module} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_training_imports_no_concrete_component(trees):
+    kinds = ("taskmask.models", "taskmask.criteria", "taskmask.tasks", "taskmask.maskers")
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees.items()
+        if module_of(file).startswith("taskmask.training")
+        for name, line in imports_of(tree)
+        if name.startswith(kinds) and not any(name == base or name.startswith(base + ".") for base in BASES)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_a_leaf(trees):
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees.items()
+        for name, line in imports_of(tree)
+        if name.startswith(LEAVES or ("-",)) and not module_of(file).startswith(LEAVES or ("-",))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_lower_layers_import_no_torch(trees):
+    wrong = [
+        f"{file} imports {name}"
+        for file, tree in trees.items()
+        if module_of(file) in ("taskmask", "taskmask.models", "taskmask.criteria", "taskmask.modules.spec")
+        or module_of(file).startswith(TORCH_FREE)
+        for name in top_level_imports(tree)
+        if name.split(".")[0] == "torch"
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_known_packages_are_imported(trees):
+    allowed = {"taskmask", "taskmask_cli", "torch", "numpy", "sentencepiece", "tensorboard", "tqdm"}
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees.items()
+        for name, line in imports_of(tree)
+        if (top := name.split(".")[0]) not in allowed and top not in sys.stdlib_module_names
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_files_and_functions_are_short(trees):
+    wrong = []
+    for file, tree in trees.items():
+        lines = len(file.read_text(encoding="utf-8").splitlines())
+        if lines > 400:
+            wrong.append(f"{file} has {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                if length > 60:
+                    wrong.append(f"{file}:{node.lineno} {node.name} has {length} lines")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_is_called_utils():
+    assert not [file for file in FILES if re.search(r"util|helper|misc|common", file.stem)]
+
+
+def public_definitions(body, prefix=""):
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body, f"{node.name}.")
+
+
+def test_public_names_have_docstrings(trees):
+    wrong = [f"{file}:1 module" for file, tree in trees.items() if tree.body and not ast.get_docstring(tree)]
+    wrong += [
+        f"{file}:{node.lineno} {name}"
+        for file, tree in trees.items()
+        for name, node in public_definitions(tree.body)
+        if not ast.get_docstring(node)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_exports_of_the_package_exist():
+    import taskmask
+
+    for name in taskmask.__all__:
+        assert getattr(taskmask, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        taskmask.nonsense  # noqa: B018
+
+
+def test_tests_mirror_the_package():
+    for package in ("data", "maskers", "modules", "models", "tasks", "training"):
+        assert list((ROOT / "tests" / package).glob("test_*.py")), f"tests/{package} has no test"
