@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskmask_cli.options import Parser
+
 if TYPE_CHECKING:
     from taskmask.data.ingest import SplitSummary
     from taskmask.data.vocab import Vocabulary
@@ -30,12 +32,11 @@ examples:
 DEFAULT_VOCAB_SIZE = 8000
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The options of taskmask-preprocess."""
-    parser = argparse.ArgumentParser(
-        "taskmask-preprocess", formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EPILOG,
-        description="Trains a vocabulary (or takes one) and turns text files into a binarized dataset.",
-    )  # fmt: skip
+    parser = Parser(
+        "taskmask-preprocess", "Trains a vocabulary (or takes one) and turns text files into a binarized dataset.", EPILOG
+    )
     data = parser.add_argument_group("data")
     data.add_argument("--train", nargs="+", required=True, metavar="FILE", help="files of the split train")
     data.add_argument("--valid", nargs="+", default=[], metavar="FILE", help="files of the split valid")
@@ -68,7 +69,6 @@ def make_parser() -> argparse.ArgumentParser:
     run = parser.add_argument_group("run")
     run.add_argument("--workers", type=_natural, metavar="N",
                      help="processes that encode; the result does not depend on it (default: one per core)")
-    run.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         TaskmaskError: something the user can mend.
     """
-    args = make_parser().parse_args(argv)
+    args = make_parser().parse_all(argv)
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from taskmask.data.columns import Column
+from taskmask.data.draws import hash_integers
 from taskmask.data.parse import parse
 from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
 from taskmask.data.vocab import Vocabulary, cut_text
@@ -81,7 +82,7 @@ def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
     with progress("sample", total_bytes(sources)) as report:
         for chunk in _chunks(sources, report):
             texts = [part for texts in parse(chunk).texts for text in texts for part in cut_text(text, _SAMPLED_PART)]
-            hashes = _hash(np.arange(number, number + len(texts), dtype=np.uint64))
+            hashes = hash_integers(np.arange(number, number + len(texts)))
             number += len(texts)
             chosen = np.flatnonzero(hashes < threshold) if threshold < 1 << 64 else range(len(texts))
             kept += [(int(hashes[at]), texts[at]) for at in chosen]
@@ -284,12 +285,3 @@ def _chunks(sources: Iterable[Source], report: Any) -> Iterator[Chunk]:
             yield chunk
             report.update(chunk.bytes_read - position)
             position = chunk.bytes_read
-
-
-def _hash(numbers: np.ndarray) -> np.ndarray:
-    """A well-mixed 64-bit hash of each number (splitmix64)."""
-    with np.errstate(over="ignore"):
-        mixed = (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return mixed ^ (mixed >> np.uint64(31))

@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from taskmask.config import Problems, fields_of, opt
+from taskmask.config import Problems, fields_of, opt, type_name
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import ConfigError, RegistryError
+from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError
 from taskmask.registry import MASKERS, caller
 
 
@@ -71,10 +73,13 @@ class Masker:
 
     def __init__(self, config: Any, vocab: Vocabulary):
         self.config = config
-        self._always = self._table(config.always, vocab)
-        self._never = self._table(config.never, vocab)
-        ruled_out = [table for table in (self._always, self._never) if table is not None]
-        self._allowed = ~np.logical_or.reduce(ruled_out) if ruled_out else None
+        self._always = _table("always", config.always, vocab)
+        never = _table("never", config.never, vocab)
+        both = np.flatnonzero(self._always & never)
+        if len(both):
+            raise ConfigError(f"{vocab.piece(int(both[0]))} is also in masker.always", where="masker.never")
+        self._allowed = ~(self._always | never)
+        self._has_lists = not self._allowed.all()
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [K, B, T], or [B, T] for one view: True at the chosen positions, all of them maskable."""
@@ -87,9 +92,7 @@ class Masker:
         are taken off.
         """
         everything = rows.maskable.sum(axis=1)
-        taken = np.zeros_like(everything)
-        if self._always is not None:
-            taken = (rows.keep & self._always[rows.tokens]).sum(axis=1)
+        taken = (rows.keep & self._always[rows.tokens]).sum(axis=1) if self._has_lists else np.zeros_like(everything)
         wanted = (everything + taken) * self.config.ratio_at(draw.progress)
         budget = np.floor(wanted + draw.uniform("budget", 1)[:, 0]).astype(np.int64)
         return np.clip(budget - taken, 0, everything)
@@ -98,22 +101,41 @@ class Masker:
         """Returns bool [K, B, T]: the checked choice of the policy, with the lists of pieces seen to.
 
         Raises:
-            ConfigError: the policy returned nonsense; names it.
+            ConfigError: the policy failed or returned nonsense; names it, and the line that failed.
         """
-        narrowed = rows if self._allowed is None else dataclasses.replace(rows, allowed=self._allowed)
-        mask = np.asarray(self.select(narrowed, draw))
+        if not self._has_lists:
+            return self._checked(rows, draw)
+        allowed = self._allowed if rows.allowed is None else self._allowed & rows.allowed
+        mask = self._checked(dataclasses.replace(rows, allowed=allowed), draw)
+        return mask | (rows.maskable & self._always[rows.tokens])
+
+    def _checked(self, rows: Rows, draw: Draw) -> np.ndarray:
+        try:
+            mask = np.asarray(self.select(rows, draw))
+        except (TaskmaskError, MemoryError):
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{type(error).__name__}: {error}", where=f"{self._title()}, {_place(error)}", fix=self._remedy()
+            ) from error
         mask = mask[None] if mask.ndim == 2 else mask
-        self._check(mask, narrowed)
-        if self._always is not None:
-            mask = mask | (rows.maskable & self._always[rows.tokens])
+        self._check(mask, rows)
         return mask
 
+    def _title(self) -> str:
+        return f"masker {self.name or type(self).__name__}"
+
+    def _remedy(self) -> str:
+        return f"mend it; it is registered at {MASKERS.where(self.name)}" if self.name else ""
+
     def _check(self, mask: np.ndarray, rows: Rows) -> None:
-        where, expected = f"masker {self.name or type(self).__name__}", (self.views, *rows.shape)
-        fix = f"mend its select(); it is registered at {MASKERS.where(self.name)}" if self.name else ""
+        expected = (self.views, *rows.shape)
         if mask.dtype != np.bool_ or mask.shape != expected:
             raise ConfigError(
-                f"returned {mask.dtype} {list(mask.shape)}", where=where, expected=f"bool {list(expected)}", fix=fix
+                f"returned {mask.dtype} {list(mask.shape)}",
+                where=self._title(),
+                expected=f"bool {list(expected)}",
+                fix=self._remedy(),
             )
         wrong = mask & ~rows.maskable
         if wrong.any():
@@ -121,18 +143,33 @@ class Masker:
             piece = rows.vocab.piece(int(rows.tokens[row, position]))
             raise ConfigError(
                 f"chose position {position} of row {rows.ids[row]}, {piece!r}, which is not maskable",
-                where=where,
+                where=self._title(),
                 expected="a choice among rows.maskable",
-                fix=fix,
+                fix=self._remedy(),
             )
 
-    @staticmethod
-    def _table(pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray | None:
-        if not pieces:
-            return None
-        table = np.zeros(vocab.size, dtype=bool)
-        table[vocab.ids_of_pieces(list(pieces))] = True
-        return table
+
+def _table(field: str, pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray:
+    """Returns bool [V], True at the pieces that a list of the options names."""
+    table = np.zeros(vocab.size, dtype=bool)
+    try:
+        table[vocab.ids_of_pieces(pieces)] = True
+    except DataError as error:
+        raise ConfigError(error.what, where=f"masker.{field}", expected=error.expected, fix=error.fix) from None
+    special = np.flatnonzero(table & vocab.is_special)
+    if len(special):
+        raise ConfigError(
+            f"{vocab.piece(int(special[0]))} is a special piece", where=f"masker.{field}", fix="specials are never masked"
+        )
+    return table
+
+
+def _place(error: Exception) -> str:
+    """Returns "file:line" of the policy's own line that failed: not that of numpy, nor of a helper of this file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    helpers = (str(Path(np.__file__).parent), __file__)
+    last = ([frame for frame in frames if not frame.filename.startswith(helpers)] or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 class RowMasker(Masker):
@@ -155,7 +192,16 @@ class RowMasker(Masker):
         budget, random = self.budget(rows, draw), draw.uniform("row", rows.shape[1])
         for i, length in enumerate(rows.lengths):
             row = slice(0, int(length))
-            mask[i, row] = self.select_row(rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
+            chosen = self.select_row(rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
+            chosen = np.asarray(chosen)
+            if chosen.dtype != np.bool_ or chosen.shape != (length,):
+                raise ConfigError(
+                    f"returned {chosen.dtype} {list(chosen.shape)} for row {rows.ids[i]}",
+                    where=self._title(),
+                    expected=f"bool [{length}]",
+                    fix=self._remedy(),
+                )
+            mask[i, row] = chosen
         return mask
 
 
@@ -172,8 +218,9 @@ def sample_tokens(weights: np.ndarray, budget: np.ndarray, random: np.ndarray) -
 
     **Source:** exponential keys, Efraimidis and Spirakis 2006, algorithm A.
     """
-    with np.errstate(divide="ignore"):
-        keys = np.where(weights > 0, -np.log1p(-random) / weights, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        keys = np.minimum(-np.log1p(-random) / weights, np.finfo(np.float64).max)  # below that of a weight of 0
+    keys = np.where(weights > 0, keys, np.inf)
     return _lowest(keys, np.minimum(budget, (weights > 0).sum(axis=1)))
 
 
@@ -186,10 +233,11 @@ def _lowest(keys: np.ndarray, num: np.ndarray) -> np.ndarray:
 
 
 def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, draw: Draw) -> np.ndarray:
-    """Chooses whole units in random order until the budget of tokens is reached.
+    """Chooses whole units so that every token is as likely as any other, whatever the size of its unit.
 
-    The unit that would pass the budget is taken with the probability that makes the mean number of tokens exact, so a
-    row misses its budget by less than the size of one unit.
+    The units of a row are laid in random order around a circle. Those that start in an arc of `budget` tokens, at a
+    random place, are taken. So a unit is taken with probability budget / tokens exactly, the mean number of tokens is
+    exact, and a row misses its budget by less than the size of one unit.
 
     Args:
         units: int [B, T], the unit of each token, from 0; -1 where there is none.
@@ -198,6 +246,8 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
 
     Returns:
         bool [B, T], whole units.
+
+    **Source:** systematic sampling of units in random order, Madow 1949 ("On the theory of systematic sampling, II").
     """
     num_rows, num_tokens = units.shape
     inside = maskable & (units >= 0)
@@ -206,25 +256,36 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
     keys = np.where(sizes > 0, draw.uniform("units", num_tokens), np.inf)
     order = np.argsort(keys, axis=1, kind="stable")
     ordered = np.take_along_axis(sizes, order, axis=1)
-    room = budget[:, None] - (np.cumsum(ordered, axis=1) - ordered)  # what is left before each unit
-    last = draw.uniform("last unit", 1) * ordered < room  # certain where the unit fits
+    total = np.maximum(ordered.sum(axis=1, keepdims=True), 1)
+    arc = (draw.uniform("arc", 1) * total).astype(np.int64)  # [B, 1], where it begins
+    place = (np.cumsum(ordered, axis=1) - ordered - arc) % total  # of each unit, from where the arc begins
     chosen = np.zeros(sizes.shape, dtype=bool)
-    np.put_along_axis(chosen, order, (ordered > 0) & (room > 0) & last, axis=1)
+    np.put_along_axis(chosen, order, (ordered > 0) & (place < budget[:, None]), axis=1)
     return inside & np.take_along_axis(chosen, np.maximum(units, 0), axis=1)
 
 
 def register_masker(name: str, *, config: type | None = None) -> Callable[[Any], Any]:
     """Decorator: makes a `Masker` class, or a plain function, known as masker `name`.
 
-    A function is called as `function(rows, draw, **options)` and returns bool [B, T] or [K, B, T]. Its keyword-only
+    A function is called as `function(rows, draw, **options)` and returns bool [B, T] or [1, B, T]. Its keyword-only
     parameters become its options; `ratio` follows the schedule of the ratio, and a parameter called `budget` is not an
     option but int [B], the tokens to choose.
+
+    Raises:
+        RegistryError: it is no masker, or has a parameter that cannot be an option.
     """
+    options = config or MaskerConfig
+    if not issubclass(options, MaskerConfig):
+        raise RegistryError(
+            f"its options, {options.__name__}, are no MaskerConfig", where=f"masker {name!r}", fix="derive them from it"
+        )
 
     def decorate(target: Any) -> Any:
         if inspect.isclass(target):
+            if not issubclass(target, Masker):
+                raise RegistryError(f"{target.__name__} is no Masker", where=f"masker {name!r}", fix="derive it from one")
             target.name = name
-            return MASKERS.register(name, config=config or MaskerConfig, place=caller())(target)
+            return MASKERS.register(name, config=options, place=caller())(target)
         if not callable(target):
             raise RegistryError(f"{target!r} is no class and no function", where=f"masker {name!r}")
         MASKERS.register(name, config=_options_of(target, name), place=caller())(_function_masker(target, name))
@@ -237,13 +298,23 @@ def _options_of(function: Callable, name: str) -> type:
     known = fields_of(MaskerConfig)
     fields: list[Any] = []
     hints = inspect.get_annotations(function, eval_str=True)
-    for parameter in inspect.signature(function).parameters.values():
+    for number, parameter in enumerate(inspect.signature(function).parameters.values()):
+        where = f"masker {name!r}, parameter {parameter.name!r}"
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and number > 1:
+            raise RegistryError("is not keyword-only", where=where, expected=f"{name}(rows, draw, *, {parameter.name})")
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name == "budget":
             continue
-        where = f"masker {name!r}, parameter {parameter.name!r}"
         if parameter.default is parameter.empty:
             raise RegistryError("has no default", where=where, fix="give it one: it is an option")
         kind = hints.get(parameter.name, type(parameter.default))
+        try:
+            type_name(kind)
+        except (KeyError, IndexError, StopIteration):
+            raise RegistryError(
+                f"is of type {getattr(kind, '__name__', kind)}",
+                where=where,
+                expected="int, float, bool, str, a Literal, a tuple of one of them or one of them or None",
+            ) from None
         text = known[parameter.name][2] if parameter.name in known else f"see {function.__module__}.{function.__name__}"
         fields.append((parameter.name, kind, opt(parameter.default, text)))
     return dataclasses.make_dataclass(f"{name}_options", fields, bases=(MaskerConfig,), frozen=True)

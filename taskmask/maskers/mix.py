@@ -10,6 +10,7 @@ from taskmask import config as settings
 from taskmask.config import Assignment, Problems, opt
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
 from taskmask.registry import MASKERS
@@ -17,7 +18,7 @@ from taskmask.registry import MASKERS
 
 @dataclasses.dataclass(frozen=True)
 class MixConfig(MaskerConfig):
-    """Options of a mixture. Ratio, schedule and lists hold for all parts unless a part has its own."""
+    """Options of a mixture. Ratio and schedule hold for every part that has none of its own, the lists for all."""
 
     of: tuple[str, ...] = opt(("uniform", "span"), 'maskers to mix, each with its options: uniform "span p=0.3"')
     weights: tuple[float, ...] = opt((), "share of the rows that each of them masks; none = equal shares")
@@ -48,34 +49,43 @@ class Mix(Masker):
     **Source:** the mixture of masking schemes per sequence of Joshi et al. 2020 (SpanBERT), section 4.2, ablations.
     """
 
-    def __init__(self, config: MixConfig, vocab):
+    def __init__(self, config: MixConfig, vocab: Vocabulary):
         super().__init__(config, vocab)
-        self.parts = [self._part(text, vocab) for text in config.of]
+        self.parts = []
+        for text in config.of:
+            try:
+                self.parts.append(self._part(text, vocab))
+            except ConfigError as error:
+                raise ConfigError(str(error), where=f"masker.of {text!r}") from None
         weights = np.array(config.weights or [1.0] * len(self.parts))
         self.cumulative = np.cumsum(weights / weights.sum())
         self.columns = tuple(sorted({column for part in self.parts for column in part.columns}))
 
-    def _part(self, text: str, vocab) -> Masker:
-        name, *words = text.split()
-        shared = {field: getattr(self.config, field) for field in settings.fields_of(MaskerConfig)}
+    def _part(self, text: str, vocab: Vocabulary) -> Masker:
+        name, *words = text.split() or [""]
+        entry = MASKERS.get(name)
         values = {}
         for word in words:
             key, equals, value = word.partition("=")
             if not equals:
-                raise ConfigError(f"{word!r} has no value", where="masker.of", expected=f'"{name} option=value"')
-            values[key] = Assignment(key, value.split(",") if "," in value else value, "masker.of")
+                raise ConfigError(f"{word!r} has no value", expected=f'"{name} option=value"')
+            items = value.split(",")
+            if key in ("never", "always"):
+                items = [*getattr(self.config, key), *items]
+            values[key] = Assignment(key, items if len(items) > 1 else value, "")
+        shared = {field: getattr(self.config, field) for field in settings.fields_of(MaskerConfig)}
         problems = Problems()
-        entry = MASKERS.get(name)
         options = settings.build(entry.config, values, name, problems, **{**shared, **entry.preset})
         problems.raise_any()
         part = build_masker(name, options, vocab)
         if part.views != 1:
-            raise ConfigError(f"{name} makes {part.views} masks of a row", where="masker.of", expected="one mask a row")
+            raise ConfigError(f"makes {part.views} masks of a row", expected="one mask a row")
         return part
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
-        which = np.searchsorted(self.cumulative, draw.uniform("mix", 1)[:, 0], side="right")
+        stream = f"mix {self.config.of}"  # its own, so that a mixture within a mixture draws anew
+        which = np.searchsorted(self.cumulative, draw.uniform(stream, 1)[:, 0], side="right")
         mask = np.zeros(rows.shape, dtype=bool)
         for number, part in enumerate(self.parts):
             index = np.flatnonzero(np.minimum(which, len(self.parts) - 1) == number)

@@ -37,9 +37,9 @@ class SpanConfig(MaskerConfig):
 class Span(Masker):
     """Masks spans of words or tokens whose lengths follow a truncated geometric or Poisson distribution.
 
-    The row is tiled, from a random offset, with spans of drawn lengths; whole spans are then taken in random order
-    until the budget is reached. So no two spans overlap, every position is as likely as any other, and no span
-    crosses a special token such as the border of a document. Neighbouring spans may both be taken.
+    The row is cut out of an endless tiling with spans of drawn lengths; whole spans are then taken up to the budget,
+    each token as likely as any other. No two spans overlap, and none crosses a special token such as the border of a
+    document, nor the edge of the row, which cut the spans that they meet. Neighbouring spans may both be taken.
 
     **Source:** Joshi et al. 2020 (SpanBERT), section 3.1: geometric, p = 0.2, at most 10 words, mean 3.8. Poisson:
     Lewis et al. 2020 (BART), section 2.2, lambda = 3. Differs from SpanBERT: its code draws starts one by one and
@@ -54,7 +54,11 @@ class Span(Masker):
         else:
             chances = np.exp(length * math.log(config.mean) - [math.lgamma(n + 1) for n in length])
         self.cumulative = np.cumsum(chances / chances.sum())
-        self.cumulative[-1] = 1.0
+        # The tiling is endless, so a row begins within a span. What is left of it is n units long with probability
+        # P(length >= n) / mean length; so every unit of the row is as likely as any other to begin a span.
+        left = np.cumsum(chances[::-1])[::-1]
+        self.cumulative_first = np.cumsum(left / left.sum())
+        self.cumulative[-1] = self.cumulative_first[-1] = 1.0
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
@@ -64,10 +68,10 @@ class Span(Masker):
         """Returns int [B, T], the number of the span of each token in a random tiling of the row."""
         num_rows, num_tokens = rows.shape
         drawn = np.searchsorted(self.cumulative, draw.uniform("span length", num_tokens), side="right") + 1
-        offset = (draw.uniform("offset", 1) * self.config.longest).astype(np.int64)
-        ends = np.cumsum(drawn, axis=1) - offset  # [B, T], the unit before which each span ends
+        drawn[:, :1] = np.searchsorted(self.cumulative_first, draw.uniform("first span", 1), side="right") + 1
+        ends = np.cumsum(drawn, axis=1)  # [B, T], the unit before which each span ends
         borders = np.zeros((num_rows, num_tokens + 1), dtype=np.int64)
-        np.put_along_axis(borders, np.clip(ends, 0, num_tokens), 1, axis=1)
+        np.put_along_axis(borders, np.minimum(ends, num_tokens), 1, axis=1)
         span_of_unit = np.cumsum(borders, axis=1)
         units = rows.words if self.config.unit == "word" else np.broadcast_to(np.arange(num_tokens), rows.shape)
         span = np.take_along_axis(span_of_unit, np.maximum(units, 0), axis=1)

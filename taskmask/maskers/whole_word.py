@@ -9,15 +9,14 @@ from taskmask.maskers.base import Masker, register_masker, sample_units
 
 @register_masker("whole_word")
 class WholeWord(Masker):
-    """Masks whole words, drawn uniformly over the words of a row.
+    """Masks whole words; every token of a row is as likely as any other, whatever the length of its word.
 
     Where words start is the vocabulary's knowledge: at a blank, at and after punctuation, and at every piece of a
     script that is written without blanks (Chinese, Japanese, Thai, Lao, Khmer, Burmese), where a piece is the nearest
     thing to a word that is known. A row misses its budget by less than one word, and on average not at all.
 
-    **Source:** the whole-word models of Devlin et al. 2019 (released May 2019). Differs from that code: a word that
-    would pass the budget is taken with the probability that keeps the mean exact, where BERT's code leaves it out and
-    so masks long words too rarely.
+    **Source:** the whole-word models of Devlin et al. 2019 (released May 2019). Differs from that code: the last word
+    may pass the budget, where BERT's code leaves out a word that would and so masks long words too rarely.
     """
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:

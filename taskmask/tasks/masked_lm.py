@@ -97,8 +97,7 @@ class MaskedLM(Task):
         pieces = [["" if i == self.vocab.pad else self.vocab.piece(int(i)) for i in row] for row in tokens]
         for position, answer in zip(positions, answers, strict=True):
             row, column = divmod(int(position), tokens.shape[1])
-            seen = pieces[row][column]
-            space = "\u2581" if answer.startswith("\u2581") or seen.startswith("\u2581") else ""
+            space = "\u2581" if answer.startswith("\u2581") else ""
             pieces[row][column] = f"{space}[{answer.replace(chr(0x2581), '')}]"
         return ["".join(row).replace("\u2581", " ").strip() for row in pieces]
 

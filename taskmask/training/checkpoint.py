@@ -5,11 +5,12 @@ A file is called after its step and, where the weights were validated, its score
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import re
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,17 @@ import torch
 from taskmask.errors import CheckpointError, StorageError
 
 FORMAT = 1
-_NAME = re.compile(r"step-(\d+)(?:_[a-z0-9]+-(-?[\d.]+(?:e[+-]?\d+)?))?\.pt")
+_NAME = re.compile(r"step-(\d+)(?:_\w+-(-?[\d.]+(?:e[+-]?\d+)?))?\.pt")
+_CONTENT = {
+    "step": int, "model": dict, "optimizer": dict, "loss_scale": dict, "progress": dict, "settings": dict,
+    "vocabulary": bytes, "labels": dict, "data_fingerprint": str,
+}  # fmt: skip
+
+
+def name_of(step: int, metric: str, score: float | None) -> str:
+    """Returns the name of a checkpoint; a score that is None or not finite is left out."""
+    known = score is not None and math.isfinite(score)
+    return f"step-{step}_{metric}-{score:.6g}.pt" if known else f"step-{step}.pt"
 
 
 def step_of(file: Path) -> int:
@@ -90,7 +101,8 @@ def save(file: Path, state: dict[str, Any]) -> None:
         os.fsync(folder)
         os.close(folder)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
             raise
         raise _storage_error(file, error) from error
@@ -110,6 +122,13 @@ def clean(run: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def set_aside(run: Path, after: int) -> None:
+    """Takes the damaged checkpoints after a step out of the way, so that none of them counts as the newest or best."""
+    for file in all_of(run):
+        if step_of(file) > after:
+            file.rename(file.with_name(f"{file.name}.damaged"))
+
+
 def load(file: Path) -> dict[str, Any]:
     """Reads a checkpoint, verified and without running any code from it.
 
@@ -127,12 +146,15 @@ def load(file: Path) -> dict[str, Any]:
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise CheckpointError(f"is damaged or no checkpoint: {reason}", where=str(file), fix=fix) from error
-    if not isinstance(state, dict) or "format" not in state or "model" not in state:
+    if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError("is no checkpoint of taskmask", where=str(file), fix=fix)
     if state["format"] != FORMAT:
         raise CheckpointError(
             f"has format {state['format']}", where=str(file), expected=str(FORMAT), fix="use the taskmask that wrote it"
         )
+    lacking = [name for name, kind in _CONTENT.items() if not isinstance(state.get(name), kind)]
+    if lacking:
+        raise CheckpointError(f"lacks {', '.join(lacking)}", where=str(file), fix=fix)
     return state
 
 
@@ -152,8 +174,12 @@ def _verify(file: Path) -> None:
             )
 
 
-def load_last(run: Path, report: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> dict[str, Any] | None:
-    """Reads the newest whole checkpoint of a run folder; names each damaged one it passes over.
+def load_last(run: Path, report: Callable[[str], None]) -> dict[str, Any] | None:
+    """Reads the newest whole checkpoint of a run folder.
+
+    Args:
+        run: the run folder.
+        report: is told of each damaged checkpoint that is passed over.
 
     Returns:
         The state, or None where the run has no checkpoint yet.
@@ -166,7 +192,7 @@ def load_last(run: Path, report: Callable[[str], None] = lambda text: print(text
         try:
             return load(file)
         except CheckpointError as error:
-            report(f"taskmask: warning: {error}; going back to the one before it")
+            report(f"warning: {error}; going back to the one before it")
     if files:
         raise CheckpointError(
             f"all {len(files)} checkpoints are damaged", where=str(run), fix="start anew with --run.restart"

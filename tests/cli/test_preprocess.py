@@ -11,7 +11,7 @@ import pytest
 
 import taskmask.errors
 from taskmask.data.columns import Dataset
-from taskmask.errors import DataError, StorageError
+from taskmask.errors import ConfigError, DataError, StorageError
 from taskmask_cli.preprocess import main
 
 ROOT = Path(taskmask.errors.__file__).parents[1]
@@ -83,11 +83,11 @@ def test_existing_output_is_refused_before_any_work(files, tmp_path):
         main([*arguments, "--overwrite"])
 
 
-def test_wrong_options_end_with_2(capsys, tmp_path):
+def test_wrong_options_end_with_2(tmp_path):
     for wrong in (["--vocab-size", "0"], ["--vocab-size", "9", "--vocab", "x"], ["--workers", "-1"], ["--nonsense"]):
-        with pytest.raises(SystemExit) as error:
+        with pytest.raises(ConfigError, match="taskmask-preprocess") as error:
             main(["--train", "a.txt", "--out", str(tmp_path / "x"), *wrong])
-        assert error.value.code == 2
+        assert error.value.exit_code == 2
 
 
 def test_help_loads_nothing_heavy():
