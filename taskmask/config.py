@@ -9,6 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
+import shlex
+import textwrap
 import tomllib
 import types
 import typing
@@ -38,7 +41,8 @@ class Assignment:
 def read_flags(args: Iterable[str]) -> list[Assignment]:
     """Reads `--section.field VALUE [VALUE ...]`, in order; `--config FILE` stands for what the file says.
 
-    A flag without a value means true. Words keep their text: `build` turns them into the setting's type.
+    A flag without a value means true. Words keep their text: `build` turns them into the setting's type. `--flag ""`
+    empties a setting that takes several values.
     """
     assignments: list[Assignment] = []
     words = list(args)
@@ -56,7 +60,7 @@ def read_flags(args: Iterable[str]) -> list[Assignment]:
             for file in values:
                 assignments += read_file(file)
         else:
-            text: Any = "true" if not values else values[0] if len(values) == 1 else values
+            text: Any = True if not values else values[0] if len(values) == 1 else values
             assignments.append(Assignment(name, text, f"--{name}"))
     return assignments
 
@@ -78,13 +82,13 @@ def read_file(path: str | Path) -> list[Assignment]:
 
 
 def from_tables(tables: Mapping[str, Any], source: str) -> list[Assignment]:
-    """Turns {"train": {"steps": 10}, "masker": "span"} into assignments."""
+    """Turns {"train": {"steps": 10}, "masker": "span"} into assignments; in a table, "name" comes first."""
     assignments = []
     for section, content in tables.items():
         if not isinstance(content, Mapping):
-            assignments.append(Assignment(section, content, source))
+            assignments.append(Assignment(str(section), content, source))
             continue
-        for field, value in content.items():
+        for field, value in sorted(content.items(), key=lambda item: item[0] != "name"):
             assignments.append(Assignment(f"{section}.{field}", value, source))
     return assignments
 
@@ -99,6 +103,10 @@ class Problems:
         """Notes one problem; the parts are those of `TaskmaskError`."""
         self.errors.append(ConfigError(what, **parts))
 
+    def take(self, error: ConfigError) -> None:
+        """Notes an error that was raised elsewhere, each of its parts for itself."""
+        self.errors += error.parts or (error,)
+
     def check(self, ok: bool, what: str, **parts: str) -> None:
         """Notes a problem unless `ok`."""
         if not ok:
@@ -109,13 +117,44 @@ class Problems:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            raise ConfigError(f"{len(self.errors)} settings are wrong:\n" + "\n".join(f"  {e}" for e in self.errors))
+            error = ConfigError(f"{len(self.errors)} settings are wrong:\n" + "\n".join(f"  {e}" for e in self.errors))
+            error.parts = tuple(self.errors)
+            raise error
 
 
 def fields_of(cls: type) -> dict[str, tuple[Any, Any, str]]:
-    """Returns {name: (type, default, help)} of a dataclass of options, in the order of its fields."""
-    hints = typing.get_type_hints(cls)
-    return {f.name: (hints[f.name], f.default, f.metadata.get("help", "")) for f in dataclasses.fields(cls)}
+    """Returns {name: (type, default, help)} of a dataclass of options, in the order of its fields.
+
+    Raises:
+        ConfigError: a field has no default, or a type that no flag can express.
+    """
+    fields, where = {}, f"options {cls.__module__}.{cls.__qualname__}"
+    try:
+        hints = typing.get_type_hints(cls)
+    except NameError as error:
+        raise ConfigError(str(error), where=where, fix="import what the types of its fields name") from None
+    for field in dataclasses.fields(cls):
+        kind, default = hints[field.name], field.default
+        if default is dataclasses.MISSING:
+            fix = f"write {field.name}: TYPE = opt(DEFAULT, HELP)"
+            raise ConfigError("has no default", where=f"{where}, field {field.name}", fix=fix)
+        if not _is_supported(kind):
+            expected = "int, float, bool, str, Literal[...] of texts, tuple[T, ...] of one of these, or T | None"
+            raise ConfigError(f"has type {kind}", where=f"{where}, field {field.name}", expected=expected)
+        fields[field.name] = (kind, default, field.metadata.get("help", ""))
+    return fields
+
+
+def _is_supported(kind: Any) -> bool:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        some = [t for t in inner if t is not type(None)]
+        return len(inner) == 2 and len(some) == 1 and _is_supported(some[0])
+    if origin is Literal:
+        return all(isinstance(choice, str) for choice in inner)
+    if origin is tuple:
+        return len(inner) == 2 and inner[1] is Ellipsis and inner[0] in (int, float, bool, str)
+    return kind in (int, float, bool, str)
 
 
 def build(cls: type[C], values: Mapping[str, Assignment], section: str, problems: Problems, **preset: Any) -> C | None:
@@ -129,8 +168,7 @@ def build(cls: type[C], values: Mapping[str, Assignment], section: str, problems
         preset: values that stand in for the defaults of `cls`.
     """
     fields = fields_of(cls)
-    arguments = dict(preset)
-    before = len(problems.errors)
+    arguments, fits, before = dict(preset), True, len(problems.errors)
     for name, assignment in values.items():
         if name not in fields:
             names = ", ".join(fields) or "no options"
@@ -142,16 +180,26 @@ def build(cls: type[C], values: Mapping[str, Assignment], section: str, problems
         try:
             arguments[name] = convert(assignment.value, fields[name][0])
         except ValueError as error:
-            problems.add(
-                f"{section}.{name} is {_shown(assignment.value)}", where=assignment.source, expected=str(error)
-            )
-    if len(problems.errors) > before:
+            fits = False
+            problems.add(f"{section}.{name} {said(assignment)}", where=assignment.source, expected=str(error))
+    if not fits:
         return None
     try:
-        return cls(**arguments)
+        options = cls(**arguments)
     except ConfigError as error:
-        problems.errors.append(error)
-        return None
+        problems.take(error)
+    except ValueError as error:  # what the author of a plug-in may raise
+        problems.add(str(error), where=section)
+    return options if len(problems.errors) == before else None
+
+
+def said(assignment: Assignment) -> str:
+    """Returns what an assignment says, for messages: "is 'x'", or "has no value" for a flag alone."""
+    value = assignment.value
+    if value is True and assignment.source.startswith("--"):
+        return "has no value"
+    text = repr(shlex.join(map(str, value)) if isinstance(value, list) else value)
+    return f"is {text if len(text) <= 80 else text[:77] + '...'}"
 
 
 def convert(value: Any, kind: Any) -> Any:
@@ -170,31 +218,29 @@ def convert(value: Any, kind: Any) -> Any:
             return value
         raise ValueError("one of " + ", ".join(map(str, inner)))
     if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [value]
+        items = value if isinstance(value, list | tuple) else [] if value == "" else [value]
         return tuple(convert(item, inner[0]) for item in items)
-    if isinstance(value, str):
-        return _from_text(value, kind)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if kind is str:
+        value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    elif isinstance(value, str):
+        value = _from_text(value, kind)
+    if kind is float and type(value) is int and abs(value) < 2**1023:
+        value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise ValueError(type_name(kind))
+    if kind is int and not -(2**63) <= value < 2**63:
+        raise ValueError("integer of 64 bits")
     return value
 
 
 def _from_text(text: str, kind: Any) -> Any:
-    if kind is str:
-        return text
+    """Returns the number or truth value that `text` says, or None."""
     if kind is bool:
-        if text.lower() in ("true", "false"):
-            return text.lower() == "true"
-    elif kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = math.nan
-        if math.isfinite(number):
-            return number
-    raise ValueError(type_name(kind))
+        return {"true": True, "false": False}.get(text.lower())
+    try:
+        return kind(text)
+    except ValueError:
+        return None
 
 
 def type_name(kind: Any) -> str:
@@ -220,11 +266,16 @@ def help_lines(cls: type, section: str, main: str = "", **preset: Any) -> list[s
     for name, (kind, default, text) in fields_of(cls).items():
         flag = f"--{section}" if name == main else f"--{section}.{name}"
         value = preset.get(name, default)
-        shown = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        shown = shlex.join(map(str, value)) if isinstance(value, tuple) else str(value)
         suffix = f" [{shown.lower() if isinstance(value, bool | None) else shown}]" if shown else ""
-        lines.append(f"  {flag + ' ' + type_name(kind):<44} {text}{suffix}")
+        lines += two_columns(f"{flag} {type_name(kind)}", text + suffix)
     return lines
 
 
-def _shown(value: Any) -> str:
-    return repr(" ".join(map(str, value)) if isinstance(value, list) else value)
+def two_columns(left: str, right: str) -> list[str]:
+    """Returns the lines of one entry of `--help`, at most 120 wide; a long `left` stands on a line of its own."""
+    column = 42
+    lines = textwrap.wrap(right, 120 - column, break_long_words=False, break_on_hyphens=False)
+    if not lines or len(left) > column - 4:
+        return [f"  {left}", *(f"{'':<{column}}{line}" for line in lines)]
+    return [f"  {left:<{column - 2}}{lines[0]}", *(f"{'':<{column}}{line}" for line in lines[1:])]

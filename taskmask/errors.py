@@ -29,9 +29,14 @@ class TaskmaskError(Exception):
 
 
 class ConfigError(TaskmaskError):
-    """A setting or an option is wrong."""
+    """A setting or an option is wrong.
+
+    Attributes:
+        parts: the single errors, where it says several.
+    """
 
     exit_code = 2
+    parts: tuple[ConfigError, ...] = ()
 
 
 class RegistryError(ConfigError):

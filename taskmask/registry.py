@@ -1,7 +1,8 @@
 """Names to components: tasks, models, criteria and maskers, built in or plugged in.
 
-A registry finds a name in this order: what is registered already (built-ins and `--user-dir` files), then the
-installed packages that declare the entry-point group `taskmask.<kind>`. Importing this module imports no component.
+A registry knows the built-in components, those of `--user-dir` files, and those of installed packages that declare the
+entry-point group `taskmask.<kind>`; a package is imported when its name is asked for. Importing this module imports no
+component.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
@@ -48,6 +50,12 @@ class Entry:
     def doc(self) -> str:
         """What it is: the summary of a variant, or the docstring of the class, which is loaded for it."""
         return self.summary or inspect.getdoc(self.load()) or ""
+
+    @property
+    def headline(self) -> str:
+        """What it is, in one line, as far as that is known without importing anything."""
+        text = self.summary or (self.config.__doc__ if isinstance(self.target, str) else self.doc)
+        return (text or "").split("\n")[0]
 
     def load(self) -> Any:
         """Returns the component's class, importing it where that was put off."""
@@ -89,7 +97,7 @@ class Registry:
 
     def variant(self, name: str, *, of: str, summary: str = "", **values: Any) -> None:
         """Makes `name` known as component `of` with other defaults: an architecture as data."""
-        base = self._entries[of]
+        base = self._entries.get(of) or self.get(of)
         preset = {**base.preset, **values}
         base.config(**preset)  # a preset that does not fit its options fails here, not in a user's run
         self._insert(Entry(name, base.config, base.target, caller(), preset, summary))
@@ -97,16 +105,16 @@ class Registry:
     def get(self, name: str) -> Entry:
         """Returns the entry called `name`; an unknown name gives the nearest one, all names and the remedies."""
         self._load_builtin()
-        if name not in self._entries:
-            for point in self._entry_points():
-                if point.name == name:
-                    self._load_entry_point(point)
+        for point in self._entry_points():
+            if point.name == name:  # also where the name is known already: two of a name are an error
+                self._load_entry_point(point)
         if name in self._entries:
             return self._entries[name]
+        own = f"your own: --user-dir FILE, or a package with the entry point taskmask.{self.kind}"
         raise RegistryError(
-            f"unknown {self.kind} {name!r}; {did_you_mean(name, self.names())}".rstrip("; "),
+            f"unknown {self.kind} {name!r}",
             expected=f"one of {', '.join(self.names())}",
-            fix=f"load your own with --user-dir FILE, or install a package with the entry point taskmask.{self.kind}",
+            fix=f"{did_you_mean(name, self.names())} {own}".strip(),
         )
 
     def names(self) -> list[str]:
@@ -119,6 +127,11 @@ class Registry:
         return self.get(name).place
 
     def _insert(self, entry: Entry) -> None:
+        where, options = f"{self.kind} {entry.name!r}, {entry.place}", entry.config.__qualname__
+        if not dataclasses.is_dataclass(entry.config) or not entry.config.__dataclass_params__.frozen:  # type: ignore
+            raise RegistryError(f"its config {options} is no frozen dataclass", where=where, fix="make it one")
+        if "name" in {field.name for field in dataclasses.fields(entry.config)}:
+            raise RegistryError(f"{options} has an option called name", where=where, fix="call it something else")
         known = self._entries.get(entry.name)
         if known and known.place != entry.place:
             raise RegistryError(
@@ -139,7 +152,7 @@ class Registry:
             point.load()
         except TaskmaskError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RegistryError(
                 f"{type(error).__name__}: {error}",
                 where=f"{self.kind} {point.name!r} of package {package} ({point.value})",
@@ -186,39 +199,54 @@ def load_user_dir(path: str) -> None:
         RegistryError: there is no such file, or it does not run; names its file and line.
     """
     location = Path(path).resolve()
-    name = "taskmask_user_" + hashlib.sha256(str(location).encode()).hexdigest()[:16]
+    name = "taskmask_user_" + hashlib.sha256(str(location).encode(errors="surrogateescape")).hexdigest()[:16]
     if name in sys.modules:
         return
-    if location.is_file():
-        _run_module(name, location)
+    files = sorted(location.glob("*.py")) if location.is_dir() else [location]
+    if not (files and files[0].suffix == ".py" and files[0].exists()):
+        what = "holds no .py file" if location.is_dir() else "is no .py file" if location.exists() else "does not exist"
+        raise RegistryError(f"{path} {what}", where="--user-dir", fix="name a .py file or a folder of them")
+    try:
+        if location.is_file():
+            _run_module(name, location)
+            return
+        _make_package(name, location)
+        for file in files:
+            module = f"{name}.{file.stem}"
+            if file.stem != "__init__" and module not in sys.modules:  # an earlier file may have imported it
+                _run_module(module, file)
+    except BaseException as error:
+        for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[loaded]
+        if isinstance(error, TaskmaskError) or not isinstance(error, Exception | SystemExit):
+            raise
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        raise RegistryError(
+            f"the plug-in does not run: {type(error).__name__}: {what}", where=_line_of(error, location), fix="mend it"
+        ) from error
+
+
+def _make_package(name: str, folder: Path) -> None:
+    """Makes a folder a package, so that its files can import each other; runs its __init__.py if it has one."""
+    if (folder / "__init__.py").exists():
+        _run_module(name, folder / "__init__.py", [str(folder)])
         return
-    if not location.is_dir():
-        raise RegistryError(f"no file or folder {path}", where="--user-dir", fix="name a .py file or a folder of them")
     package = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(name, None, is_package=True))
-    package.__path__ = [str(location)]
+    package.__path__ = [str(folder)]
     sys.modules[name] = package
-    files = sorted(location.glob("*.py"))
-    if not files:
-        raise RegistryError(f"no .py file in {path}", where="--user-dir", fix="name a .py file or a folder of them")
-    for file in files:
-        if f"{name}.{file.stem}" not in sys.modules:  # an earlier file may have imported it
-            _run_module(f"{name}.{file.stem}", file)
 
 
-def _run_module(name: str, file: Path) -> None:
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise RegistryError(f"{file} is not a Python file", where="--user-dir", fix="name a .py file or a folder of them")
+def _run_module(name: str, file: Path, search: list[str] | None = None) -> None:
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=search)
+    assert spec is not None and spec.loader is not None  # so it is for every .py file
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        if isinstance(error, TaskmaskError):
-            raise
-        line = error.lineno if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].lineno
-        last = error.filename if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1].filename
-        raise RegistryError(
-            f"the plug-in does not run: {type(error).__name__}: {error}", where=f"{last}:{line}", fix="mend it"
-        ) from error
+    spec.loader.exec_module(module)
+
+
+def _line_of(error: BaseException, location: Path) -> str:
+    """Returns "file:line" of the last line of the plug-in on the way to the error."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno or 1}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(location)]
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(location)

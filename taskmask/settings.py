@@ -13,7 +13,7 @@ from typing import Any, Literal
 from taskmask import config
 from taskmask.config import Assignment, Problems, opt
 from taskmask.errors import ConfigError, did_you_mean
-from taskmask.registry import REGISTRIES, TASKS
+from taskmask.registry import REGISTRIES, Entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +89,8 @@ class OptimSettings:
             problems.check(0 <= value < 1, f"is {value}", where=f"optim.{name}", expected="at least 0 and below 1")
         warmup = self.warmup_steps
         problems.check(warmup is None or warmup >= 0, f"is {warmup}", where="optim.warmup_steps", expected="0 or more")
-        problems.check(
-            self.lr_end <= self.lr, f"is {self.lr_end}", where="optim.lr_end", expected=f"at most optim.lr {self.lr}"
-        )
+        fits = self.lr_end <= self.lr or self.lr <= 0
+        problems.check(fits, f"is {self.lr_end}", where="optim.lr_end", expected=f"at most optim.lr {self.lr}")
         problems.raise_any()
 
 
@@ -156,10 +155,13 @@ class Settings:
     def of(tables: Mapping[str, Any] | None = None, **sections: Any) -> Settings:
         """Makes settings in Python: `Settings.of(data="bin", run="runs/a", masker="span", train={"steps": 100})`.
 
+        `sections` win over `tables`: `Settings.of(settings.to_dict(), optim={"lr": 1e-4})` changes one setting.
+
         Raises:
             ConfigError: says all that is wrong with them.
         """
-        return parse(config.from_tables({**(tables or {}), **sections}, "Settings.of"))
+        given = (tables or {}, sections)
+        return parse([assignment for part in given for assignment in config.from_tables(part, "Settings.of")])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the complete settings as JSON types, which `--config` and `Settings.of` take back unchanged."""
@@ -180,20 +182,22 @@ def parse(assignments: Iterable[Assignment]) -> Settings:
         ConfigError: everything that is wrong, at once.
     """
     problems = Problems()
-    values = _by_section(assignments, problems)
-    chosen = choose(values)
+    unknown: list[Assignment] = []
+    values = _by_section(assignments, unknown)
+    chosen = choose(values, problems)
+    for assignment in unknown:
+        problems.add(
+            f"unknown option {assignment.key}",
+            where=assignment.source,
+            expected=f"a section: {', '.join(SECTIONS)}",
+            fix=_nearest(assignment.key, chosen),
+        )
     sections: dict[str, Any] = {
         section: config.build(cls, values[section], section, problems) for section, cls in FIXED.items()
     }
-    for section, registry in REGISTRIES.items():
-        name = chosen[section]
-        if name is None:
-            problems.check(not values[section], f"task {chosen['task']} masks nothing", where=f"--{section}")
-            sections[section] = None
-            continue
-        entry = registry.get(name)
-        options = config.build(entry.config, values[section], section, problems, **entry.preset)
-        sections[section] = Component(name, options)
+    for section, entry in chosen.items():
+        options = entry and config.build(entry.config, values[section], section, problems, **entry.preset)
+        sections[section] = entry and Component(entry.name, options)
     contradictions(problems, sections["data"], sections["train"], sections["optim"])
     problems.raise_any()
     return Settings(**sections)
@@ -219,72 +223,89 @@ def contradictions(
         )
 
 
-def choose(values: dict[str, dict[str, Assignment]]) -> dict[str, str | None]:
-    """Takes the names of the components out of `values`; the task gives the defaults of criterion and masker."""
-    names: dict[str, str | None] = {}
-    for section in ("task", "model", "criterion", "masker"):
+def choose(values: dict[str, dict[str, Assignment]], problems: Problems) -> dict[str, Entry | None]:
+    """Takes the names of the components out of `values`; the task gives the defaults of criterion and masker.
+
+    Returns:
+        {section: its component}; None where the name is wrong, and for the masker of a task that masks nothing.
+    """
+
+    def entry_of(section: str, default: str | None) -> Entry | None:
         given = values[section].pop("name", None)
-        if given is not None and not isinstance(given.value, str):
-            raise ConfigError(f"is {given.value!r}", where=given.source, expected=f"the name of a {section}")
-        if given is not None:
-            names[section] = given.value
-        elif section in DEFAULTS:
-            names[section] = DEFAULTS[section]
-        else:
-            task = TASKS.get(str(names["task"])).load()
-            names[section] = task.default_criterion if section == "criterion" else task.default_masker
-    return names
+        if given and not isinstance(given.value, str):
+            names = ", ".join(REGISTRIES[section].names())
+            problems.add(f"{section} {config.said(given)}", where=given.source, expected=f"one of {names}")
+            return None
+        name = given.value if given else default
+        try:
+            return REGISTRIES[section].get(name) if name is not None else None
+        except ConfigError as error:
+            problems.take(error)
+            return None
+
+    task = entry_of("task", DEFAULTS["task"])
+    cls: Any = task and task.load()
+    if task and cls.default_masker is None and values["masker"]:
+        problems.add(f"task {task.name} masks nothing", where="--masker", fix="leave the masker out")
+        values["masker"].clear()
+    return {
+        "task": task,
+        "model": entry_of("model", DEFAULTS["model"]),
+        "criterion": entry_of("criterion", cls and cls.default_criterion),
+        "masker": entry_of("masker", cls and cls.default_masker),
+    }
 
 
-def split_sections(assignments: Iterable[Assignment]) -> dict[str, dict[str, Assignment]]:
-    """Returns {section: {field: assignment}}, "--section VALUE" filed under the section's name or main field."""
-    problems = Problems()
-    values = _by_section(assignments, problems)
-    problems.raise_any()
-    return values
+def _by_section(assignments: Iterable[Assignment], unknown: list[Assignment]) -> dict[str, dict[str, Assignment]]:
+    """Returns {section: {field: assignment}}; what belongs to no section goes into `unknown`.
 
-
-def _by_section(assignments: Iterable[Assignment], problems: Problems) -> dict[str, dict[str, Assignment]]:
+    "--section VALUE" is filed under the section's name or main field. Choosing another component drops the options that
+    came with the earlier choice; flags outlive a choice that was made in a file.
+    """
     values: dict[str, dict[str, Assignment]] = {section: {} for section in SECTIONS}
     for assignment in assignments:
         section, _, field = assignment.key.partition(".")
         if section not in values:
-            problems.add(
-                f"unknown option {assignment.key}",
-                where=assignment.source,
-                expected=f"a section: {', '.join(SECTIONS)}",
-                fix=did_you_mean(assignment.key, _all_keys()),
-            )
+            unknown.append(assignment)
             continue
         field = field or MAIN_FIELD.get(section, "name")
         known = values[section]
-        if field == "name" and section in REGISTRIES and "name" in known and known["name"].value != assignment.value:
-            known.clear()  # another component was chosen: options given to the one before it do not carry over
+        earlier = known.get("name")
+        if field == "name" and earlier and earlier.value != assignment.value:
+            of_file = not earlier.source.startswith("--")
+            values[section] = known = {f: a for f, a in known.items() if of_file and a.source.startswith("--")}
         known[field] = assignment
     return values
 
 
-def _all_keys() -> list[str]:
-    return [*SECTIONS, *(f"{name}.{field}" for name, cls in FIXED.items() for field in config.fields_of(cls))]
+def _nearest(key: str, chosen: Mapping[str, Entry | None]) -> str:
+    """Returns the hint for an option that is in no section: the setting of that name, or the nearest key."""
+    classes = {**FIXED, **{section: entry.config for section, entry in chosen.items() if entry}}
+    keys = [f"{section}.{field}" for section, cls in classes.items() for field in config.fields_of(cls)]
+    same = [full for full in keys if full.partition(".")[2] == key]
+    return f"did you mean {same[0]!r}?" if same else did_you_mean(key, [*SECTIONS, *keys])
 
 
 def help_text(assignments: Iterable[Assignment]) -> str:
-    """Returns the options of every section, with those of the components chosen in `assignments`."""
-    values = split_sections(assignments)
-    chosen = choose(values)
+    """Returns the options of every section, with those of the components chosen in `assignments`.
+
+    Raises:
+        ConfigError: a component is unknown.
+    """
+    problems = Problems()
+    chosen = choose(_by_section(assignments, []), problems)
+    problems.raise_any()
     parts = []
     for section in SECTIONS:
-        if section in FIXED:
-            cls, preset, title = FIXED[section], {}, section
+        if cls := FIXED.get(section):
+            headline = f"{section}: " + (cls.__doc__ or "").split("\n")[0]
+            lines = config.help_lines(cls, section, MAIN_FIELD.get(section, ""))
+        elif entry := chosen[section]:
+            names = f"one of {', '.join(REGISTRIES[section].names())} [{entry.name}]"
+            headline = f"{section} {entry.name}: {entry.headline}"
+            lines = config.two_columns(f"--{section} NAME", names)
+            lines += config.help_lines(entry.config, section, **entry.preset)
         else:
-            name = chosen[section]
-            if name is None:
-                continue
-            entry = REGISTRIES[section].get(name)
-            cls, preset, title = entry.config, entry.preset, f"{section} {name}"
-            others = ", ".join(REGISTRIES[section].names())
-            parts.append(f"\n--{section} NAME: one of {others} [{name}]")
-        summary = (cls.__doc__ or "").split("\n")[0]
-        lines = config.help_lines(cls, section, MAIN_FIELD.get(section, ""), **preset) or ["  no options"]
-        parts.append(f"\n{title}: {summary}\n" + "\n".join(lines))
+            continue
+        parts.append("\n".join(["\n" + headline, *lines]))
     return "\n".join(parts)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from taskmask import config
-from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+from taskmask_cli.options import FROM_HELP, Parser, add_user_dir
 
 DESCRIPTION = """Prints loss, perplexity and accuracy of a checkpoint on a split of a dataset. The masks are frozen: two
 checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
@@ -23,14 +22,12 @@ EPILOG = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates and prints a small table, or one JSON object."""
     parser = Parser("taskmask evaluate", DESCRIPTION, EPILOG)
-    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="run folder (its best checkpoint) or checkpoint")
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
     parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
     parser.add_argument("--split", default="valid", help="split of the dataset [valid]")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_user_dir(parser)
-    options, rest = parser.parse_known_args(argv)
-    load_user_dirs(options)
-    overrides = config.read_flags(rest)
+    options, overrides = parser.parse_settings(argv)
 
     from tqdm import tqdm
 
@@ -41,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("RANK", "0") != "0":
         return 0
     if options.json:
-        print(json.dumps(result))
+        no_numbers = {k: None for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
+        print(json.dumps({**result, **no_numbers}, allow_nan=False))
         return 0
     masker = result["masker"]
     lines: dict[str, Any] = {k: v for k, v in result.items() if k != "masker"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from taskmask import config
-from taskmask.errors import ConfigError, did_you_mean
+from taskmask.errors import ConfigError, RegistryError, did_you_mean
 from taskmask.registry import REGISTRIES
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 
@@ -28,23 +28,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_user_dir(parser)
     options = parser.parse_all(argv)
     load_user_dirs(options)
+    if options.data and options.kind:
+        raise ConfigError(f"{options.kind!r} does not go with --data", where="taskmask list", fix="leave one out")
     if options.data:
         return list_dataset(options.data, options.verify)
     if options.verify:
         raise ConfigError("goes with --data", where="--verify", fix="taskmask list --data DIR --verify")
     if options.kind and options.kind not in REGISTRIES:
-        raise ConfigError(
-            f"unknown kind {options.kind!r}",
-            where="taskmask list",
-            expected=f"one of {', '.join(REGISTRIES)}",
-            fix=did_you_mean(options.kind, REGISTRIES),
-        )
+        names = ", ".join(REGISTRIES)
+        kinds = [kind for kind, registry in REGISTRIES.items() if options.kind in registry.names()]
+        near = did_you_mean(options.kind, REGISTRIES)
+        fix = f"did you mean 'taskmask list {kinds[0]} {options.kind}'?" if kinds else near
+        raise ConfigError(f"unknown kind {options.kind!r}", where="taskmask list", expected=f"one of {names}", fix=fix)
     if options.name:
         return list_options(options.kind, options.name)
     for kind in [options.kind] if options.kind else REGISTRIES:
         print(f"{kind}:")
         for name in REGISTRIES[kind].names():
-            entry = REGISTRIES[kind].get(name)
+            try:
+                entry = REGISTRIES[kind].get(name)
+            except RegistryError as error:  # an installed package that does not load must not hide the others
+                print(f"  {name:<16} broken: {error}")
+                continue
             print(f"  {name:<16} {entry.doc.split(chr(10))[0]}\n  {'':<16} {entry.place}")
     return 0
 
@@ -67,7 +72,8 @@ def list_dataset(path: str, verify: bool) -> int:
     print(f"{path}: vocabulary of {vocab.size:,} pieces ({vocab.fingerprint[:12]}), data {dataset.fingerprint[:12]}")
     for name in dataset.splits:
         split = dataset.split(name)
-        print(f"  {name:<8} {split.rows:>12,} rows {split.num_tokens:>14,} tokens   columns: {', '.join(split.columns)}")
+        columns = ", ".join(split.columns)
+        print(f"  {name:<8} {split.rows:>12,} rows {split.num_tokens:>14,} tokens   columns: {columns}")
     for column, names in dataset.labels.items():
         print(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
     if verify:

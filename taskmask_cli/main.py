@@ -33,10 +33,14 @@ start here:
 
 taskmask VERB --help tells more."""
 
+LOST = ("Connection closed by peer", "Timed out waiting")  # in the errors of gloo
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the verb named first."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["--debug"]:
+        words[:2] = reversed(words[:2])
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP)
         return 0
@@ -45,45 +49,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = words
     if verb not in VERBS:
-        raise ConfigError(
-            f"unknown verb {verb!r}", where="taskmask", expected=f"one of {', '.join(VERBS)}", fix=did_you_mean(verb, VERBS)
-        )
+        names, near = ", ".join(VERBS), did_you_mean(verb, VERBS)
+        raise ConfigError(f"unknown verb {verb!r}", where="taskmask", expected=f"one of {names}", fix=near)
     return importlib.import_module(f"taskmask_cli.{verb}").main(rest)
 
 
 def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
     """Runs a command line to its exit code: mistakes of the user are one line, `--debug` shows the traceback."""
-    debug = "--debug" in (sys.argv[1:] if argv is None else argv)
     try:
-        code = command(argv)
+        try:
+            code = command(argv)
+        except SystemExit as end:  # argparse, after --help
+            code = int(end.code or 0)
         sys.stdout.flush()
         return code
-    except TaskmaskError as error:
-        return _end(error, debug)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("taskmask: interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG):
+    except Exception as error:
+        known = error if isinstance(error, TaskmaskError) else in_our_words(error)
+        if known is None:
             raise
-        return _end(StorageError(str(error.strerror), where=str(error.filename or ""), fix="make room and run again"), debug)
-    except RuntimeError as error:
-        if "torch.distributed" not in sys.modules or type(error).__name__ not in ("DistBackendError", "DistNetworkError"):
-            if "Connection closed by peer" not in str(error) and "Timed out waiting" not in str(error):
-                raise
-        what = f"lost another process: {str(error).splitlines()[0]}"
-        return _end(DistributedError(what, fix="see its own message; the same command resumes"), debug)
+        if "--debug" in (sys.argv[1:] if argv is None else argv):
+            traceback.print_exception(error)
+        print(f"taskmask: {'stopped' if known.exit_code == 75 else 'error'}: {known}", file=sys.stderr)
+        return known.exit_code
 
 
-def _end(error: TaskmaskError, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    word = "stopped" if error.exit_code == 75 else "error"
-    print(f"taskmask: {word}: {error}", file=sys.stderr)
-    return error.exit_code
+def in_our_words(error: Exception) -> TaskmaskError | None:
+    """Says what an error of the system or of PyTorch means for the user; None where it is a bug of ours."""
+    name, text = type(error).__name__, str(error).split("\n")[0]
+    if name in ("DistBackendError", "DistNetworkError") or any(sign in text for sign in LOST):
+        return DistributedError(f"lost another process: {text}", fix="see its own message; the same command resumes")
+    if name in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
+        return StorageError(f"not enough memory: {text}", fix="lower --train.max_tokens or take a smaller model")
+    if isinstance(error, OSError) and error.errno:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        fix = "make room and run again" if full else "check the path and its permissions"
+        return StorageError(error.strerror or text, where=str(error.filename or ""), fix=fix)
+    return None
 
 
 def cli() -> None:

@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from taskmask import __version__
+from taskmask import __version__, config, settings
+from taskmask.config import Assignment
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import load_user_dir
+
+FROM_HELP = "run folder (its best checkpoint) or one checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,21 +27,39 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        self.add_argument("--version", action="version", version=f"taskmask {__version__}")
+        self.add_argument("--version", action="version", version=f"taskmask {__version__}", help="show the version")
+
+    @property
+    def flags(self) -> list[str]:
+        """All options by name."""
+        return [flag for action in self._actions for flag in action.option_strings]
 
     def error(self, message: str) -> NoReturn:
         """Raises what argparse would print."""
         raise ConfigError(message, where=self.prog, fix=f"see {self.prog} --help")
 
     def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        """Parses the command line; an unknown option gives the nearest one."""
-        options, rest = self.parse_known_args(argv)
+        """Parses the command line, options before or after other words; an unknown option gives the nearest one."""
+        options, rest = self.parse_known_intermixed_args(argv)
         if rest:
-            known = [flag for action in self._actions for flag in action.option_strings]
-            raise ConfigError(
-                f"unknown option {rest[0]}", where=self.prog, expected=", ".join(known), fix=did_you_mean(rest[0], known)
-            )
+            known, near = ", ".join(self.flags), did_you_mean(rest[0], self.flags)
+            raise ConfigError(f"unknown option {rest[0]}", where=self.prog, expected=known, fix=near)
         return options
+
+    def parse_settings(self, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Assignment]]:
+        """Parses the command line, loads the plug-ins, and reads all other options as settings.
+
+        Raises:
+            ConfigError: an option is neither, and looks like a misspelt option of the parser.
+        """
+        options, rest = self.parse_known_args(argv)
+        load_user_dirs(options)
+        for flag in [word[2:].partition("=")[0] for word in rest if word.startswith("--")]:
+            is_setting = "." in flag or flag in (*settings.SECTIONS, "config")
+            near = "" if is_setting else did_you_mean(flag, [known.lstrip("-") for known in self.flags])
+            if near:
+                raise ConfigError(f"unknown option --{flag}", where=self.prog, fix=near)
+        return options, config.read_flags(rest)
 
 
 def add_user_dir(parser: argparse.ArgumentParser) -> None:

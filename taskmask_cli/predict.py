@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from taskmask.errors import DataError
-from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+from taskmask.errors import ConfigError, DataError
+from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
 
-DESCRIPTION = """Fills every <mask> of each text with the pieces that the model finds likeliest. Texts come from the command
-line, or from standard input: a text a line, or JSON objects with a key "text" (--jsonl)."""
+DESCRIPTION = """Fills every <mask> of each text with the pieces that the model finds likeliest. Texts come from the
+command line, or from standard input: a text a line, or JSON objects with a key "text" (--jsonl)."""
 
 EPILOG = """examples:
   taskmask predict --from runs/first "Paris is the <mask> of France." "It was a <mask> film."
@@ -26,14 +27,16 @@ BATCH = 32  # texts that are predicted, and printed, together
 def main(argv: Sequence[str] | None = None) -> int:
     """Predicts and prints, text by text."""
     parser = Parser("taskmask predict", DESCRIPTION, EPILOG)
-    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help="run folder (its best checkpoint) or checkpoint")
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
     parser.add_argument("--top", type=int, default=5, help="answers for each <mask> [5]")
-    parser.add_argument("--jsonl", action="store_true", help="standard input holds JSON objects; the answers are added to them")
+    parser.add_argument("--jsonl", action="store_true", help="standard input holds JSON objects; answers are added")
     parser.add_argument("--json", action="store_true", help="print one JSON object a text and nothing else")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; standard input where there are none")
     add_user_dir(parser)
     options = parser.parse_all(argv)
     load_user_dirs(options)
+    if options.top < 1:
+        raise ConfigError(f"is {options.top}", where="--top", expected="at least 1")
 
     from taskmask.training.pretrained import load
 
@@ -41,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = iter([{"text": text} for text in options.texts] or read_records(options.jsonl))
     done = 0
     while group := list(itertools.islice(records, BATCH)):
-        for record, answer in zip(group, model.predict([r["text"] for r in group], options.top), strict=True):
+        answers = model.predict([check_text(record["text"]) for record in group], options.top)
+        for record, answer in zip(group, answers, strict=True):
             if options.json or options.jsonl:
                 print(json.dumps({**record, **answer}, ensure_ascii=False))
             else:
@@ -54,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_records(jsonl: bool) -> Iterator[dict[str, Any]]:
     """Yields {"text": ...} for every line of standard input that is not blank."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # `check_text` finds what is wrong
     for number, line in enumerate(sys.stdin, 1):
         if not line.strip():
             continue
@@ -63,13 +69,21 @@ def read_records(jsonl: bool) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(line)
             text = record["text"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             text = None
         if not isinstance(text, str):
-            raise DataError(
-                f"is {line.strip()[:60]!r}", where=f"standard input, line {number}", expected='a JSON object with a key "text"'
-            )
+            where, expected = f"standard input, line {number}", 'a JSON object with a key "text"'
+            raise DataError(f"is {line.strip()[:60]!r}", where=where, expected=expected)
         yield record
+
+
+def check_text(text: str) -> str:
+    """Returns the text; one that is no Unicode is an error."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{text[:60]!r} is not UTF-8", where="text", fix="convert it, with iconv for example") from None
+    return text
 
 
 def print_answer(answer: dict[str, Any]) -> None:

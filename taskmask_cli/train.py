@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from taskmask import config, settings
-from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+from taskmask_cli.options import Parser, add_user_dir
+
+if TYPE_CHECKING:
+    from taskmask.training.run import Summary
 
 DESCRIPTION = """Trains a model on a dataset made by taskmask-preprocess.
 
@@ -30,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("taskmask-train", DESCRIPTION, EPILOG, add_help=False)
     parser.add_argument("-h", "--help", action="store_true", help="show all settings of the chosen components")
     parser.add_argument("--dry-run", action="store_true", help="try everything once, print sizes, time and masked rows")
-    parser.add_argument("--run.restart", dest="restart", action="store_true", help="begin anew; the old run is kept aside")
+    parser.add_argument(
+        "--run.restart", dest="restart", action="store_true", help="begin anew; the old run is kept aside"
+    )
     add_user_dir(parser)
-    options, rest = parser.parse_known_args(argv)
-    load_user_dirs(options)
-    assignments = config.read_flags(rest)
+    options, assignments = parser.parse_settings(argv)
     if options.help:
         print_help(parser, assignments)
         return 0
@@ -48,23 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.run import train
 
     summary = train(chosen, restart=options.restart, user_dirs=tuple(options.user_dir))
-    print_summary(summary, chosen)
+    print_summary(summary, chosen, "".join(f" --user-dir {shlex.quote(path)}" for path in options.user_dir))
     return 0
 
 
 def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
     """Prints the settings between argparse's options and the examples."""
+    parser.usage = "%(prog)s --data DIR --run DIR [--SECTION NAME] [--SECTION.FIELD VALUE] [--config FILE] [OPTION]"
     parser.epilog = None
-    print(parser.format_help().replace("[-h]", "[-h] [--config FILE ...] [--SECTION.FIELD VALUE ...]"))
-    print("  --config FILE ...     settings from TOML or JSON files, such as the settings.json of a run")
+    print(parser.format_help().rstrip())
+    print("  --config FILE    settings from a TOML or JSON file, such as the settings.json of a run; may be repeated")
     print(settings.help_text(assignments))
     print("\n" + EPILOG)
 
 
-def print_summary(summary, chosen: settings.Settings) -> None:  # type: ignore[no-untyped-def]
+def print_summary(summary: Summary, chosen: settings.Settings, plug_ins: str) -> None:
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
-    import os
-
     if os.environ.get("RANK", "0") != "0":
         return
     from taskmask.training.log import duration
@@ -81,8 +86,8 @@ def print_summary(summary, chosen: settings.Settings) -> None:  # type: ignore[n
         "",
         "next:",
         f"  tensorboard --logdir {summary.folder}",
-        f"  taskmask evaluate --from {summary.folder} --split valid --masker whole_word",
+        f"  taskmask evaluate --from {summary.folder}{plug_ins} --split valid --masker whole_word",
     ]
     if chosen.task.name == "masked_lm":
-        lines.append(f'  taskmask predict --from {summary.folder} "Here a <mask> is missing."')
+        lines.append(f'  taskmask predict --from {summary.folder}{plug_ins} "Here a <mask> is missing."')
     print("\n".join(lines), file=sys.stderr)

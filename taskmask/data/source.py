@@ -23,16 +23,20 @@ class RowSource:
 
     Attributes:
         lengths: int64 [N], tokens of each row.
+
+    Raises:
+        DataError: the split lacks a column, or a column cannot follow the rows.
     """
 
     def __init__(self, split: Split, vocab: Vocabulary, length: int, mode: str, columns: tuple[str, ...] = ()):
-        missing = [name for name in ("tokens", *columns) if name not in split.columns]
-        if missing:
-            raise DataError(
-                f"split {split.name!r} has no column {', '.join(missing)}",
-                where="--data",
-                expected=f"one of its columns: {', '.join(split.columns)}",
-            )
+        for name in columns:
+            column = split.column(name)
+            if name != "tokens" and (column.kind == "ragged" or column.of not in ("", "tokens")):
+                raise DataError(
+                    f"column {name!r} has lengths of its own",
+                    where=f"{split.folder}, split {split.name}",
+                    expected="a column aligned to the tokens, or with one value a row",
+                )
         self.split, self.vocab, self.columns = split, vocab, tuple(c for c in columns if c != "tokens")
         documents = split.values("document") if "document" in split.columns else None
         self.blocks = blocks.cut(split.offsets("tokens"), documents, length, mode)

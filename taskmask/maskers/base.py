@@ -158,9 +158,8 @@ def _table(field: str, pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray
         raise ConfigError(error.what, where=f"masker.{field}", expected=error.expected, fix=error.fix) from None
     special = np.flatnonzero(table & vocab.is_special)
     if len(special):
-        raise ConfigError(
-            f"{vocab.piece(int(special[0]))} is a special piece", where=f"masker.{field}", fix="specials are never masked"
-        )
+        piece = vocab.piece(int(special[0]))
+        raise ConfigError(f"{piece} is a special piece", where=f"masker.{field}", fix="specials are never masked")
     return table
 
 
@@ -277,13 +276,13 @@ def register_masker(name: str, *, config: type | None = None) -> Callable[[Any],
     options = config or MaskerConfig
     if not issubclass(options, MaskerConfig):
         raise RegistryError(
-            f"its options, {options.__name__}, are no MaskerConfig", where=f"masker {name!r}", fix="derive them from it"
+            f"its options {options.__name__} are no MaskerConfig", where=f"masker {name!r}", fix="derive them from it"
         )
 
     def decorate(target: Any) -> Any:
         if inspect.isclass(target):
             if not issubclass(target, Masker):
-                raise RegistryError(f"{target.__name__} is no Masker", where=f"masker {name!r}", fix="derive it from one")
+                raise RegistryError(f"{target.__name__} is no Masker", where=f"masker {name!r}", fix="derive it")
             target.name = name
             return MASKERS.register(name, config=options, place=caller())(target)
         if not callable(target):

@@ -112,7 +112,7 @@ class MaskedLM(Task):
         encoded = [np.asarray(self.vocab.encode_with_masks(text), dtype=np.int64) for text in texts]
         for text, ids in zip(texts, encoded, strict=True):
             if not (ids == self.vocab.mask).any():
-                raise DataError(f"no <mask> in {text!r}", where="text", fix="write <mask> where a word is to be filled in")
+                raise DataError(f"no <mask> in {text!r}", where="text", fix="write <mask> where a word is to stand")
             if len(ids) + 2 > max_length:
                 raise DataError(
                     f"{len(ids) + 2} tokens in {text[:60]!r}...", where="text", expected=f"at most {max_length}"
@@ -134,9 +134,10 @@ class MaskedLM(Task):
         answers: list[dict[str, Any]] = [{"text": text, "masks": []} for text in texts]
         filled = tokens.copy()
         for position, p, i in zip(positions, chances.tolist(), ids.tolist(), strict=True):
+            pieces = self.vocab.pieces(i)
             fills = [
-                {"token": self.vocab.piece(a).replace("\u2581", " ").strip(), "piece": self.vocab.piece(a), "probability": b}
-                for a, b in zip(i, p, strict=True)
+                {"token": piece.replace("\u2581", " ").strip(), "piece": piece, "probability": chance}
+                for piece, chance in zip(pieces, p, strict=True)
             ]
             answers[position // tokens.shape[1]]["masks"].append({"fills": fills})
             filled.reshape(-1)[position] = i[0]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from taskmask.errors import CheckpointError, StorageError
 
 FORMAT = 1
-_NAME = re.compile(r"step-(\d+)(?:_\w+-(-?[\d.]+(?:e[+-]?\d+)?))?\.pt")
+_NAME = re.compile(r"step-(\d+)(?:_\w+-(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?\.pt")
 _CONTENT = {
     "step": int, "model": dict, "optimizer": dict, "loss_scale": dict, "progress": dict, "settings": dict,
     "vocabulary": bytes, "labels": dict, "data_fingerprint": str,
@@ -30,8 +31,9 @@ _CONTENT = {
 
 def name_of(step: int, metric: str, score: float | None) -> str:
     """Returns the name of a checkpoint; a score that is None or not finite is left out."""
-    known = score is not None and math.isfinite(score)
-    return f"step-{step}_{metric}-{score:.6g}.pt" if known else f"step-{step}.pt"
+    if score is None or not math.isfinite(score):
+        return f"step-{step}.pt"
+    return f"step-{step}_{metric}-{score:.6g}.pt"
 
 
 def step_of(file: Path) -> int:
@@ -113,7 +115,8 @@ def _storage_error(file: Path, error: Exception) -> StorageError:
     free = shutil.disk_usage(folder).free / 2**20
     full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     what = f"no space left ({free:.0f} MiB free)" if full else f"cannot be written: {error}"
-    return StorageError(what, where=str(file), fix="make room; checkpoints before it are whole, the same command resumes")
+    fix = "make room; checkpoints before it are whole, the same command resumes"
+    return StorageError(what, where=str(file), fix=fix)
 
 
 def clean(run: Path) -> None:
@@ -172,6 +175,21 @@ def _verify(file: Path) -> None:
             raise CheckpointError(
                 f"is damaged: checksum of {broken} differs", where=str(file), fix="use another checkpoint of the run"
             )
+
+
+def put_weights(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    """Loads weights into a module.
+
+    Raises:
+        CheckpointError: they are not those of this module.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).partition(":")[2].split())
+        raise CheckpointError(
+            f"does not fit the model: {reason[:300]}", where=where, fix="give the model settings it was trained with"
+        ) from error
 
 
 def load_last(run: Path, report: Callable[[str], None]) -> dict[str, Any] | None:

@@ -3,13 +3,14 @@
 import dataclasses
 import datetime
 import os
+import re
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, DistributedError
 from taskmask.settings import RunSettings
 
 
@@ -58,18 +59,29 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
             rank, size, local_rank = (int(number[name] or "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
             world = World(rank, size, local_rank, int(number["LOCAL_WORLD_SIZE"] or size))
         except ValueError:
+            world = World(size=0)
+        if not 0 <= world.rank < world.size:
             raise ConfigError(
                 f"RANK={number['RANK']} WORLD_SIZE={number['WORLD_SIZE']} LOCAL_RANK={number['LOCAL_RANK']}",
                 where="environment",
-                expected="three numbers",
+                expected="three numbers, RANK below WORLD_SIZE",
                 fix="start several processes with torchrun",
-            ) from None
+            )
     device = _device(settings.device, world)
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // world.local_size))
+    torch.set_num_threads(settings.threads or max(1, _num_cores() // world.local_size))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=datetime.timedelta(minutes=settings.timeout_minutes))
+        try:
+            dist.init_process_group(backend, timeout=datetime.timedelta(minutes=settings.timeout_minutes))
+        except (ValueError, RuntimeError) as error:
+            what = f"no connection to the other processes: {str(error).splitlines()[0]}"
+            raise DistributedError(what, fix="start them with torchrun") from error
     return world, device
+
+
+def _num_cores() -> int:
+    """Cores this process may use, which in a container or a batch job are not all of the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def leave() -> None:
@@ -96,13 +108,16 @@ def _sum_gradients(state: None, bucket: dist.GradBucket) -> torch.futures.Future
 def _device(name: str, world: World) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"is {name!r}", where="run.device", expected="auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"is {name!r}, but torch sees no GPU", where="run.device", fix="use --run.device cpu")
-        device = torch.device("cuda", device.index if device.index is not None else world.local_rank)
-        torch.cuda.set_device(device)
-    return device
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ConfigError(f"is {name!r}", where="run.device", expected="auto, cpu, cuda or cuda:N")
+    if name == "cpu":
+        return torch.device("cpu")
+    number = int(name.partition(":")[2] or world.local_rank)
+    if number >= torch.cuda.device_count():
+        raise ConfigError(
+            f"is {name!r}, GPU number {number}, but torch sees {torch.cuda.device_count()}",
+            where="run.device",
+            fix="use --run.device cpu, or start a process for each GPU",
+        )
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)

@@ -53,6 +53,7 @@ def dry_run(settings: Settings) -> list[str]:
         checkpoint.save(file, trainer.state())
         checkpoint.load(file)
         size = file.stat().st_size
+    distributed.leave()
     source, numbers = parts.sources["train"], describe(objective)
     per_step = trainer.progress.tokens / len(seconds)
     epoch = int(source.lengths.sum()) * parts.task.views
@@ -64,7 +65,8 @@ def dry_run(settings: Settings) -> list[str]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         memory = f"{peak / 2**30:.2f} GiB"
     return [
-        f"model         {settings.model.name}, {numbers['parameters']:,} parameters ({numbers['embeddings']:,} in embeddings)",
+        f"model         {settings.model.name}, {numbers['parameters']:,} parameters, "
+        f"{numbers['embeddings']:,} of them in embeddings",
         f"data          {settings.data.path}: {len(source):,} rows, {epoch:,} tokens an epoch",
         f"step          {per_step:,.0f} tokens; {settings.train.steps:,} steps are "
         f"{settings.train.steps * per_step / epoch:.1f} epochs",

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from taskmask.config import Assignment, from_tables
 from taskmask.settings import Settings, parse
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
-from taskmask.training.loader import BatchMaker, batches, frozen_tickets
+from taskmask.training.loader import BatchMaker, batches, frozen_tickets, workers_watched
+from taskmask.training.objective import Objective
 from taskmask.training.parts import build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 
 
 @torch.no_grad()
 def total_over(
-    objective: nn.Module,
+    objective: Objective,
     maker: BatchMaker,
     settings: Settings,
     world: World,
@@ -93,14 +93,13 @@ def evaluate(
     settings = parse([*own, *([Assignment("data", data, "--data")] if data else []), *overrides])
     loaded.check_vocabulary(settings.data.path)
     world, device = distributed.join(settings.run)
-    try:
-        speed_up_fp32(device)
-        parts = build_data(settings, [split])
-        objective = loaded.objective(settings, parts.task).to(device)
-        maker = BatchMaker(parts.sources[split], parts.task)
+    speed_up_fp32(device)
+    parts = build_data(settings, [split])
+    objective = loaded.objective(settings, parts.task).to(device)
+    maker = BatchMaker(parts.sources[split], parts.task)
+    with workers_watched():
         totals = total_over(objective, maker, settings, world, device, advance)
-    finally:
-        distributed.leave()
+    distributed.leave()
     metrics = parts.task.metrics(totals)
     masker = settings.masker
     return {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +15,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.plan import plan_epoch, this_rank
 from taskmask.data.rows import Batch
 from taskmask.data.source import RowSource
+from taskmask.errors import DataError, TaskmaskError
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 
@@ -86,9 +89,16 @@ class BatchMaker(Dataset):
     def __init__(self, source: RowSource, task: Task):
         self.source, self.task = source, task
 
-    def __getitem__(self, ticket: Ticket) -> Batch:
+    def make(self, ticket: Ticket) -> Batch:
+        """Makes the batch that a ticket orders."""
         batch = self.task.make_batch(self.source[ticket.ids], ticket.draw)
         return batch.map(lambda array: torch.from_numpy(np.ascontiguousarray(array)))
+
+    def __getitem__(self, ticket: Ticket) -> Batch | TaskmaskError:
+        try:
+            return self.make(ticket)
+        except TaskmaskError as error:  # raised in a worker process, it would come out as a traceback
+            return error
 
 
 def batches(
@@ -97,7 +107,7 @@ def batches(
     """Yields each ticket with its batch on `device`; with workers, batches are prepared ahead, in the same order."""
     if not workers:
         for ticket in tickets:
-            yield ticket, maker[ticket].map(lambda tensor: tensor.to(device))
+            yield ticket, maker.make(ticket).map(lambda tensor: tensor.to(device))
         return
     sent: list[Ticket] = []
 
@@ -107,7 +117,35 @@ def batches(
             yield ticket
 
     loader = DataLoader(
-        maker, batch_size=None, sampler=remember(), num_workers=workers, pin_memory=device.type == "cuda"
+        maker, batch_size=None, sampler=remember(), num_workers=workers, worker_init_fn=_outlive_signals
     )
     for batch in loader:
-        yield sent.pop(0), batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        if isinstance(batch, TaskmaskError):
+            raise batch
+        yield sent.pop(0), batch.map(lambda tensor: tensor.to(device))
+
+
+def _outlive_signals(worker: int) -> None:
+    """Lets a worker process live through the signal that stops the run and reaches the whole group of processes.
+
+    The training process goes on to the end of its step, and needs batches. A second SIGTERM ends a worker as usual.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+@contextlib.contextmanager
+def workers_watched() -> Iterator[None]:
+    """Turns the several errors that torch raises, anywhere, when a worker process has died, into one line."""
+    try:
+        yield
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if not any(sign in repr(error) for sign in ("DataLoader worker", "ConnectionReset", "EOFError")):
+            raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"a process that prepares batches has died: {reason}",
+            where="run.workers",
+            fix="lower run.workers if memory is short, or check the dataset's files; the same command resumes",
+        ) from error

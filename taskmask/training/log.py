@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,8 @@ class RunLog:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
+            if not start:
+                shutil.rmtree(folder / "tensorboard", ignore_errors=True)
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
         self.terminal = sys.stderr.isatty()
         self.bar = tqdm(

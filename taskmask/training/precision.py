@@ -28,12 +28,13 @@ class LossScale:
     **Source:** Micikevicius et al. 2018, "Mixed precision training", section 3.2.
     """
 
+    initial = 2.0**15
     window = 2000
     floor = 2.0**-10
 
     def __init__(self, precision: str):
         self.enabled = precision == "fp16"
-        self.value = 2.0**15 if self.enabled else 1.0
+        self.value = self.initial if self.enabled else 1.0
         self.good_steps = 0
 
     def update(self, finite: bool) -> None:
@@ -81,10 +82,10 @@ def speed_up_fp32(device: torch.device) -> bool:
     a = torch.randn(256, 256, generator=generator)
     b = torch.randn(256, 256, generator=generator)
     exact = a.double() @ b.double()
-    before = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    setting: Any = torch.backends.mkldnn
+    before, setting.matmul.fp32_precision = setting.matmul.fp32_precision, "bf16"
     error = (torch.nn.functional.linear(a, b.t().contiguous()).double() - exact).norm() / exact.norm()
     if error < 1e-5:
         return True
-    torch.backends.mkldnn.matmul.fp32_precision = before
+    setting.matmul.fp32_precision = before
     return False

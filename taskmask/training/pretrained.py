@@ -64,13 +64,7 @@ class Pretrained:
     def objective(self, settings: Settings, task: Task) -> Objective:
         """Makes model and criterion with these weights, in evaluation mode."""
         objective = build_objective(settings, task)
-        problems = objective.load_state_dict(self.weights, strict=False)
-        if problems.missing_keys or problems.unexpected_keys:
-            raise CheckpointError(
-                f"misses {problems.missing_keys[:3]}, has {problems.unexpected_keys[:3]} too many",
-                where=str(self.file),
-                fix="give the model settings it was trained with",
-            )
+        checkpoint.put_weights(objective, self.weights, str(self.file))
         return objective.eval()
 
     def check_vocabulary(self, data: str) -> None:

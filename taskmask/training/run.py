@@ -17,16 +17,18 @@ from typing import Any
 import torch
 
 from taskmask import __version__
-from taskmask.config import from_tables
+from taskmask.config import read_file
+from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, StorageError
 from taskmask.settings import Settings, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
+from taskmask.training.loader import frozen_tickets
 from taskmask.training.parts import DataParts, build_data, build_objective, describe
 from taskmask.training.precision import speed_up_fp32
 from taskmask.training.trainer import Trainer
 
-MAY_CHANGE = {"train.steps", "train.valid_every", "train.patience", "train.max_bad_steps"}
+MAY_CHANGE = {"data.path", "train.steps", "train.valid_every", "train.patience", "train.max_bad_steps"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,20 +72,18 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
     began = time.monotonic()
     if not settings.run.folder:
         raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
+    folder = Path(settings.run.folder)
     world, device = distributed.join(settings.run)
     check_world(settings, world)
-    try:
-        speed_up_fp32(device)
-        parts = open_data(settings)
-        with claimed(Path(settings.run.folder), settings, world, restart, user_dirs):
-            objective = build_objective(settings, parts.task)
-            if settings.train.init_from and not checkpoint.all_of(Path(settings.run.folder)):
-                report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
-            trainer = Trainer(settings, parts, objective.to(device), world, device)
-            progress = trainer.fit()
-    finally:
-        distributed.leave()
-    folder = Path(settings.run.folder)
+    speed_up_fp32(device)
+    parts = open_data(settings)
+    with claimed(folder, settings, world, restart, user_dirs):
+        objective = build_objective(settings, parts.task)
+        if settings.train.init_from and not checkpoint.all_of(folder):
+            report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+        trainer = Trainer(settings, parts, objective.to(device), world, device)
+        progress = trainer.fit()
+    distributed.leave()  # not after an error: on GPUs leaving waits for the others, who may be waiting for this process
     return Summary(
         folder=str(folder),
         step=progress.position.step,
@@ -108,11 +108,16 @@ def check_world(settings: Settings, world: World) -> None:
 
 
 def open_data(settings: Settings) -> DataParts:
-    """Opens the training rows, and those for validation where the dataset has them."""
-    from taskmask.data.columns import Dataset
+    """Opens the training rows, and those for validation where the dataset has them.
 
+    Raises:
+        DataError: a split has no rows, or rows too long for the token budget; the first validation would find out late.
+    """
     known = Dataset.open(settings.data.path).splits if settings.data.path else ["train"]
-    return build_data(settings, ["train", *(["valid"] if "valid" in known else [])])
+    parts = build_data(settings, ["train", *(["valid"] if "valid" in known else [])])
+    if "valid" in parts.sources:
+        next(frozen_tickets(parts.sources["valid"].lengths, settings.train.max_tokens, parts.task.views, 0, 1))
+    return parts
 
 
 @contextlib.contextmanager
@@ -124,8 +129,9 @@ def claimed(
         world.wait()
         yield
         return
-    if restart and folder.exists():
-        move_aside(folder)
+    if restart and (folder / "settings.json").exists():
+        with lock(folder):  # not the folder of a run that is at work
+            move_aside(folder)
     with lock(folder):
         prepare(folder, settings, user_dirs)
         world.wait()
@@ -139,15 +145,17 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=f"--run {folder}", fix="name another folder") from None
+        what = f"cannot be written: {error.strerror}"
+        raise StorageError(what, where=f"--run {folder}", fix="name another folder") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
-            raise ConfigError(
-                f"another run is at work in it ({file.read().strip()})", where=f"--run {folder}", fix="name another folder"
-            ) from None
+            what = f"another run is at work in it ({file.read().strip()})"
+            raise ConfigError(what, where=f"--run {folder}", fix="name another folder") from None
+        except OSError:
+            print(f"taskmask: warning: {folder} cannot be locked, so nothing stops a second run in it", file=sys.stderr)
         file.truncate(0)
         file.write(f"{platform.node()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         file.flush()
@@ -159,7 +167,7 @@ def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> Non
     file = folder / "settings.json"
     if file.exists():
         refuse_changes(file, settings)
-    elif strangers := sorted(p.name for p in folder.iterdir() if p.name != ".lock"):
+    elif strangers := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")):
         raise ConfigError(
             f"is not empty and no run folder: holds {', '.join(strangers[:3])}",
             where=f"--run {folder}",
@@ -173,16 +181,16 @@ def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> Non
         "command": sys.argv,
         "user_dirs": [str(Path(path).resolve()) for path in user_dirs],
     }
-    write_json(folder / "environment.json", environment)
     write_json(file, settings.to_dict())
+    write_json(folder / "environment.json", environment)
 
 
 def refuse_changes(file: Path, settings: Settings) -> None:
     """Raises a ConfigError where the settings differ from those of the run in what shapes its result."""
     try:
-        before = parse(from_tables(json.loads(file.read_text(encoding="utf-8")), str(file))).to_dict()
-    except (ValueError, ConfigError):
-        raise ConfigError("cannot be read", where=str(file), fix="start anew with --run.restart") from None
+        before = parse(read_file(file)).to_dict()
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(file), fix="start anew with --run.restart") from None
     now = settings.to_dict()
     changes = []
     for section in sorted({*before, *now} - {"run"}):
@@ -220,7 +228,17 @@ def report_weights(report: dict[str, list[str]], world: World) -> None:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes JSON whole or not at all."""
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+    """Writes JSON whole or not at all; a file that says the same is left alone.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    temporary = file.with_name(f".{file.name}.tmp")
+    try:
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            return
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, file)
+    except OSError as error:
+        raise StorageError(f"cannot be written: {error.strerror}", where=str(file), fix="name another folder") from None

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +27,15 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint, distributed
 from taskmask.training.distributed import World
 from taskmask.training.evaluate import total_over
-from taskmask.training.loader import BatchMaker, Position, Ticket, batches, frozen_tickets, training_tickets
+from taskmask.training.loader import (
+    BatchMaker,
+    Position,
+    Ticket,
+    batches,
+    frozen_tickets,
+    training_tickets,
+    workers_watched,
+)
 from taskmask.training.log import RunLog
 from taskmask.training.objective import Objective, weighted_total
 from taskmask.training.optim import Average, adamw, scale_and_clip
@@ -48,6 +58,7 @@ class Progress:
     best: float | None = None
     validations_without_best: int = 0
     validated: dict[str, float] = dataclasses.field(default_factory=dict)
+    validated_step: int = -1
     pending: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @staticmethod
@@ -99,10 +110,10 @@ class Trainer:
         if self.world.is_first:
             self.log = RunLog(self.folder, train.steps, start, run.tensorboard)
             if not start:
-                settings = [f"{k}.{f} = {v}" for k, fields in self.settings.to_dict().items() for f, v in fields.items()]
-                self.log.text("settings", settings, 0)
+                tables = self.settings.to_dict()
+                self.log.text("settings", [f"{s}.{f} = {v}" for s in tables for f, v in tables[s].items()], 0)
         try:
-            with self._signals():
+            with self._signals(), workers_watched():
                 self._loop()
             if self.log:
                 self.log.hparams(self.settings.to_dict(), self.progress.validated)
@@ -164,7 +175,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, float] = {}
+        sums: dict[str, torch.Tensor] = {}
         for index, (ticket, batch) in enumerate(micro_batches):
             # dropout follows from (seed, step, micro-batch), so a resume needs no state of any generator
             torch.manual_seed(int(hash_integers(train.seed, step, ticket.number)[0] >> 1))
@@ -175,7 +186,8 @@ class Trainer:
                 loss = weighted_total(parts, counts, self.objective.criterion.weights)
                 (loss * self.scale.value).backward()
             for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
+                value = value.detach().double()
+                sums[name] = sums[name] + value if name in sums else value
         norm = scale_and_clip(self.parameters, self.scale.value, optim.clip)
         finite = math.isfinite(norm)
         if finite:
@@ -184,7 +196,7 @@ class Trainer:
                 self.average.update()
         progress.position = micro_batches[-1][0].after
         progress.tokens += tokens
-        self._account(finite, norm, sums, counts)
+        self._account(finite, norm, {name: float(value) for name, value in sums.items()}, counts)
 
     def _agree(self, micro_batches: list[tuple[Ticket, Batch]], step: int) -> tuple[dict[str, float], int]:
         """Returns the targets of each loss and the tokens of the step, over all processes; acts on their signals."""
@@ -199,7 +211,7 @@ class Trainer:
         )
         if steps_sum != step * self.world.size:
             raise DistributedError(
-                f"the processes are not at the same step: this one is at {step}, the mean is {steps_sum / self.world.size}",
+                f"the processes are not at one step: this one is at {step}, the mean is {steps_sum / self.world.size}",
                 fix="the same command resumes from the last checkpoint",
             )
         if stop:
@@ -211,8 +223,10 @@ class Trainer:
         progress = self.progress
         if finite:
             progress.bad_steps = 0
-            share = {f"{name}_count": count / self.world.size for name, count in counts.items()}
-            for name, value in {**sums, **share, "steps": 1.0, "grad_norm": norm}.items():
+            common = {**{f"{name}_count": count for name, count in counts.items()}, "steps": 1.0, "grad_norm": norm}
+            if not self.world.is_first:  # what all processes know is counted in the first alone
+                common = dict.fromkeys(common, 0.0)
+            for name, value in {**sums, **common}.items():
                 progress.pending[name] = progress.pending.get(name, 0.0) + value
         else:
             progress.skipped_steps += 1
@@ -220,7 +234,7 @@ class Trainer:
         self.scale.update(finite)
         if progress.bad_steps >= self.settings.train.max_bad_steps and not self.scale.enabled:
             raise DivergedError(
-                f"the gradient was not finite in {progress.bad_steps} steps in a row, up to step {progress.position.step}",
+                f"the gradient was not finite in {progress.bad_steps} steps in a row, to step {progress.position.step}",
                 where="train.max_bad_steps",
                 fix="lower optim.lr, lengthen optim.warmup_steps, or look at the rows with --dry-run; "
                 "the last checkpoint is from before",
@@ -250,10 +264,12 @@ class Trainer:
         self.log.train(step, record)
 
     def _gather_pending(self) -> None:
-        """Brings the figures of all processes together in the first."""
+        """Brings the figures of all processes together in the first; the others keep the names, with zeros."""
         names = sorted(self.progress.pending)
         totals = self.world.sum([self.progress.pending[name] for name in names])
-        self.progress.pending = dict(zip(names, totals, strict=True)) if self.world.is_first else {}
+        if not self.world.is_first:
+            totals = [0.0] * len(names)
+        self.progress.pending = dict(zip(names, totals, strict=True))
 
     def _validate(self, step: int) -> bool:
         """Validates with frozen masks; returns whether this is the best so far."""
@@ -269,8 +285,9 @@ class Trainer:
         metrics = task.metrics(totals)
         name, direction = task.best
         sign = 1 if direction == "min" else -1
-        best = self.progress.best is None or sign * metrics[name] < sign * self.progress.best
-        self.progress.validated = metrics
+        before = math.inf if self.progress.best is None else sign * self.progress.best
+        best = sign * metrics[name] < before  # never true of NaN
+        self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
         self.progress.validations_without_best = 0 if best else self.progress.validations_without_best + 1
         seconds = time.monotonic() - began
@@ -284,7 +301,7 @@ class Trainer:
         """Returns the same few validation rows each time, with the model's answers of now."""
         ticket = next(frozen_tickets(maker.source.lengths, self.settings.train.max_tokens, maker.task.views, 0, 1))
         few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
-        batch = maker[few]
+        batch = maker.make(few)
         self.objective.eval()
         outputs = self.objective.model(**batch.map(lambda tensor: tensor.to(self.device)).inputs)
         self.objective.train()
@@ -297,16 +314,11 @@ class Trainer:
         if self.log:
             self.log.flush()
         if self.world.is_first:
-            validated = self.progress.validated if self._validated_now(step) else {}
             name, direction = task.best
-            score = f"_{name}-{validated[name]:.6g}" if validated else ""
-            checkpoint.save(self.folder / "checkpoints" / f"step-{step}{score}.pt", self.state())
+            score = self.progress.validated[name] if self.progress.validated_step == step else None
+            checkpoint.save(self.folder / "checkpoints" / checkpoint.name_of(step, name, score), self.state())
             checkpoint.prune(self.folder, self.settings.run.keep_last, self.settings.run.keep_best, direction)
         self.world.wait()
-
-    def _validated_now(self, step: int) -> bool:
-        every = self.settings.train.valid_every
-        return bool(self.progress.validated) and (step == self.settings.train.steps or bool(every and step % every == 0))
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs, and all that a stranger needs to use the weights."""
@@ -328,9 +340,11 @@ class Trainer:
         """Takes back the last whole checkpoint of the run folder, if there is one."""
         if self.world.is_first:
             checkpoint.clean(self.folder)
-        state = checkpoint.load_last(self.folder)
+        state = checkpoint.load_last(self.folder, self._say)
         if state is None:
             return
+        if self.world.is_first:
+            checkpoint.set_aside(self.folder, state["step"])
         if state["data_fingerprint"] != self.parts.dataset.fingerprint:
             raise CheckpointError(
                 f"was trained on data {state['data_fingerprint'][:12]}",
@@ -338,21 +352,21 @@ class Trainer:
                 expected=f"the data of {self.settings.data.path}, {self.parts.dataset.fingerprint[:12]}",
                 fix="give another --run folder, or continue from it with --train.init_from",
             )
-        self.objective.load_state_dict(state["model"])
+        checkpoint.put_weights(self.objective, state["model"], str(self.folder))
         self.optimizer.load_state_dict(state["optimizer"])
         self.scale.load_state_dict(state["loss_scale"])
         if self.average and state["average"]:
             self.average.load(state["average"])
         self.progress = Progress.of(state["progress"])
-        if not self.world.is_first:
-            self.progress.pending = {}  # the first process holds the figures of all
+        if not self.world.is_first:  # which holds the figures of all
+            self.progress.pending = dict.fromkeys(self.progress.pending, 0.0)
         self.log_tokens = self.progress.tokens
         self._say(f"resuming {self.folder} at step {self.progress.position.step}")
 
     def _interrupt(self) -> None:
         self._save()
-        step = self.progress.position.step
-        raise Interrupted(f"stopped by a signal at step {step}; saved", where=str(self.folder), fix="the same command goes on")
+        what = f"stopped by a signal at step {self.progress.position.step}; saved"
+        raise Interrupted(what, where=str(self.folder), fix="the same command goes on")
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -361,9 +375,14 @@ class Trainer:
         def note(number: int, frame: Any) -> None:
             self.stop_signal = number
             signal.signal(number, before[number])
-            self._say(f"{signal.Signals(number).name}: saving at the next step; once more to quit at once")
+            if self.world.is_first:  # by a plain write: a print may have been interrupted
+                name = signal.Signals(number).name
+                os.write(2, f"taskmask: {name}: saving at the next step; once more to quit at once\n".encode())
 
-        before = {number: signal.signal(number, note) for number in SIGNALS}
+        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+            yield
+            return
+        before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
         try:
             yield
         finally:

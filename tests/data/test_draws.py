@@ -1,0 +1,74 @@
+"""The counter-based random numbers: what they depend on, and that they are random."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskmask.data.draws import Draw, hash_integers
+
+SIGMAS = 5  # seeds are fixed, so a bound that holds once holds always
+
+
+def numbers(seed=1, epoch=1, stream="a", rows=1000, num=200):
+    return Draw(seed, epoch, np.arange(rows)).uniform(stream, num)
+
+
+def test_numbers_never_change():
+    """Resume and published runs rest on them."""
+    assert hash_integers(1, 2, 3).tolist() == [18272519356265416736]
+    assert Draw(1, 2, np.array([3])).bits("uniform", 2).tolist() == [[11450968400418409129, 6929606440401961689]]
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 10**6), st.lists(st.integers(0, 2**40), min_size=1, max_size=5))
+def test_a_row_has_its_numbers_wherever_it_stands(seed, epoch, ids):
+    draw = Draw(seed, epoch, np.array(ids))
+    alone = [Draw(seed, epoch, np.array([i])).uniform("a", 7)[0] for i in ids]
+    assert np.array_equal(draw.uniform("a", 7), alone)
+    assert np.array_equal(draw.uniform("a", 3), draw.uniform("a", 7)[:, :3])
+    assert np.array_equal(draw.take(np.array([-1])).uniform("a", 7), alone[-1:])
+    assert (draw.uniform("a", 7) >= 0).all() and (draw.uniform("a", 7) < 1).all()
+
+
+def test_the_global_random_state_is_neither_read_nor_moved():
+    np.random.seed(0)
+    first, state = numbers(), np.random.get_state()[1]
+    assert np.array_equal(np.random.get_state()[1], state)
+    np.random.seed(1)
+    assert np.array_equal(numbers(), first)
+
+
+@pytest.mark.parametrize("num_bins", [256, 1000])
+def test_uniform(num_bins):
+    counts = np.bincount((numbers() * num_bins).astype(int).ravel(), minlength=num_bins)
+    expected = counts.sum() / num_bins
+    free = num_bins - 1
+    assert abs(((counts - expected) ** 2 / expected).sum() - free) < SIGMAS * np.sqrt(2 * free)
+
+
+def test_every_bit_is_a_fair_coin():
+    bits = Draw(0, 0, np.arange(100_000)).bits("a", 1)
+    shares = [((bits >> np.uint64(i)) & np.uint64(1)).mean() for i in range(64)]
+    assert np.abs(np.array(shares) - 0.5).max() < SIGMAS * 0.5 / np.sqrt(bits.size)
+
+
+def test_streams_epochs_seeds_rows_and_positions_are_uncorrelated():
+    base = numbers()
+    kin = [numbers(stream="b"), numbers(epoch=2), numbers(seed=2), numbers(seed=2, epoch=0)]
+    pairs = [(base, other) for other in kin]
+    pairs += [(base[1:], base[:-1]), (base[:, 1:], base[:, :-1]), (base[1:, 1:], base[:-1, :-1])]
+    for one, other in pairs:
+        correlation = np.corrcoef(one.ravel(), other.ravel())[0, 1]
+        assert abs(correlation) < SIGMAS / np.sqrt(one.size)
+
+
+def test_no_two_of_a_million_rows_share_a_stream():
+    firsts = [Draw(s, e, np.arange(250_000)).bits("a", 1) for s, e in itertools.product((0, 1), (0, 1))]
+    assert len(np.unique(np.concatenate(firsts))) == 1_000_000
+
+
+def test_the_order_of_hashed_values_counts():
+    grid = np.arange(-50, 50)
+    assert len(np.unique(hash_integers(grid[:, None], grid[None, :]))) == 10_000

@@ -1,0 +1,111 @@
+"""examples/custom_masker: the file and the package, through the real command line."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
+from taskmask.maskers.base import build_masker
+from taskmask.registry import MASKERS, load_user_dir
+from taskmask_cli import preprocess
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "custom_masker"
+MINE = str(EXAMPLE / "my_masker.py")
+TINY = "--model.layers 1 --model.width 32 --model.heads 2 --data.length 32 --train.max_tokens 256 --train.steps 2".split()
+LINES = [f"the {a} returns an {b} of overwhelmingly unforgettable size {i}" for a in "abcd" for b in "xyz" for i in range(9)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("custom")
+    (folder / "a.txt").write_text("\n".join(LINES))
+    vocab = ["--vocab-size", "320", "--vocab-kind", "bpe"]
+    preprocess.main(["--train", str(folder / "a.txt"), "--out", str(folder / "data"), "--workers", "0", *vocab])
+    return str(folder / "data")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Where the package of the example is installed."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(EXAMPLE / "package", folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(folder / "site"), str(folder / "source")], check=True, capture_output=True)
+    return str(folder / "site")
+
+
+def taskmask(*words, path=""):
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "taskmask_cli.main", *words]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def masked(name, vocab, text, ratio=0.25, num=400, **options):
+    """How often each token of a text is masked, and which words they are."""
+    tokens = np.tile(np.concatenate([[vocab.bos], vocab.encode([text])[0], [vocab.eos]]), (num, 1)).astype(np.int64)
+    ids = np.arange(num)
+    rows = Rows(tokens, np.full(num, tokens.shape[1]), ids, vocab)
+    config = MASKERS.get(name).config(ratio=ratio, **options)
+    mask = build_masker(name, config, vocab)(rows, Draw(1, 1, ids))
+    return mask[0].mean(axis=0), rows
+
+
+def test_the_function_masks_long_words_more(data):
+    load_user_dir(MINE)
+    vocab = Vocabulary.load(data)
+    share, rows = masked("long_words", vocab, "the a returns an x of jabberwocky size")
+    sizes = np.bincount(rows.words[0][rows.maskable[0]])
+    longest = sizes.argmax()
+    here = rows.words[0] == longest
+    assert share[here].mean() > 2 * share[rows.maskable[0] & ~here].mean() and share[[0, -1]].sum() == 0
+    assert share.sum() == pytest.approx(0.25 * rows.maskable[0].sum(), rel=0.03)
+    level, _ = masked("long_words", vocab, "the a returns an x of jabberwocky size", power=0.0)
+    assert np.allclose(level[rows.maskable[0]], 0.25, atol=0.08)
+
+
+def test_the_function_on_the_command_line(data, tmp_path):
+    shown = taskmask("list", "masker", "long_words", "--user-dir", MINE)
+    assert "--masker.power number" in shown and "Masks the pieces of long words more often" in shown
+    chosen = ["--user-dir", MINE, "--masker", "long_words", "--masker.power", "2"]
+    shown = taskmask("train", "--data", data, *TINY, *chosen, "--dry-run")
+    assert re.search(r"masked rows.*\n.*\[\w+\]", shown)
+
+
+def test_the_package_on_the_command_line(data, tmp_path, installed):
+    shown = taskmask("list", "masker", path=installed)
+    assert f"first_letters    Masks whole words, but only those that begin with one of some letters.\n{'':19}{installed}" in shown
+    run = str(tmp_path / "run")
+    taskmask("train", "--data", data, "--run", run, *TINY, "--masker", "first_letters", "--masker.letters", "rs", path=installed)
+    assert json.loads(Path(run, "settings.json").read_text())["masker"]["letters"] == "rs"
+
+
+def test_the_class_masks_the_words_it_says(data, installed, monkeypatch):
+    monkeypatch.syspath_prepend(installed)
+    vocab = Vocabulary.load(data)
+    text = "returns the size of an x"
+    try:
+        share, rows = masked("first_letters", vocab, text, ratio=1.0, num=3, letters="rs")
+    finally:
+        MASKERS._entries.pop("first_letters", None)
+    words = [vocab.decode(rows.tokens[0][rows.words[0] == number]).strip() for number in range(rows.words[0].max() + 1)]
+    assert words == text.split()
+    for number, word in enumerate(words):
+        assert set(share[rows.words[0] == number]) == {1.0 if word[0] in "rs" else 0.0}
+
+
+def test_the_readme_names_what_is_there():
+    text = (EXAMPLE / "README.md").read_text()
+    for path in re.findall(r"examples/custom_masker/[\w/.]+", text):
+        assert (EXAMPLE.parent.parent / path.rstrip(".")).exists(), path
+    assert "--masker long_words" in text and "--masker first_letters" in text

@@ -1,0 +1,240 @@
+"""All settings of a run: sections, order, choices, contradictions, and the way out and in again."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskmask import config, settings
+from taskmask.errors import ConfigError
+from taskmask.registry import REGISTRIES, TASKS
+from taskmask.settings import SECTIONS, Settings, help_text
+from taskmask.tasks.base import Task
+
+EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
+
+
+def parse(*words):
+    return settings.parse(config.read_flags([str(word) for word in words]))
+
+
+def errors_of(*words):
+    with pytest.raises(ConfigError) as caught:
+        parse(*words)
+    return str(caught.value)
+
+
+def test_defaults():
+    made = parse()
+    assert made == Settings.of() == Settings.of({})
+    assert (made.task.name, made.model.name, made.masker.name, made.criterion.name) == (
+        "masked_lm", "mini", "uniform", "masked_lm",
+    )  # fmt: skip
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.train.steps = 5
+
+
+def test_flags():
+    made = parse("--data", "bin", "--run", "runs/a", "--masker", "span", "--masker.p", "0.5", "--masker.never", "the", "of",
+                 "--optim.lr", "1e-3", "--run.compile", "--optim.warmup_steps", "none")  # fmt: skip
+    assert made.data.path == "bin" and made.run.folder == "runs/a" and made.run.compile
+    assert made.masker.options.p == 0.5 and made.masker.options.never == ("the", "of")
+    assert made.optim.lr == 1e-3 and made.optim.warmup_steps is None
+
+
+def test_left_to_right_later_wins(tmp_path):
+    (tmp_path / "a.toml").write_text("[train]\nsteps = 5\nseed = 5\n[optim]\nwarmup_steps = 2\n")
+    (tmp_path / "b.json").write_text('{"train": {"steps": 6}}')
+    files = [("--config", str(tmp_path / "a.toml")), ("--config", str(tmp_path / "b.json")), ("--train.steps", "7")]
+    for order, steps in [((0, 1, 2), 7), ((0, 2, 1), 6), ((2, 1, 0), 5)]:
+        made = parse(*[word for i in order for word in files[i]])
+        assert (made.train.steps, made.train.seed, made.optim.warmup_steps) == (steps, 5, 2)
+
+
+def test_in_python():
+    made = Settings.of(data="bin", run={"folder": "r", "threads": 1}, masker={"p": 0.5, "name": "span"}, optim={"lr": 1})
+    assert made == parse(*"--data bin --run r --run.threads 1 --masker span --masker.p 0.5 --optim.lr 1".split())
+    changed = Settings.of(made.to_dict(), optim={"clip": 0.5}, masker="uniform")
+    assert changed.optim == dataclasses.replace(made.optim, clip=0.5) and changed.data == made.data
+    assert changed.masker.name == "uniform"
+    with pytest.raises(ConfigError, match="Settings.of: unknown option train.stepz"):
+        Settings.of(train={"stepz": 5})
+    for wrong in (None, 3, ["span"]):
+        with pytest.raises(ConfigError, match="Settings.of: masker is .*; expected one of mix, span"):
+            Settings.of(masker=wrong)
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_component_survives_the_round_trip(kind, name, tmp_path):
+    chosen = parse(f"--{kind}", name, "--run", "r", "--train.ema", "0.1")
+    (tmp_path / "settings.json").write_text(json.dumps(chosen.to_dict(), allow_nan=False))
+    assert Settings.of(chosen.to_dict()) == chosen == parse("--config", tmp_path / "settings.json")
+    assert Settings.of(chosen.to_dict()).to_dict() == chosen.to_dict()
+    assert getattr(chosen, kind).name == name
+
+
+def changed_values(cls, preset):
+    """A value other than the default for every option that has an easy one."""
+    for name, (kind, default, _) in config.fields_of(cls).items():
+        value = preset.get(name, default)
+        if kind is bool:
+            yield name, not value
+        elif kind in (int, float) and not isinstance(value, bool):
+            yield name, kind(value * 2) if value else kind(1)
+        elif isinstance(value, str) and config.type_name(kind).count("|"):
+            yield name, config.type_name(kind).split("|")[-1]
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_option_of_every_component_goes_through_flags_and_files(kind, name, tmp_path):
+    entry = REGISTRIES[kind].get(name)
+    for field, value in changed_values(entry.config, entry.preset):
+        words = [f"--{kind}", name, f"--{kind}.{field}", str(value).lower() if isinstance(value, bool) else str(value)]
+        try:
+            made = parse(*words)
+        except ConfigError as error:
+            assert f"{kind}.{field}" in str(error) or "expected" in str(error)
+            continue
+        assert getattr(getattr(made, kind).options, field) == value
+        assert Settings.of(made.to_dict()) == made
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_component_and_option_is_in_help(kind, name):
+    entry = REGISTRIES[kind].get(name)
+    text = help_text(config.read_flags([f"--{kind}", name]))
+    (choices,) = [line for line in text.replace("\n" + " " * 42, " ").splitlines() if line.startswith(f"  --{kind} NAME ")]
+    assert choices.endswith(f"[{name}]") and all(other in choices for other in REGISTRIES[kind].names())
+    assert f"\n{kind} {name}: {entry.headline}\n" in text
+    for field, (_, _, help) in config.fields_of(entry.config).items():
+        assert f"  --{kind}.{field} " in text and help
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_help_has_every_fixed_setting():
+    text = help_text([])
+    for section, cls in settings.FIXED.items():
+        for field, (_, _, help) in config.fields_of(cls).items():
+            assert help and f"  --{section}{'' if field == settings.MAIN_FIELD.get(section) else '.' + field} " in text
+
+
+def test_help_imports_no_torch():
+    program = "import sys; from taskmask.settings import help_text; help_text([]); print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
+
+
+def test_another_component_drops_the_options_of_the_earlier_one(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(parse("--masker", "span", "--masker.ratio", "0.4").to_dict()))
+    made = parse("--config", tmp_path / "run.json", "--masker", "uniform")
+    assert made.masker == parse("--masker", "uniform").masker
+    assert parse("--masker", "span", "--masker.p", "0.5", "--masker", "uniform").masker.options.ratio == 0.15
+    same = parse("--config", tmp_path / "run.json", "--masker", "span")
+    assert same.masker.options.ratio == 0.4
+
+
+def test_a_flag_before_the_choice_counts_too(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps(parse("--masker.ratio", "0.4").to_dict()))
+    for before in ([], ["--config", tmp_path / "run.json"]):
+        for words in (["--masker.p", "0.5", "--masker", "span"], ["--masker", "span", "--masker.p", "0.5"]):
+            made = parse(*before, *words)
+            assert made.masker.options.p == 0.5 and made.masker.options.ratio == 0.15
+    assert "masker.p" in errors_of("--config", tmp_path / "run.json", "--masker.p", "0.5", "--masker", "whole_word")
+
+
+def test_all_errors_at_once_each_with_a_hint():
+    text = errors_of("--masker", "spam", "--train.steps", "x", "--train.sead", "3", "--optim.lr", "-1", "--model.wide", "3",
+                     "--trainn.steps", "4", "--data.length", "2", "--run.folder")  # fmt: skip
+    lines = text.splitlines()
+    assert lines[0] == "8 settings are wrong:" and len(lines) == 9
+    for says in (
+        "unknown masker 'spam'; expected one of",
+        "did you mean 'span'?",
+        "--train.steps: train.steps is 'x'; expected integer",
+        "unknown option train.sead",
+        "did you mean 'train.seed'?",
+        "optim.lr: is -1.0; expected more than 0",
+        "did you mean 'model.width'?",
+        "did you mean 'train.steps'?",
+        "data.length: is 2; expected at least 3 tokens",
+        "--run.folder: run.folder has no value; expected text",
+    ):
+        assert says in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [("--lr", "optim.lr"), ("--steps", "train.steps"), ("--ratio", "masker.ratio"), ("--maskr", "masker"), ("--layers", "model.layers")],
+)
+def test_a_flag_without_its_section(flag, hint):
+    assert errors_of(flag, "3").endswith(f"did you mean {hint!r}?")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--train.steps 0", "--train.steps 1.5", "--train.seed -1", "--train.max_tokens 0", "--train.ema 1",
+        "--train.micro_batches_per_step 0", "--train.precision fp64", "--train.patience -1", "--train.max_bad_steps 0",
+        "--optim.lr 0", "--optim.lr nan", "--optim.lr inf", "--optim.beta2 1", "--optim.epsilon 0", "--optim.clip -1",
+        "--optim.schedule step", "--optim.warmup_steps -1", "--optim.lr_end 1", "--data.length 2", "--data.blocks page",
+        "--run.log_every 0", "--run.keep_last 0", "--run.workers -1", "--run.timeout_minutes 0", "--run.compile maybe",
+        "--masker.ratio 1.5", "--masker.ratio -0.1", "--masker span --masker.p 0", "--masker span --masker.longest 0",
+        "--masker.never the --masker.always the", "--task.mask_share 0.9 --task.random_share 0.2",
+        "--model.width 30 --model.heads 4", "--train.max_tokens 100", "--optim.warmup_steps 10000", "--train 5", "--task",
+        "--model.name none", "--criterion mse", "--train.seed 99999999999999999999",
+    ],
+)  # fmt: skip
+def test_wrong_values_are_one_clear_error(words):
+    text = errors_of(*words.split())
+    assert "\n" not in text and len(text) < 400
+    assert [word for word in words.split() if word.startswith("--")][-1].lstrip("-").removesuffix(".name") in text
+
+
+def test_a_wrong_section_raises_no_false_contradiction():
+    assert errors_of("--train.steps", "x", "--optim.warmup_steps", "20000").count("wrong") == 0
+    assert "lr_end" not in errors_of("--optim.lr", "-1")
+
+
+def test_a_task_that_masks_nothing(monkeypatch):
+    class Plain(Task):
+        """Masks nothing."""
+
+        default_criterion = "masked_lm"
+
+    monkeypatch.setitem(TASKS._entries, "plain", dataclasses.replace(TASKS.get("masked_lm"), name="plain", target=Plain))
+    made = parse("--task", "plain")
+    assert made.masker is None and "masker" not in made.to_dict() and Settings.of(made.to_dict()) == made
+    assert "\nmasker" not in help_text(config.read_flags(["--task", "plain"]))
+    for words in (["--masker", "span"], ["--masker.ratio", "0.3"]):
+        assert "task plain masks nothing" in errors_of("--task", "plain", *words)
+
+
+def test_a_wrong_help_is_an_error_too():
+    with pytest.raises(ConfigError, match="unknown masker 'spam'"):
+        help_text(config.read_flags(["--masker", "spam"]))
+
+
+keys = st.sampled_from([*SECTIONS, "train.steps", "masker.ratio", "masker.name", "model.layers", "optim.lr", "x", "", ".", "train."])
+values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["span", "tiny"])
+values |= st.lists(st.text(max_size=3), max_size=3) | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
+
+
+@given(st.lists(st.tuples(keys, values), max_size=5))
+def test_fuzz_only_config_errors(pairs):
+    try:
+        made = settings.parse([config.Assignment(key, value, "--" + key) for key, value in pairs])
+    except ConfigError:
+        return
+    assert Settings.of(made.to_dict()) == made
+
+
+@given(st.dictionaries(st.sampled_from(SECTIONS) | st.text(max_size=4), values, max_size=4))
+def test_fuzz_python_tables(tables):
+    try:
+        made = Settings.of(tables)
+    except ConfigError:
+        return
+    assert Settings.of(made.to_dict()) == made

@@ -1,0 +1,118 @@
+"""log.jsonl and the TensorBoard files: whole, in order, without doubles, also after a crash."""
+
+import json
+import math
+
+import pytest
+from training_help import Crash, rows, train_until
+
+from taskmask.training.log import RunLog, cut_log, duration, read_log
+from taskmask.training.run import train
+
+FIGURES = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0, "skipped_steps": 0}
+
+
+def steps_of(file, kind="train"):
+    return [record["step"] for record in read_log(file, kind)]
+
+
+@pytest.mark.parametrize(
+    "tail", ["", '{"kind": "train", "st', '{"kind": "train", "step": 2}', "\x00\x00", "[]\n", '{"kind": "train"'], ids=repr
+)
+def test_later_lines_and_a_torn_line_are_cut(tail, tmp_path):
+    file = tmp_path / "log.jsonl"
+    lines = "".join(json.dumps({"kind": "train", "step": step}) + "\n" for step in (1, 2, 3, 4))
+    file.write_text(lines + tail)
+    cut_log(file, 3)
+    expected = [1, 2, 3, *([2] if tail.endswith('"step": 2}') else [])]
+    assert steps_of(file) == expected
+    assert file.read_text().endswith("\n") and list(tmp_path.iterdir()) == [file]
+
+
+def test_bytes_that_are_no_utf8_are_cut(tmp_path):
+    file = tmp_path / "log.jsonl"
+    file.write_bytes(b'{"kind": "train", "step": 1}\n\xff\xfe\x00')
+    cut_log(file, 9)
+    assert steps_of(file) == [1]
+
+
+def test_no_log_is_no_error(tmp_path):
+    cut_log(tmp_path / "log.jsonl", 3)
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path, capsys):
+    log = RunLog(tmp_path, 10, 0, tensorboard=True)
+    log.train(1, {**FIGURES, "loss": math.nan, "grad_norm": math.inf})
+    log.valid(1, {"loss": -math.inf}, False, 0.1)
+    log.close()
+    text = (tmp_path / "log.jsonl").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+    assert [json.loads(line)["loss"] for line in text.splitlines()] == [None, None]
+
+
+def test_without_a_terminal_there_are_plain_lines_and_no_bar(tmp_path, capsys):
+    log = RunLog(tmp_path, 10, 0, tensorboard=False)
+    log.train(5, FIGURES)
+    log.advance()
+    log.close()
+    shown = capsys.readouterr()
+    assert shown.out == "" and "\r" not in shown.err and "\x1b" not in shown.err
+    assert shown.err.startswith("step 5/10  loss 1.000") and shown.err.count("\n") == 1
+
+
+def test_resume_after_a_crash_logs_no_step_twice(settings, tmp_path, monkeypatch):
+    chosen = settings(run={"save_every": 3}, train={"steps": 8, "valid_every": 3})
+    assert isinstance(train_until(chosen, "crash", 6, monkeypatch), Crash)
+    with open(tmp_path / "run" / "log.jsonl", "a") as file:
+        file.write('{"kind": "train", "step": 6, "lo')
+    train(chosen)
+    assert steps_of(tmp_path / "run" / "log.jsonl") == list(range(1, 9))
+    assert steps_of(tmp_path / "run" / "log.jsonl", "valid") == [3, 6, 8]
+
+
+def events(folder):
+    """What TensorBoard shows: {tag: steps} of scalars and texts."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0})
+    board.Reload()
+    tags = board.Tags()
+    found = {tag: [event.step for event in board.Scalars(tag)] for tag in tags["scalars"]}
+    found |= {tag: [event.step for event in board.Tensors(tag)] for tag in tags["tensors"]}
+    return found
+
+
+def hparams(folder):
+    """The tags of the hyper-parameter plug-in."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(folder))
+    board.Reload()
+    return board.PluginTagToContent("hparams")
+
+
+@pytest.mark.parametrize("save_every, crash", [(2, 6), (100, 3)], ids=["from a checkpoint", "from the start"])
+def test_tensorboard_after_a_crash_shows_no_step_twice(save_every, crash, settings, tmp_path, monkeypatch):
+    chosen = settings(
+        run={"tensorboard": True, "save_every": save_every, "keep_best": 0}, train={"steps": 8, "valid_every": 4}
+    )
+    assert isinstance(train_until(chosen, "crash", crash, monkeypatch), Crash)
+    train(chosen)
+    shown = events(tmp_path / "run" / "tensorboard")
+    assert shown["train/loss"] == shown["optim/lr"] == shown["speed/tokens_per_second"] == list(range(1, 9))
+    assert shown["valid/loss"] == shown["guesses/text_summary"] == [4, 8]
+    assert shown["settings/text_summary"] == [0]
+    assert shown["final/loss"] == [0] and "_hparams_/session_start_info" in hparams(tmp_path / "run" / "tensorboard")
+
+
+def test_log_holds_all_that_the_trainer_knows(settings, tmp_path):
+    train(settings(train={"steps": 2}))
+    first = rows(tmp_path / "run")[0]
+    assert set(first) == {
+        "kind", "step", "loss", "perplexity", "accuracy", "lr", "grad_norm", "loss_scale", "skipped_steps", "epoch",
+        "tokens",
+    }  # fmt: skip
+
+
+def test_duration():
+    assert [duration(s) for s in (0, 59.6, 61, 5025)] == ["0:00", "1:00", "1:01", "1:23:45"]

@@ -1,0 +1,84 @@
+"""Optimizer groups, clipping under a loss scale, and the average of the weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from taskmask.settings import OptimSettings
+from taskmask.training.optim import Average, adamw, scale_and_clip
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
+
+
+def with_gradients(scale=1.0):
+    module = network()
+    for number, parameter in enumerate(module.parameters()):
+        parameter.grad = torch.full_like(parameter, float(number + 1) * scale)
+    return module
+
+
+def test_matrices_decay_and_vectors_do_not():
+    module = network()
+    groups = adamw(module, OptimSettings(weight_decay=0.3)).param_groups
+    decayed = {id(p) for p in groups[0]["params"]}
+    assert groups[0]["weight_decay"] == 0.3 and groups[1]["weight_decay"] == 0
+    assert decayed == {id(p) for p in module.parameters() if p.dim() == 2}
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+
+
+def test_frozen_weights_are_left_out():
+    module = network()
+    module[0].weight.requires_grad_(False)
+    held = {id(p) for group in adamw(module, OptimSettings()).param_groups for p in group["params"]}
+    assert id(module[0].weight) not in held and len(held) == 5
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**15])
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1e9])
+def test_clipping_is_that_of_torch_whatever_the_scale(scale, clip):
+    ours, theirs = with_gradients(scale), with_gradients()
+    norm = scale_and_clip(list(ours.parameters()), scale, clip)
+    expected = nn.utils.clip_grad_norm_(theirs.parameters(), clip or math.inf)
+    assert norm == pytest.approx(float(expected), rel=1e-6)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_bad_number_is_told_and_the_rest_left_alone(bad):
+    module = with_gradients()
+    module[0].bias.grad[1] = bad
+    before = [p.grad.clone() for p in module.parameters()]
+    assert not math.isfinite(scale_and_clip(list(module.parameters()), 8.0, 1.0))
+    for parameter, gradient in zip(module.parameters(), before, strict=True):
+        assert torch.equal(parameter.grad, gradient) or parameter is module[0].bias
+
+
+def test_parameters_without_gradients_and_none_at_all():
+    module = with_gradients()
+    module[0].weight.grad = None
+    assert scale_and_clip(list(module.parameters()), 1.0, 1.0) > 1
+    assert scale_and_clip(list(network().parameters()), 1.0, 1.0) == 0
+
+
+def test_average_follows_its_formula_and_gives_the_weights_back():
+    module = network()
+    start = module[0].weight.detach().clone()
+    average = Average(module, 0.75)
+    with torch.no_grad():
+        module[0].weight.add_(1.0)
+    average.update()
+    torch.testing.assert_close(average.weights["0.weight"], start + 0.25)
+    live = module[0].weight.detach().clone()
+    with pytest.raises(KeyError), average.in_place():
+        torch.testing.assert_close(module[0].weight.detach(), start + 0.25)
+        raise KeyError
+    assert torch.equal(module[0].weight, live)
+    again = Average(network(), 0.75)
+    again.load(average.weights)
+    assert all(torch.equal(again.weights[name], tensor) for name, tensor in average.weights.items())
