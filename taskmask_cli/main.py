@@ -85,7 +85,8 @@ def in_our_words(error: Exception) -> TaskmaskError | None:
     if name in ("DistBackendError", "DistNetworkError") or any(sign in text for sign in LOST):
         return DistributedError(f"lost another process: {text}", fix="see its own message; the same command resumes")
     if name in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
-        return StorageError(f"not enough memory: {text}", fix="lower --train.max_tokens or take a smaller model")
+        fix = "lower --train.max_tokens, or take a smaller model"
+        return StorageError(f"not enough memory: {text or name}", fix=fix)
     if isinstance(error, OSError) and error.errno:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         fix = "make room and run again" if full else "check the path and its permissions"

@@ -30,7 +30,9 @@ class Options:
 
 
 def test_flags_in_order():
-    read = config.read_flags(["--data", "bin", "--a.b=1", "--c.d", "x", "y", "--e.f", "-1e-3", "--g", "--h=x=y", "--i="])
+    read = config.read_flags(
+        ["--data", "bin", "--a.b=1", "--c.d", "x", "y", "--e.f", "-1e-3", "--g", "--h=x=y", "--i="]
+    )
     assert [(a.key, a.value) for a in read] == [
         ("data", "bin"), ("a.b", "1"), ("c.d", ["x", "y"]), ("e.f", "-1e-3"), ("g", True), ("h", "x=y"), ("i", ""),
     ]  # fmt: skip
@@ -95,14 +97,17 @@ def test_convert(value, kind, wanted):
 
 
 BAD = [
-    (1.5, int, "integer"), (1.0, int, "integer"), ("1.0", int, "integer"), ("1e3", int, "integer"), (True, int, "integer"),
+    (1.5, int, "integer"), (1.0, int, "integer"), ("1.0", int, "integer"), ("1e3", int, "integer"),
+    (True, int, "integer"),
     ("9" * 400, int, "integer of 64 bits"), (2**63, int, "integer of 64 bits"), ("9" * 5000, int, "integer"),
     (True, float, "number"), ("nan", float, "number"), ("inf", float, "number"), (math.nan, float, "number"),
     (-math.inf, float, "number"), (10**400, float, "number"), ("1e999", float, "number"), ("x", float, "number"),
-    ("yes", bool, "true|false"), ("1", bool, "true|false"), (1, bool, "true|false"), (5, str, "text"), (None, str, "text"),
+    ("yes", bool, "true|false"), ("1", bool, "true|false"), (1, bool, "true|false"), (5, str, "text"),
+    (None, str, "text"),
     (True, str, "text"), ("c", Literal["a", "b"], "one of a, b"), (True, Literal["a"], "one of a"),
     (True, tuple[str, ...], "text"), (["x", None], tuple[str, ...], "text"), ({"a": 1}, tuple[str, ...], "text"),
-    ([["x"]], tuple[str, ...], "text"), ("x", int | None, "integer"), (["1", "2"], int, "integer"), ({}, float, "number"),
+    ([["x"]], tuple[str, ...], "text"), ("x", int | None, "integer"), (["1", "2"], int, "integer"),
+    ({}, float, "number"),
 ]  # fmt: skip
 
 
@@ -199,7 +204,9 @@ def test_to_dict_and_back():
 
 
 def test_help_lines_align_and_fit():
-    text = "a help line that is rather long, so long that it has to be broken somewhere before the margin is reached " * 2
+    text = (
+        "a help line that is rather long, so long that it has to be broken somewhere before the margin is reached " * 2
+    )
     long = dataclasses.make_dataclass(
         "Long",
         [("size", int, opt(1, "short")), ("a_setting_with_a_long_name", tuple[float, ...], opt((1.0, 2.0), text))],
@@ -245,7 +252,10 @@ def test_fuzz_flags(args):
         pass
 
 
-@given(st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode()), st.sampled_from(["json", "toml"]))
+@given(
+    st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode()),
+    st.sampled_from(["json", "toml"]),
+)
 def test_fuzz_files(tmp_path_factory, content, kind):
     file = tmp_path_factory.getbasetemp() / f"fuzz.{kind}"
     file.write_bytes(content)

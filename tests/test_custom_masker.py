@@ -20,8 +20,21 @@ from taskmask_cli import preprocess
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "custom_masker"
 MINE = str(EXAMPLE / "my_masker.py")
-TINY = "--model.layers 1 --model.width 32 --model.heads 2 --data.length 32 --train.max_tokens 256 --train.steps 2".split()
-LINES = [f"the {a} returns an {b} of overwhelmingly unforgettable size {i}" for a in "abcd" for b in "xyz" for i in range(9)]
+TINY = [
+    "--model.layers",
+    "1",
+    "--model.width",
+    "32",
+    "--model.heads",
+    "2",
+    "--train.max_tokens",
+    "256",
+    "--train.steps",
+    "2",
+]
+LINES = [
+    f"the {a} returns an {b} of overwhelmingly unforgettable size {i}" for a in "abcd" for b in "xyz" for i in "12345"
+]
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +49,25 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     """Where the package of the example is installed."""
+    pytest.importorskip("setuptools", minversion="70.1")  # with which pip builds it, offline
     folder = tmp_path_factory.mktemp("site")
-    shutil.copytree(EXAMPLE / "package", folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
+    built = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    shutil.copytree(EXAMPLE / "package", folder / "source", ignore=built)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(folder / "site"), str(folder / "source")], check=True, capture_output=True)
     return str(folder / "site")
+
+
+@pytest.fixture
+def mine():
+    """The masker of the file, in this process for one test."""
+    modules = set(sys.modules)
+    load_user_dir(MINE)
+    yield
+    MASKERS._entries.pop("long_words")
+    for name in set(sys.modules) - modules:
+        if name.startswith("taskmask_user_"):
+            del sys.modules[name]
 
 
 def taskmask(*words, path=""):
@@ -61,8 +88,7 @@ def masked(name, vocab, text, ratio=0.25, num=400, **options):
     return mask[0].mean(axis=0), rows
 
 
-def test_the_function_masks_long_words_more(data):
-    load_user_dir(MINE)
+def test_the_function_masks_long_words_more(data, mine):
     vocab = Vocabulary.load(data)
     share, rows = masked("long_words", vocab, "the a returns an x of jabberwocky size")
     sizes = np.bincount(rows.words[0][rows.maskable[0]])
@@ -74,7 +100,7 @@ def test_the_function_masks_long_words_more(data):
     assert np.allclose(level[rows.maskable[0]], 0.25, atol=0.08)
 
 
-def test_the_function_on_the_command_line(data, tmp_path):
+def test_the_function_on_the_command_line(data):
     shown = taskmask("list", "masker", "long_words", "--user-dir", MINE)
     assert "--masker.power number" in shown and "Masks the pieces of long words more often" in shown
     chosen = ["--user-dir", MINE, "--masker", "long_words", "--masker.power", "2"]
@@ -84,9 +110,11 @@ def test_the_function_on_the_command_line(data, tmp_path):
 
 def test_the_package_on_the_command_line(data, tmp_path, installed):
     shown = taskmask("list", "masker", path=installed)
-    assert f"first_letters    Masks whole words, but only those that begin with one of some letters.\n{'':19}{installed}" in shown
+    headline = "Masks whole words, but only those that begin with one of some letters."
+    assert f"  first_letters    {headline}\n{'':19}{installed}" in shown
     run = str(tmp_path / "run")
-    taskmask("train", "--data", data, "--run", run, *TINY, "--masker", "first_letters", "--masker.letters", "rs", path=installed)
+    chosen = ["--masker", "first_letters", "--masker.letters", "rs"]
+    taskmask("train", "--data", data, "--run", run, *TINY, *chosen, path=installed)
     assert json.loads(Path(run, "settings.json").read_text())["masker"]["letters"] == "rs"
 
 

@@ -12,7 +12,8 @@ from taskmask import Settings, TaskmaskError, evaluate, load, register_masker, t
 from taskmask.registry import MASKERS
 from taskmask_cli import preprocess
 
-LINES = [f"the {a} {b} a {c}" for a in ("function", "method") for b in ("returns", "takes") for c in ("list", "set", "tuple")]
+NOUNS, VERBS, THINGS = ("function", "method"), ("returns", "takes"), ("list", "set", "tuple")
+LINES = [f"the {a} {b} a {c}" for a in NOUNS for b in VERBS for c in THINGS]
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def test_a_masker_of_ones_own(data, tmp_path):
         return rows.maskable & (np.cumsum(rows.maskable, axis=1) <= budget[:, None])
 
     try:
-        summary = train(settings(data, tmp_path / "run", masker={"name": "first_tokens", "ratio": 0.25}, train={"steps": 2}))
+        masker = {"name": "first_tokens", "ratio": 0.25}
+        summary = train(settings(data, tmp_path / "run", masker=masker, train={"steps": 2}))
         assert summary.step == 2 and set(seen) == {0.25}
         assert evaluate(summary.folder)["masker"]["name"] == "first_tokens"
     finally:
@@ -77,5 +79,5 @@ def test_the_package_shows_its_names_and_imports_nothing_heavy():
     assert all(getattr(taskmask, name) for name in taskmask.__all__)
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = taskmask.trian
-    program = "import sys, taskmask; from taskmask import Settings, register_masker; Settings.of(); print('torch' in sys.modules)"
+    program = "import sys; from taskmask import Settings, register_masker; Settings.of(); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"

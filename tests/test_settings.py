@@ -39,7 +39,8 @@ def test_defaults():
 
 
 def test_flags():
-    made = parse("--data", "bin", "--run", "runs/a", "--masker", "span", "--masker.p", "0.5", "--masker.never", "the", "of",
+    made = parse("--data", "bin", "--run", "runs/a", "--masker", "span", "--masker.p", "0.5", "--masker.never",
+    "the", "of",
                  "--optim.lr", "1e-3", "--run.compile", "--optim.warmup_steps", "none")  # fmt: skip
     assert made.data.path == "bin" and made.run.folder == "runs/a" and made.run.compile
     assert made.masker.options.p == 0.5 and made.masker.options.never == ("the", "of")
@@ -56,15 +57,17 @@ def test_left_to_right_later_wins(tmp_path):
 
 
 def test_in_python():
-    made = Settings.of(data="bin", run={"folder": "r", "threads": 1}, masker={"p": 0.5, "name": "span"}, optim={"lr": 1})
-    assert made == parse(*"--data bin --run r --run.threads 1 --masker span --masker.p 0.5 --optim.lr 1".split())
+    run, masker = {"folder": "r", "threads": 1}, {"p": 0.5, "name": "span"}
+    made = Settings.of(data="bin", run=run, masker=masker, optim={"lr": 1})
+    words = ["--data", "bin", "--run", "r", "--run.threads", "1", "--masker", "span", "--masker.p", "0.5"]
+    assert made == parse(*words, "--optim.lr", "1")
     changed = Settings.of(made.to_dict(), optim={"clip": 0.5}, masker="uniform")
     assert changed.optim == dataclasses.replace(made.optim, clip=0.5) and changed.data == made.data
     assert changed.masker.name == "uniform"
-    with pytest.raises(ConfigError, match="Settings.of: unknown option train.stepz"):
+    with pytest.raises(ConfigError, match=r"Settings\.of: unknown option train.stepz"):
         Settings.of(train={"stepz": 5})
     for wrong in (None, 3, ["span"]):
-        with pytest.raises(ConfigError, match="Settings.of: masker is .*; expected one of mix, span"):
+        with pytest.raises(ConfigError, match=r"Settings\.of: masker is .*; expected one of mix, span"):
             Settings.of(masker=wrong)
 
 
@@ -107,7 +110,8 @@ def test_every_option_of_every_component_goes_through_flags_and_files(kind, name
 def test_every_component_and_option_is_in_help(kind, name):
     entry = REGISTRIES[kind].get(name)
     text = help_text(config.read_flags([f"--{kind}", name]))
-    (choices,) = [line for line in text.replace("\n" + " " * 42, " ").splitlines() if line.startswith(f"  --{kind} NAME ")]
+    lines = text.replace("\n" + " " * 42, " ").splitlines()  # broken lines joined
+    (choices,) = [line for line in lines if line.startswith(f"  --{kind} NAME ")]
     assert choices.endswith(f"[{name}]") and all(other in choices for other in REGISTRIES[kind].names())
     assert f"\n{kind} {name}: {entry.headline}\n" in text
     for field, (_, _, help) in config.fields_of(entry.config).items():
@@ -146,7 +150,8 @@ def test_a_flag_before_the_choice_counts_too(tmp_path):
 
 
 def test_all_errors_at_once_each_with_a_hint():
-    text = errors_of("--masker", "spam", "--train.steps", "x", "--train.sead", "3", "--optim.lr", "-1", "--model.wide", "3",
+    text = errors_of("--masker", "spam", "--train.steps", "x", "--train.sead", "3", "--optim.lr", "-1",
+    "--model.wide", "3",
                      "--trainn.steps", "4", "--data.length", "2", "--run.folder")  # fmt: skip
     lines = text.splitlines()
     assert lines[0] == "8 settings are wrong:" and len(lines) == 9
@@ -167,7 +172,13 @@ def test_all_errors_at_once_each_with_a_hint():
 
 @pytest.mark.parametrize(
     ("flag", "hint"),
-    [("--lr", "optim.lr"), ("--steps", "train.steps"), ("--ratio", "masker.ratio"), ("--maskr", "masker"), ("--layers", "model.layers")],
+    [
+        ("--lr", "optim.lr"),
+        ("--steps", "train.steps"),
+        ("--ratio", "masker.ratio"),
+        ("--maskr", "masker"),
+        ("--layers", "model.layers"),
+    ],
 )
 def test_a_flag_without_its_section(flag, hint):
     assert errors_of(flag, "3").endswith(f"did you mean {hint!r}?")
@@ -183,7 +194,8 @@ def test_a_flag_without_its_section(flag, hint):
         "--run.log_every 0", "--run.keep_last 0", "--run.workers -1", "--run.timeout_minutes 0", "--run.compile maybe",
         "--masker.ratio 1.5", "--masker.ratio -0.1", "--masker span --masker.p 0", "--masker span --masker.longest 0",
         "--masker.never the --masker.always the", "--task.mask_share 0.9 --task.random_share 0.2",
-        "--model.width 30 --model.heads 4", "--train.max_tokens 100", "--optim.warmup_steps 10000", "--train 5", "--task",
+        "--model.width 30 --model.heads 4", "--train.max_tokens 100", "--optim.warmup_steps 10000", "--train 5",
+        "--task",
         "--model.name none", "--criterion mse", "--train.seed 99999999999999999999",
     ],
 )  # fmt: skip
@@ -204,7 +216,9 @@ def test_a_task_that_masks_nothing(monkeypatch):
 
         default_criterion = "masked_lm"
 
-    monkeypatch.setitem(TASKS._entries, "plain", dataclasses.replace(TASKS.get("masked_lm"), name="plain", target=Plain))
+    monkeypatch.setitem(
+        TASKS._entries, "plain", dataclasses.replace(TASKS.get("masked_lm"), name="plain", target=Plain)
+    )
     made = parse("--task", "plain")
     assert made.masker is None and "masker" not in made.to_dict() and Settings.of(made.to_dict()) == made
     assert "\nmasker" not in help_text(config.read_flags(["--task", "plain"]))
@@ -217,8 +231,11 @@ def test_a_wrong_help_is_an_error_too():
         help_text(config.read_flags(["--masker", "spam"]))
 
 
-keys = st.sampled_from([*SECTIONS, "train.steps", "masker.ratio", "masker.name", "model.layers", "optim.lr", "x", "", ".", "train."])
-values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["span", "tiny"])
+FIELDS = ["train.steps", "masker.ratio", "masker.name", "model.layers", "optim.lr", "x", "", ".", "train."]
+keys = st.sampled_from([*SECTIONS, *FIELDS])
+values = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["span", "tiny"])
+)
 values |= st.lists(st.text(max_size=3), max_size=3) | st.dictionaries(st.text(max_size=3), st.integers(), max_size=2)
 
 

@@ -108,19 +108,20 @@ class Vocabulary:
         return array
 
     def ids_of_pieces(self, pieces: Iterable[str]) -> np.ndarray:
-        """Ids of pieces written as in the vocabulary (`▁the`) or as the word they stand for (`the`).
+        """Ids of pieces written as in the vocabulary (`▁the`) or as text: `the` is both `the` and `▁the`.
 
-        A text that is itself a piece wins over the word of the same letters.
+        Returns:
+            int64, all forms there are of each.
 
         Raises:
             DataError: one is no single piece.
         """
-        return np.array([self._id_of_piece(piece) for piece in pieces], dtype=np.int64)
+        return np.array([id for piece in pieces for id in self._forms_of(piece)], dtype=np.int64)
 
-    def _id_of_piece(self, piece: str) -> int:
-        for form in (piece, SPACE + piece):
-            if form in self._ids:
-                return self._ids[form]
+    def _forms_of(self, piece: str) -> list[int]:
+        forms = [self._ids[form] for form in (piece, SPACE + piece) if form in self._ids]
+        if forms:
+            return forms
         names = [known.removeprefix(SPACE) for known in self._pieces]
         raise DataError(f"{piece!r} is no piece of the vocabulary", expected="a single piece",
                         fix=did_you_mean(piece.removeprefix(SPACE), names))

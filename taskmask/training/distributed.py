@@ -1,9 +1,11 @@
 """Several processes of one run, started by torchrun: who I am, sums over all, and the wrapping in DDP."""
 
+import contextlib
 import dataclasses
 import datetime
 import os
 import re
+from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
@@ -82,6 +84,18 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
 def _num_cores() -> int:
     """Cores this process may use, which in a container or a batch job are not all of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def peers_watched() -> Iterator[None]:
+    """Turns the many errors by which torch tells that another process is gone, or silent, into a DistributedError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not re.search(r"gloo|NCCL|by peer|Timed out waiting", str(error)):
+            raise
+        what = f"lost another process: {str(error).splitlines()[0]}"
+        raise DistributedError(what, fix="see its own message; the same command resumes") from error
 
 
 def leave() -> None:

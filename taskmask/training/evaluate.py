@@ -97,7 +97,7 @@ def evaluate(
     parts = build_data(settings, [split])
     objective = loaded.objective(settings, parts.task).to(device)
     maker = BatchMaker(parts.sources[split], parts.task)
-    with workers_watched():
+    with distributed.peers_watched(), workers_watched():
         totals = total_over(objective, maker, settings, world, device, advance)
     distributed.leave()
     metrics = parts.task.metrics(totals)

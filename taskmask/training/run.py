@@ -77,7 +77,7 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
     check_world(settings, world)
     speed_up_fp32(device)
     parts = open_data(settings)
-    with claimed(folder, settings, world, restart, user_dirs):
+    with distributed.peers_watched(), claimed(folder, settings, world, restart, user_dirs):
         objective = build_objective(settings, parts.task)
         if settings.train.init_from and not checkpoint.all_of(folder):
             report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)

@@ -6,9 +6,10 @@ import pytest
 
 from taskmask_cli import preprocess, train
 
-TINY = "--model.layers 1 --model.width 32 --model.heads 2 --data.length 32 --train.max_tokens 256".split()
-TINY += "--train.steps 4 --optim.lr 1e-3 --run.threads 1 --run.tensorboard false --model.dropout 0.1".split()
-WORDS = "the function returns a list of values when its argument is an object and raises an error otherwise".split()
+TINY = """--model.layers 1 --model.width 32 --model.heads 2 --data.length 32 --train.max_tokens 256
+--train.steps 4 --optim.lr 1e-3 --run.threads 1 --run.tensorboard false""".split()  # noqa: SIM905
+WORDS = """the function returns a list of values when its argument is an object and raises an error
+otherwise""".split()  # noqa: SIM905
 
 
 def write_texts(file, num, step):

@@ -21,7 +21,9 @@ def asked(capsys, *words):
 def test_twice_the_same_and_options_anywhere(trained, capsys):
     first = asked(capsys, "--from", trained)
     assert first == asked(capsys, "--json", "--split", "valid", "--from", trained)
-    assert first["split"] == "valid" and first["rows"] > 0 and first["masker"]["name"] == "uniform" and first["step"] == 4
+    assert (
+        first["split"] == "valid" and first["rows"] > 0 and first["masker"]["name"] == "uniform" and first["step"] == 4
+    )
     assert set(first) >= {"loss", "perplexity", "accuracy", "targets", "tokens", "checkpoint"}
 
 
@@ -29,7 +31,9 @@ def test_another_split_masker_and_dataset(trained, data, capsys):
     words = ["--from", trained, "--masker", "span", "--masker.ratio", "0.3", "--masker.never", "the", "of"]
     span = asked(capsys, *words)
     assert span == asked(capsys, *words) and span["masker"]["ratio"] == 0.3 and span["masker"]["never"] == ["the", "of"]
-    assert span == asked(capsys, "--masker.ratio", "0.3", "--masker.never", "the", "of", "--masker", "span", "--from", trained)
+    assert span == asked(
+        capsys, "--masker.ratio", "0.3", "--masker.never", "the", "of", "--masker", "span", "--from", trained
+    )
     uniform = asked(capsys, "--from", trained)
     assert span["targets"] > uniform["targets"] and span["loss"] != uniform["loss"]
     # test holds the same texts as valid, so the same numbers
@@ -40,7 +44,9 @@ def test_another_split_masker_and_dataset(trained, data, capsys):
 def test_the_table(trained, checkpoint, capsys):
     assert main(["--from", str(checkpoint), "--masker.ratio", "0.25"]) == 0
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert shown["masker"] == "uniform ratio=0.25" and float(shown["loss"]) > 0 and shown["checkpoint"] == str(checkpoint)
+    assert (
+        shown["masker"] == "uniform ratio=0.25" and float(shown["loss"]) > 0 and shown["checkpoint"] == str(checkpoint)
+    )
 
 
 def test_no_number_is_null_in_json(monkeypatch, capsys):
@@ -63,7 +69,7 @@ def test_damaged_and_missing_checkpoints(checkpoint, tmp_path, trained):
     content[len(content) // 2] ^= 255
     for left in (content, content[: len(content) // 2], b"", b"hello"):
         damaged.write_bytes(left)
-        with pytest.raises(CheckpointError, match="damaged|no checkpoint"):
+        with pytest.raises(CheckpointError, match=r"damaged|no checkpoint"):
             main(["--from", str(damaged)])
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         main(["--from", str(tmp_path / "gone")])

@@ -76,7 +76,9 @@ def test_a_broken_package_is_shown_and_hides_nothing(tmp_path, monkeypatch, caps
     importlib.invalidate_caches()
     assert main(["masker"]) == 0
     shown = capsys.readouterr().out
-    assert "  bad_one          broken: masker 'bad_one' of package plug-in-broken" in shown and "no_such_module" in shown
+    assert (
+        "  bad_one          broken: masker 'bad_one' of package plug-in-broken" in shown and "no_such_module" in shown
+    )
     assert "  whole_word " in shown and "  span " in shown
     with pytest.raises(RegistryError, match="plug-in-broken"):
         main(["masker", "bad_one"])

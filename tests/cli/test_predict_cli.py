@@ -34,7 +34,8 @@ def test_a_table(trained, capsys):
 
 def test_several_masks_are_numbered(trained, capsys):
     assert main(["--from", trained, "<mask> function <mask>", "--top", "1"]) == 0
-    assert ["  <mask> 1", "  <mask> 2"] == [x for x in capsys.readouterr().out.splitlines() if x.startswith("  <mask>")]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("  <mask>")] == ["  <mask> 1", "  <mask> 2"]
 
 
 def test_options_between_texts(trained, capsys):
@@ -86,7 +87,7 @@ def test_jsonl_keeps_the_other_keys(trained, capsys, monkeypatch):
 @pytest.mark.parametrize("line", ["{", "3", '{"txt": 1}', '{"text": 1}', "[" * 100_000, '["text"]'])
 def test_jsonl_that_is_none(trained, monkeypatch, line):
     piped(monkeypatch, '{"text": "a <mask>"}\n' + line + "\n")
-    with pytest.raises(DataError, match='standard input, line 2: .* expected a JSON object with a key "text"'):
+    with pytest.raises(DataError, match=r'standard input, line 2: .* expected a JSON object with a key "text"'):
         main(["--from", trained, "--jsonl"])
 
 
@@ -126,6 +127,10 @@ def test_wrong_options(trained):
 def test_head_closes_the_pipe(trained):
     line = f"yes '{TEXT}' | head -n 200 | {sys.executable} -m taskmask_cli.main predict --from {trained} --top 300"
     process = subprocess.run(
-        line + ' | head -n 1; echo "${PIPESTATUS[2]}"', shell=True, executable="/bin/bash", capture_output=True, text=True
+        line + ' | head -n 1; echo "${PIPESTATUS[2]}"',
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
     )
     assert process.stdout.splitlines() == [TEXT, "0"] and process.stderr == ""

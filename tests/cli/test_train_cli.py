@@ -1,6 +1,7 @@
 """taskmask-train, as its user meets it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,8 @@ def test_trains_and_says_what_is_next(data, tmp_path, tiny, capsys):
 def test_the_saved_settings_can_be_fed_back(trained, tmp_path, capsys):
     again = ["--config", f"{trained}/settings.json", "--run", str(tmp_path / "again")]
     assert train.main(again) == 0
-    first, second = ({**json.loads(open(f"{run}/settings.json").read()), "run": 0} for run in (trained, tmp_path / "again"))
+    files = (Path(run, "settings.json") for run in (trained, tmp_path / "again"))
+    first, second = ({**json.loads(file.read_text()), "run": 0} for file in files)
     assert first == second
     with pytest.raises(ConfigError, match=r"begun with other settings: optim\.lr was 0.001, is 0.1"):
         train.main([*again, "--optim.lr", "0.1"])

@@ -1,11 +1,14 @@
 """Several processes of one run: the same bits as one, and no hang when one of them fails."""
 
+import json
 import math
+import signal
+import subprocess
 import sys
 import time
 
 import pytest
-from training_help import Launch, last, make, rows, same, same_runs, tables
+from training_help import Launch, last, make, rows, same, same_runs, tables, wait_for_step
 
 from taskmask.errors import ConfigError
 from taskmask.settings import RunSettings
@@ -96,6 +99,23 @@ def test_a_lost_process_ends_the_others_within_seconds(fault, code, message, dat
     assert "Traceback" not in launch.text(0)
 
 
+def test_a_silent_process_is_given_up(data, tmp_path):
+    config = tables(data, tmp_path / "run", **RICH)
+    config["run"]["timeout_minutes"] = 0.05
+    launch = Launch(tmp_path, config, 2, [("SIGSTOP", 3, 1)])
+    assert launch.wait(10) == [6, None], launch.text()
+    assert "lost another process" in launch.text().splitlines()[-1]
+
+
+def test_a_full_disk_ends_all_and_the_checkpoint_before_is_whole(data, tmp_path):
+    config = tables(data, tmp_path / "run", **RICH)
+    launch = Launch(tmp_path, config, 2, [("full disk", 3, 0)])
+    assert launch.wait(40) == [7, 6], launch.text()
+    assert "no space left" in launch.text().splitlines()[-1]
+    files = checkpoint.all_of(tmp_path / "run")
+    assert [checkpoint.step_of(file) for file in files] == [1, 2] and all(checkpoint.load(file) for file in files)
+
+
 def test_too_many_bad_gradients_end_all(data, tmp_path):
     config = tables(data, tmp_path / "run", **{**RICH, "train": {**RICH["train"], "max_bad_steps": 2}})
     launch = Launch(tmp_path, config, 2, [("nan", 3, 0), ("nan", 4, 1)])
@@ -138,12 +158,6 @@ def test_sums_of_one_process_are_themselves():
 
 def test_torchrun_forwards_a_signal(data, tmp_path):
     """The real launcher: SIGTERM to it reaches the processes and theirs that prepare batches; the run is saved."""
-    import json
-    import signal
-    import subprocess
-
-    from training_help import wait_for_step
-
     changes = {**RICH, "train": {**RICH["train"], "steps": 100_000}, "run": {"save_every": 100_000, "workers": 1}}
     config = tmp_path / "config.json"
     config.write_text(json.dumps(tables(data, tmp_path / "run", **changes)))

@@ -70,7 +70,7 @@ def test_a_toy_problem_is_learnt(settings, tmp_path):
     lines = "".join(" ".join([word] * length) + "\n" for word in WORDS for length in range(6, 18))
     for split in ("train", "valid"):
         (tmp_path / f"{split}.txt").write_text(lines)
-    files = ["--train", str(tmp_path / "train.txt"), "--valid", str(tmp_path / "valid.txt"), "--vocab-size", "300"]
+    files = ["--train", str(tmp_path / "train.txt"), "--valid", str(tmp_path / "valid.txt"), "--vocab-size", "286"]
     preprocess([*files, "--out", str(tmp_path / "bin"), "--workers", "0"])
     summary = train(
         settings(

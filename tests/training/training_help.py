@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -97,11 +98,13 @@ def arm(kind, step, rank=0, set_attribute=setattr):
             raise RuntimeError("injected")
         if kind == "leave":
             sys.exit(0)
-        if kind in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGKILL"):
+        if kind in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), getattr(signal, kind))
         if kind.endswith("to the workers"):  # which prepare batches
             for worker in multiprocessing.active_children():
                 os.kill(worker.pid, getattr(signal, kind.split()[0]))
+        if kind == "full disk":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         if kind == "stop":
             self.stop_signal = signal.SIGTERM
         handle = self.objective.register_forward_hook(poison) if kind == "nan" else None
