@@ -12,10 +12,10 @@ from taskmask.training.run import open_data
 from taskmask.training.trainer import Trainer
 from taskmask_cli.preprocess import main as preprocess
 
-WORDS = (
-    "amber basin candle dapper eagle fabric garden harbor island jacket kettle ladder magnet napkin orchid pepper "
-    "quartz ribbon saddle tunnel umbrella velvet walnut yonder zephyr"
-).split()
+WORDS = [
+    "amber", "basin", "candle", "dapper", "eagle", "fabric", "garden", "harbor", "island", "jacket", "kettle", "ladder",
+    "magnet", "napkin", "orchid", "pepper", "quartz", "ribbon", "saddle", "tunnel", "umbrella", "velvet", "walnut",
+]  # fmt: skip
 
 
 def sentence(random_numbers):

@@ -60,10 +60,12 @@ def test_best_is_by_score_and_newest_without_one(tmp_path):
     assert best_of(tmp_path, "max").name == "step-6_loss-9.pt"
 
 
-@pytest.mark.parametrize("keep_last, keep_best, kept", [(1, 0, [6]), (2, 1, [2, 5, 6]), (1, 2, [2, 4, 6]), (9, 0, range(1, 7))])
+@pytest.mark.parametrize(
+    "keep_last, keep_best, kept", [(1, 0, [6]), (2, 1, [2, 5, 6]), (1, 2, [2, 4, 6]), (9, 0, range(1, 7))]
+)
 def test_the_last_and_the_best_are_kept(keep_last, keep_best, kept, tmp_path):
-    fill(tmp_path, "step-1_loss-9.pt", "step-2_loss-1.pt", "step-3.pt", "step-4_loss-2.pt", "step-5_loss-3.pt", "step-6.pt")
-    fill(tmp_path, "notes.txt")
+    fill(tmp_path, "step-1_loss-9.pt", "step-2_loss-1.pt", "step-3.pt", "step-4_loss-2.pt", "step-5_loss-3.pt")
+    fill(tmp_path, "step-6.pt", "notes.txt")
     prune(tmp_path, keep_last, keep_best, "min")
     assert [step_of(file) for file in all_of(tmp_path)] == list(kept)
     assert (tmp_path / "checkpoints" / "notes.txt").exists()
@@ -187,8 +189,8 @@ def test_a_damaged_last_one_is_named_and_the_one_before_used(damage, trained, se
     if damage == "bit":
         flip(file, 5)
     else:
-        parts = {"cut": content[: len(content) // 2], "empty": b"", "random": os.urandom(5000), "missing end": content[:-1]}
-        file.write_bytes(parts[damage])
+        half = content[: len(content) // 2]
+        file.write_bytes({"cut": half, "empty": b"", "random": os.urandom(5000), "missing end": content[:-1]}[damage])
     train(settings(run={"save_every": 2, "keep_last": 1}))
     error = capfd.readouterr().err
     assert f"warning: {file}" in error and "going back" in error and "resuming" in error
@@ -253,7 +255,7 @@ def rewrite(file, target, change):
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 CHANGES = {
     "deflated": lambda name, content: [(name, content, DEFLATED)],
-    "climbing out": lambda name, content: [(name, content, STORED), ("archive/../../x", b"x", STORED)][: 2 if "pkl" in name else 1],
+    "climbing out": lambda name, content: [(name.replace("data.pkl", "../../x"), content, STORED)],
     "absolute": lambda name, content: [(name if "pkl" not in name else "/etc/x", content, STORED)],
 }
 
@@ -301,7 +303,7 @@ def test_a_checkpoint_of_another_model_is_named(trained, settings, tmp_path):
     train(settings("small", model={"width": 16}, train={"steps": 2}))
     shutil.copytree(trained, tmp_path / "run")
     shutil.copy(all_of(tmp_path / "small")[-1], tmp_path / "run" / "checkpoints" / "step-99.pt")
-    with pytest.raises(CheckpointError, match="does not fit the model: .*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"does not fit the model: .*size mismatch"):
         train(settings())
 
 

@@ -64,7 +64,7 @@ def test_a_run_goes_on_with_another_number_of_processes(first, second, alone, da
 
 
 def test_bad_steps_around_saves_and_signals_are_agreed_upon(alone, data, tmp_path):
-    """A signal right after a resume or a save, and a bad step right after a save: what waits to be logged differs then."""
+    """A signal right after a resume or a save, a bad step right after a save: what waits to be logged differs then."""
     config = tables(data, tmp_path / "run", **RICH)
     nan = ("nan", 4, 1)
     for faults in ([("SIGUSR1", 2, 1)], [("stop", 2, 0)], [nan, ("SIGTERM", 5, 0)]):
@@ -103,7 +103,7 @@ def test_a_silent_process_is_given_up(data, tmp_path):
     config = tables(data, tmp_path / "run", **RICH)
     config["run"]["timeout_minutes"] = 0.05
     launch = Launch(tmp_path, config, 2, [("SIGSTOP", 3, 1)])
-    assert launch.wait(10) == [6, None], launch.text()
+    assert launch.wait(8) == [6, None], launch.text()
     assert "lost another process" in launch.text().splitlines()[-1]
 
 

@@ -4,10 +4,11 @@ import os
 import tempfile
 
 import pytest
+from training_help import TABLES
 
 from taskmask.errors import ConfigError
 from taskmask.training.dryrun import dry_run
-from taskmask.training.run import train
+from taskmask.training.run import open_data, train
 
 
 def test_it_prints_its_lines_and_leaves_nothing(settings, tmp_path, monkeypatch):
@@ -17,7 +18,7 @@ def test_it_prints_its_lines_and_leaves_nothing(settings, tmp_path, monkeypatch)
     lines = dry_run(settings(train={"steps": 1000, "micro_batches_per_step": 2, "ema": 0.9}))
     heads = [line.split()[0] for line in lines[:8]]
     assert heads == ["model", "data", "step", "speed", "time", "memory", "checkpoint", "masked"]
-    assert "300 rows" in lines[1] or "rows" in lines[1]
+    assert f"{len(open_data(settings()).sources['train']):,} rows" in lines[1]
     assert len(lines) == 11 and all("[" in line for line in lines[8:])
     assert os.listdir(tmp_path) == ["temporary"] and not os.listdir(place)
 
@@ -32,6 +33,6 @@ def test_it_disturbs_no_run_that_is_there(settings, tmp_path):
 def test_without_a_run_folder_and_without_data(settings, data):
     from taskmask.settings import Settings
 
-    assert dry_run(Settings.of({"data": {"path": str(data)}, "model": {"name": "tiny", "layers": 1, "width": 32, "heads": 2}}))
+    assert dry_run(Settings.of({"data": {"path": str(data)}, "model": TABLES["model"]}))
     with pytest.raises(ConfigError, match="no dataset is named"):
         dry_run(Settings.of({}))

@@ -75,7 +75,7 @@ def test_what_does_not_fit_is_named(run, other_vocabulary, tmp_path):
         evaluate(str(run), split="dev")
     with pytest.raises(CheckpointError, match="does not fit the model"):
         evaluate(str(run), overrides=overrides(model={"width": 64}))
-    with pytest.raises(CheckpointError, match="does not fit the model.*size mismatch"):
+    with pytest.raises(CheckpointError, match=r"does not fit the model.*size mismatch"):
         evaluate(str(run), overrides=overrides(data={"length": 16}))
     with pytest.raises(ConfigError):
         evaluate(str(run), overrides=overrides(masker={"name": "unknown"}))

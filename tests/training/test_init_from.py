@@ -63,9 +63,11 @@ def test_a_missing_weight_of_the_trunk_is_refused(first, settings):
         train(settings("second", train={"init_from": str(first)}))
 
 
-@pytest.mark.parametrize("changes", [{"model": {"width": 16}}, {"data": {"length": 16}}, {"model": {"layers": 2}}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"model": {"width": 16}}, {"data": {"length": 16}}, {"model": {"layers": 2}}], ids=str
+)
 def test_another_shape_is_refused(changes, first, settings):
-    with pytest.raises(CheckpointError, match="has model|lacks model") as error:
+    with pytest.raises(CheckpointError, match=r"has model|lacks model") as error:
         train(settings("second", train={"init_from": str(first)}, **changes))
     assert "--data.length 32" in str(error.value)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_help import make
 
-from taskmask.errors import ConfigError, DataError
+from taskmask.errors import ConfigError
 from taskmask.training.loader import BatchMaker, Position, batches, frozen_tickets, training_tickets
 from taskmask.training.run import open_data
 
@@ -106,5 +106,6 @@ def test_an_error_in_a_worker_is_the_same_one_line(workers, data, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_programming_error_in_a_worker_keeps_its_type(workers, data, tmp_path):
     source = open_data(make(data, tmp_path)).sources["train"]
+    maker = BatchMaker(source, Bad(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        next(batches(frozen_tickets(source.lengths, 256, 1, 0, 1), BatchMaker(source, Bad(ZeroDivisionError())), workers, CPU))
+        next(batches(frozen_tickets(source.lengths, 256, 1, 0, 1), maker, workers, CPU))

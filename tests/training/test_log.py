@@ -17,7 +17,9 @@ def steps_of(file, kind="train"):
 
 
 @pytest.mark.parametrize(
-    "tail", ["", '{"kind": "train", "st', '{"kind": "train", "step": 2}', "\x00\x00", "[]\n", '{"kind": "train"'], ids=repr
+    "tail",
+    ["", '{"kind": "train", "st', '{"kind": "train", "step": 2}', "\x00\x00", "[]\n", '{"kind": "train"'],
+    ids=repr,
 )
 def test_later_lines_and_a_torn_line_are_cut(tail, tmp_path):
     file = tmp_path / "log.jsonl"

@@ -1,5 +1,8 @@
 """A run that was stopped and gone on with is the run that never stopped: the same bits, the same log."""
 
+import os
+import shutil
+
 import pytest
 from training_help import Crash, last, rows, same, same_runs, train_until
 
@@ -29,7 +32,7 @@ def check_every_stop(settings, tmp_path, monkeypatch, kind, **changes):
         same_runs(tmp_path / "whole", tmp_path / f"stopped-{step}")
 
 
-@pytest.mark.parametrize("masker", MASKERS.names())
+@pytest.mark.parametrize("masker", [name for name in MASKERS.names() if "taskmask/maskers" in MASKERS.where(name)])
 def test_stopped_at_every_step_by_a_signal_for_every_masker(masker, settings, tmp_path, monkeypatch):
     check_every_stop(settings, tmp_path, monkeypatch, "stop", masker={"name": masker, **OPTIONS.get(masker, {})})
 
@@ -136,8 +139,6 @@ def test_changed_data_is_refused(settings, other_data, monkeypatch):
 
 
 def test_data_that_was_moved_goes_on(settings, data, tmp_path, monkeypatch):
-    import shutil
-
     train_until(settings(), "stop", 3, monkeypatch)
     shutil.copytree(data, tmp_path / "moved")
     assert train(settings(data={"path": str(tmp_path / "moved")})).step == 6
@@ -176,9 +177,8 @@ def test_killed_before_the_settings_were_written(settings, tmp_path, monkeypatch
     for call in range(2):
         with monkeypatch.context() as patch:
             calls = iter(range(9))
-            replace = __import__("os").replace
 
-            def die(*names, calls=calls, call=call, replace=replace):
+            def die(*names, calls=calls, call=call, replace=os.replace):
                 if next(calls) == call:
                     raise Crash
                 replace(*names)
