@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from taskmask import __version__
-from taskmask.errors import ConfigError, DistributedError, StorageError, TaskmaskError, did_you_mean
+from taskmask.errors import ConfigError, StorageError, TaskmaskError, did_you_mean
 
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",
@@ -32,8 +32,6 @@ start here:
   taskmask predict --from runs/first "The method returns a <mask> object."
 
 taskmask VERB --help tells more."""
-
-LOST = ("Connection closed by peer", "Timed out waiting")  # in the errors of gloo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,8 +80,6 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
 def in_our_words(error: Exception) -> TaskmaskError | None:
     """Says what an error of the system or of PyTorch means for the user; None where it is a bug of ours."""
     name, text = type(error).__name__, str(error).split("\n")[0]
-    if name in ("DistBackendError", "DistNetworkError") or any(sign in text for sign in LOST):
-        return DistributedError(f"lost another process: {text}", fix="see its own message; the same command resumes")
     if name in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         fix = "lower --train.max_tokens, or take a smaller model"
         return StorageError(f"not enough memory: {text or name}", fix=fix)

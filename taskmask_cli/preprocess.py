@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from taskmask.data.ingest import SplitSummary
     from taskmask.data.vocab import Vocabulary
 
+DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a binarized dataset."
+
 EPILOG = """\
 inputs:
   .txt (a text a line), .tsv (a header line, then columns split by tabs) and .jsonl (an object a line), each also .gz;
@@ -34,9 +36,7 @@ DEFAULT_VOCAB_SIZE = 8000
 
 def make_parser() -> Parser:
     """The options of taskmask-preprocess."""
-    parser = Parser(
-        "taskmask-preprocess", "Trains a vocabulary (or takes one) and turns text files into a binarized dataset.", EPILOG
-    )
+    parser = Parser("taskmask-preprocess", DESCRIPTION, EPILOG)
     data = parser.add_argument_group("data")
     data.add_argument("--train", nargs="+", required=True, metavar="FILE", help="files of the split train")
     data.add_argument("--valid", nargs="+", default=[], metavar="FILE", help="files of the split valid")

@@ -45,6 +45,13 @@ class RowSource:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def checksums(self) -> list[str]:
+        """Names and checksums of the files that the rows are made of."""
+        names = [name for name in ("tokens", "document", *self.columns) if name in self.split.columns]
+        files = [(name, part, file) for name in names for part, file in self.split.columns[name].files.items()]
+        return [f"{self.split.name} {name} {part} {file.crc32:08x}" for name, part, file in files]
+
     def __getitem__(self, ids: np.ndarray) -> Rows:
         starts, stops = self.blocks.starts[ids], self.blocks.stops[ids]
         vocab = self.vocab

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,48 +38,47 @@ def total_over(
         device: where the objective lives.
         advance: called with the rows of each batch that is done.
     """
+
+    def totals_of(rank: int, world_size: int) -> Iterator[dict[str, float | torch.Tensor]]:
+        lengths, budget, views = maker.source.lengths, settings.train.max_tokens, maker.task.views
+        tickets = frozen_tickets(lengths, budget, views, rank, world_size)
+        for _, batch in batches(tickets, maker, settings.run.workers, device):
+            with autocast(device, settings.train.precision):
+                sums = objective(batch)
+            counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
+            yield {**{name: value.double() for name, value in sums.items()}, **counts, "tokens": batch.num_tokens}
+            advance(len(batch.ids))
+
     was_training = objective.training
     objective.eval()
-    totals: dict[str, Any] = {}
-    tickets = frozen_tickets(
-        maker.source.lengths, settings.train.max_tokens, maker.task.views, world.rank, world.size
-    )
-    for _, batch in batches(tickets, maker, settings.run.workers, device):
-        with autocast(device, settings.train.precision):
-            sums = objective(batch)
-        counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
-        for name, value in {**sums, **counts, "tokens": batch.num_tokens}.items():
-            totals[name] = totals.get(name, 0.0) + (value.double() if isinstance(value, torch.Tensor) else value)
-        advance(len(batch.ids))
+    totals: dict[str, float | torch.Tensor] = {}
+    for parts in totals_of(world.rank, world.size):
+        for name, value in parts.items():
+            totals[name] = totals.get(name, 0.0) + value
+    if not totals:  # more processes than micro-batches: this one learns the names of the sums from the first
+        totals = dict.fromkeys(next(totals_of(0, 1)), 0.0)
     objective.train(was_training)
-    names = sorted(_all_names(totals, world))
-    return dict(zip(names, world.sum([float(totals.get(name, 0.0)) for name in names]), strict=True))
-
-
-def _all_names(totals: dict[str, Any], world: World) -> set[str]:
-    """A process whose share of the split was empty knows no names: it learns them from the others."""
-    if world.size == 1:
-        return set(totals)
-    gathered: list[Any] = [None] * world.size
-    torch.distributed.all_gather_object(gathered, list(totals))
-    return {name for names in gathered for name in names}
+    names = sorted(totals)
+    return dict(zip(names, world.sum([float(totals[name]) for name in names]), strict=True))
 
 
 def evaluate(
     source: str,
-    data: str = "",
+    data: str | Mapping[str, Any] = "",
     split: str = "valid",
     overrides: Iterable[Assignment] = (),
     advance: Callable[[int], Any] = lambda rows: None,
+    **sections: Any,
 ) -> dict[str, Any]:
     """Returns the metrics of a checkpoint on a split of a dataset.
 
     Args:
         source: a run folder (its best checkpoint) or one checkpoint.
-        data: dataset folder; where none is given, the one of the run.
+        data: dataset folder, or settings of the section; where none is given, that of the run.
         split: name of the split.
-        overrides: settings that differ from the run's, such as `config.from_tables({"masker": "span"}, "here")`.
+        overrides: settings that differ from the run's, as flags or files give them.
         advance: called with the rows of each batch that is done.
+        sections: the same in Python: `masker="span"`, `masker={"name": "span", "ratio": 0.3}`, `train={...}`.
 
     Returns:
         {"loss": ..., "perplexity": ..., "accuracy": ..., "targets": ..., "rows": ..., ...}.
@@ -90,7 +89,8 @@ def evaluate(
     """
     loaded = pretrained.load(source)
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
-    settings = parse([*own, *([Assignment("data", data, "--data")] if data else []), *overrides])
+    given = from_tables({**({"data": data} if data else {}), **sections}, "evaluate")
+    settings = parse([*own, *given, *overrides])
     loaded.check_vocabulary(settings.data.path)
     world, device = distributed.join(settings.run)
     speed_up_fp32(device)

@@ -94,9 +94,9 @@ class RunLog:
             left = passed / max(1, step - self.start) * (self.steps - step)
             self.say(f"step {step}/{self.steps}  {text}  left {duration(left)}")
 
-    def valid(self, step: int, metrics: dict[str, float], best: bool, seconds: float) -> None:
-        """Writes the figures of one validation."""
-        self._write("valid", step, {**metrics, "best": best, "seconds": round(seconds, 3)})
+    def valid(self, step: int, metrics: dict[str, float], tokens: int, best: bool, seconds: float) -> None:
+        """Writes the figures of one validation, after `tokens` tokens of training."""
+        self._write("valid", step, {**metrics, "tokens": tokens, "best": best, "seconds": round(seconds, 3)})
         figures = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.say(f"step {step}/{self.steps}  validation  {figures}{'  (best)' if best else ''}")
 

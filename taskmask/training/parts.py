@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from typing import Any
 
 import torch
@@ -26,6 +28,12 @@ class DataParts:
     vocab: Vocabulary
     task: Task
     sources: dict[str, RowSource]
+
+    @property
+    def fingerprint(self) -> str:
+        """A sha256 of what the rows depend on: the vocabulary and the columns in use, so that others may be added."""
+        content = [self.vocab.fingerprint, *(source.checksums for source in self.sources.values())]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def build_task(settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]]) -> Task:

@@ -24,6 +24,7 @@ from taskmask.settings import Settings, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import frozen_tickets
+from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data, build_objective, describe
 from taskmask.training.precision import speed_up_fp32
 from taskmask.training.trainer import Trainer
@@ -81,6 +82,8 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
         objective = build_objective(settings, parts.task)
         if settings.train.init_from and not checkpoint.all_of(folder):
             report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+        if world.is_first:
+            print(f"taskmask: {headline(settings, parts, objective, world, device)}", file=sys.stderr)
         trainer = Trainer(settings, parts, objective.to(device), world, device)
         progress = trainer.fit()
     distributed.leave()  # not after an error: on GPUs leaving waits for the others, who may be waiting for this process
@@ -94,6 +97,17 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
         skipped_steps=progress.skipped_steps,
         seconds=time.monotonic() - began,
         parameters=describe(objective)["parameters"],
+    )
+
+
+def headline(settings: Settings, parts: DataParts, objective: Objective, world: World, device: torch.device) -> str:
+    """Returns in a line what is about to be trained, on how much, and where."""
+    source = parts.sources["train"]
+    masker = f" masked by {settings.masker.name}" if settings.masker else ""
+    place = f"{device.type}, {settings.train.precision}" + (f", {world.size} processes" if world.size > 1 else "")
+    return (
+        f"{settings.run.folder}: {settings.model.name} of {describe(objective)['parameters']:,} parameters on "
+        f"{len(source):,} rows, {int(source.lengths.sum()):,} tokens{masker} ({place})"
     )
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,9 +39,9 @@ from taskmask.training.optim import Average, adamw, scale_and_clip
 from taskmask.training.parts import DataParts
 from taskmask.training.precision import LossScale, autocast
 from taskmask.training.schedule import learning_rate
+from taskmask.training.signals import StopRequest
 
 SHOWN_ROWS = 4
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 @dataclasses.dataclass
@@ -91,7 +88,7 @@ class Trainer:
         self.scale = LossScale(settings.train.precision)
         self.progress = Progress()
         self.log: RunLog | None = None
-        self.stop_signal = 0
+        self.stop = StopRequest()
         self.log_began, self.log_tokens = time.monotonic(), 0
 
     def fit(self) -> Progress:
@@ -113,7 +110,7 @@ class Trainer:
                 tables = self.settings.to_dict()
                 self.log.text("settings", [f"{s}.{f} = {v}" for s in tables for f, v in tables[s].items()], 0)
         try:
-            with self._signals(), workers_watched():
+            with self.stop.watched(announce=self.world.is_first), workers_watched():
                 self._loop()
             if self.log:
                 self.log.hparams(self.settings.to_dict(), self.progress.validated)
@@ -207,7 +204,7 @@ class Trainer:
                 counts[name] += count
         tokens = sum(batch.num_tokens for _, batch in micro_batches)
         *totals, tokens_sum, steps_sum, stop = self.world.sum(
-            [*counts.values(), tokens, step, 1.0 if self.stop_signal else 0.0]
+            [*counts.values(), tokens, step, float(self.stop.made)]
         )
         if steps_sum != step * self.world.size:
             raise DistributedError(
@@ -293,7 +290,7 @@ class Trainer:
         seconds = time.monotonic() - began
         self.log_began += seconds  # the rate of training leaves validation out
         if self.log:
-            self.log.valid(step, metrics, best, seconds)
+            self.log.valid(step, metrics, self.progress.tokens, best, seconds)
         return best
 
     @torch.no_grad()
@@ -332,7 +329,7 @@ class Trainer:
             "settings": self.settings.to_dict(),
             "vocabulary": self.parts.vocab.model_bytes,
             "labels": self.parts.dataset.labels,
-            "data_fingerprint": self.parts.dataset.fingerprint,
+            "data_fingerprint": self.parts.fingerprint,
             "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
         }
 
@@ -345,11 +342,11 @@ class Trainer:
             return
         if self.world.is_first:
             checkpoint.set_aside(self.folder, state["step"])
-        if state["data_fingerprint"] != self.parts.dataset.fingerprint:
+        if state["data_fingerprint"] != self.parts.fingerprint:
             raise CheckpointError(
                 f"was trained on data {state['data_fingerprint'][:12]}",
                 where=str(self.folder),
-                expected=f"the data of {self.settings.data.path}, {self.parts.dataset.fingerprint[:12]}",
+                expected=f"the data of {self.settings.data.path}, {self.parts.fingerprint[:12]}",
                 fix="give another --run folder, or continue from it with --train.init_from",
             )
         checkpoint.put_weights(self.objective, state["model"], str(self.folder))
@@ -367,27 +364,6 @@ class Trainer:
         self._save()
         what = f"stopped by a signal at step {self.progress.position.step}; saved"
         raise Interrupted(what, where=str(self.folder), fix="the same command goes on")
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Turns the first signal into a checkpoint at the next step; a second one ends the process at once."""
-
-        def note(number: int, frame: Any) -> None:
-            self.stop_signal = number
-            signal.signal(number, before[number])
-            if self.world.is_first:  # by a plain write: a print may have been interrupted
-                name = signal.Signals(number).name
-                os.write(2, f"taskmask: {name}: saving at the next step; once more to quit at once\n".encode())
-
-        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
-            yield
-            return
-        before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _say(self, text: str) -> None:
         if self.log:

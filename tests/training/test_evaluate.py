@@ -4,7 +4,6 @@ import pytest
 import torch
 from training_help import rows
 
-from taskmask import config
 from taskmask.errors import CheckpointError, ConfigError, DataError
 from taskmask.training import checkpoint
 from taskmask.training.evaluate import evaluate
@@ -16,10 +15,6 @@ from taskmask.training.run import train
 def run(settings, tmp_path):
     train(settings(train={"ema": 0.5, "valid_every": 3}, run={"keep_last": 9, "save_every": 3}, optim={"lr": 1e-2}))
     return tmp_path / "run"
-
-
-def overrides(**tables):
-    return config.from_tables(tables, "test")
 
 
 def test_it_gives_the_trainers_own_validation_of_every_checkpoint(run):
@@ -38,14 +33,14 @@ def test_it_gives_the_trainers_own_validation_of_every_checkpoint(run):
 @pytest.mark.parametrize("budget", [64, 999, 100_000])
 def test_the_token_budget_and_workers_do_not_matter(budget, run):
     plain = evaluate(str(run))
-    other = evaluate(str(run), overrides=overrides(train={"max_tokens": budget}, run={"workers": int(budget == 64)}))
+    other = evaluate(str(run), train={"max_tokens": budget}, run={"workers": int(budget == 64)})
     assert other["targets"] == plain["targets"] and other["accuracy"] == plain["accuracy"]
     assert other["tokens"] == plain["tokens"] and other["rows"] == plain["rows"]
     assert other["loss"] == pytest.approx(plain["loss"], rel=1e-6)
 
 
 def test_the_seed_of_the_run_does_not_matter(run):
-    assert evaluate(str(run), overrides=overrides(train={"seed": 99})) == evaluate(str(run))
+    assert evaluate(str(run), train={"seed": 99}) == evaluate(str(run))
 
 
 def test_the_average_is_what_is_used(run):
@@ -63,7 +58,7 @@ def test_the_average_is_what_is_used(run):
 
 def test_another_masker_split_and_the_callback(run):
     seen = []
-    result = evaluate(str(run), split="train", overrides=overrides(masker={"name": "span"}), advance=seen.append)
+    result = evaluate(str(run), split="train", masker={"name": "span"}, advance=seen.append)
     assert result["masker"]["name"] == "span" and result["split"] == "train"
     assert sum(seen) == result["rows"]
 
@@ -74,11 +69,11 @@ def test_what_does_not_fit_is_named(run, other_vocabulary, tmp_path):
     with pytest.raises(DataError, match="dev"):
         evaluate(str(run), split="dev")
     with pytest.raises(CheckpointError, match="does not fit the model"):
-        evaluate(str(run), overrides=overrides(model={"width": 64}))
+        evaluate(str(run), model={"width": 64})
     with pytest.raises(CheckpointError, match=r"does not fit the model.*size mismatch"):
-        evaluate(str(run), overrides=overrides(data={"length": 16}))
+        evaluate(str(run), data={"length": 16})
     with pytest.raises(ConfigError):
-        evaluate(str(run), overrides=overrides(masker={"name": "unknown"}))
+        evaluate(str(run), masker={"name": "unknown"})
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         evaluate(str(tmp_path / "nothing"))
     with pytest.raises(CheckpointError, match="holds no checkpoint"):

@@ -45,7 +45,7 @@ def test_no_log_is_no_error(tmp_path):
 def test_numbers_that_are_not_finite_are_null(tmp_path, capsys):
     log = RunLog(tmp_path, 10, 0, tensorboard=True)
     log.train(1, {**FIGURES, "loss": math.nan, "grad_norm": math.inf})
-    log.valid(1, {"loss": -math.inf}, False, 0.1)
+    log.valid(1, {"loss": -math.inf}, 10, False, 0.1)
     log.close()
     text = (tmp_path / "log.jsonl").read_text()
     assert "NaN" not in text and "Infinity" not in text

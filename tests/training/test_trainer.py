@@ -173,9 +173,7 @@ def test_without_a_validation_split(settings, data, tmp_path):
 
 
 @pytest.mark.slow
-def test_compiled_and_plain_agree_to_rounding(settings, tmp_path, request):
-    if "slow" not in request.config.getoption("markexpr"):
-        pytest.skip("compiles for a minute; run with -m slow")
+def test_compiled_and_plain_agree_to_rounding(settings, tmp_path):
     for name, on in (("plain", False), ("compiled", True)):
         train(settings(name, run={"compile": on}, train={"steps": 2}))
     a, b = rows(tmp_path / "plain"), rows(tmp_path / "compiled")

@@ -106,7 +106,7 @@ def arm(kind, step, rank=0, set_attribute=setattr):
         if kind == "full disk":
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         if kind == "stop":
-            self.stop_signal = signal.SIGTERM
+            self.stop.made = True
         handle = self.objective.register_forward_hook(poison) if kind == "nan" else None
         try:
             return original(self, micro_batches)
