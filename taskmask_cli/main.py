@@ -20,18 +20,22 @@ VERBS = {
     "list": "the components there are and their options; what a dataset holds",
 }
 
-HELP = f"""usage: taskmask VERB [OPTION ...]
+HELP = (
+    f"""usage: taskmask VERB [OPTION ...]
 
 taskmask {__version__}: masked-language-model pre-training with pluggable masking policies.
 
 verbs:
-""" + "".join(f"  {verb:<12} {text}\n" for verb, text in VERBS.items()) + """
+"""
+    + "".join(f"  {verb:<12} {text}\n" for verb, text in VERBS.items())
+    + """
 start here:
   taskmask preprocess --train python-docs:train --valid python-docs:valid --out data-bin
   taskmask train --data data-bin --run runs/first
   taskmask predict --from runs/first "The method returns a <mask> object."
 
 taskmask VERB --help tells more."""
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

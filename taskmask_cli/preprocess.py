@@ -44,31 +44,69 @@ def make_parser() -> Parser:
     data.add_argument("--out", required=True, metavar="DIR", help="folder of the dataset; appears when it is whole")
     data.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
     text = parser.add_argument_group("text")
-    text.add_argument("--text", nargs="+", default=["text"], metavar="FIELD",
-                      help="fields of tsv and jsonl that hold text; the first becomes the tokens, further ones columns "
-                      "of their own names (default: text)")
-    text.add_argument("--label", nargs="+", metavar="FIELD",
-                      help="fields that hold labels (default: label, if the first file of a split has it)")
-    text.add_argument("--documents", choices=("auto", "line", "blank"), default="auto",
-                      help="documents of a txt file: each line, or separated by blank lines; auto: blank if the first "
-                      "megabyte of the first txt file has a blank line in a hundred (default: auto)")
-    text.add_argument("--input-format", choices=("txt", "tsv", "jsonl"),
-                      help="format of all files (default: by their names; txt for standard input)")
+    text.add_argument(
+        "--text",
+        nargs="+",
+        default=["text"],
+        metavar="FIELD",
+        help="fields of tsv and jsonl that hold text; the first becomes the tokens, further ones columns "
+        "of their own names (default: text)",
+    )
+    text.add_argument(
+        "--label",
+        nargs="+",
+        metavar="FIELD",
+        help="fields that hold labels (default: label, if the first file of a split has it)",
+    )
+    text.add_argument(
+        "--documents",
+        choices=("auto", "line", "blank"),
+        default="auto",
+        help="documents of a txt file: each line, or separated by blank lines; auto: blank if the first "
+        "megabyte of the first txt file has a blank line in a hundred (default: auto)",
+    )
+    text.add_argument(
+        "--input-format",
+        choices=("txt", "tsv", "jsonl"),
+        help="format of all files (default: by their names; txt for standard input)",
+    )
     vocab = parser.add_argument_group("vocabulary")
     which = vocab.add_mutually_exclusive_group()
-    which.add_argument("--vocab-size", type=_positive, metavar="N",
-                       help=f"pieces of a new vocabulary, trained on the split train (default: {DEFAULT_VOCAB_SIZE})")
+    which.add_argument(
+        "--vocab-size",
+        type=_positive,
+        metavar="N",
+        help=f"pieces of a new vocabulary, trained on the split train (default: {DEFAULT_VOCAB_SIZE})",
+    )
     which.add_argument("--vocab", metavar="PATH", help="take this SentencePiece .model, or that of a dataset")
-    vocab.add_argument("--vocab-kind", choices=("unigram", "bpe"), default="unigram",
-                       help="kind of a new vocabulary (default: unigram)")
-    vocab.add_argument("--character-coverage", type=float, default=0.9995, metavar="X",
-                       help="share of the characters that get pieces of their own, the others become UTF-8 bytes; "
-                       "1 for small alphabets (default: 0.9995)")
-    vocab.add_argument("--vocab-sample", type=_positive, default=10, metavar="MB",
-                       help="megabytes of text that a new vocabulary is trained on, sampled from all (default: 10)")
+    vocab.add_argument(
+        "--vocab-kind",
+        choices=("unigram", "bpe"),
+        default="unigram",
+        help="kind of a new vocabulary (default: unigram)",
+    )
+    vocab.add_argument(
+        "--character-coverage",
+        type=float,
+        default=0.9995,
+        metavar="X",
+        help="share of the characters that get pieces of their own, the others become UTF-8 bytes; "
+        "1 for small alphabets (default: 0.9995)",
+    )
+    vocab.add_argument(
+        "--vocab-sample",
+        type=_positive,
+        default=10,
+        metavar="MB",
+        help="megabytes of text that a new vocabulary is trained on, sampled from all (default: 10)",
+    )
     run = parser.add_argument_group("run")
-    run.add_argument("--workers", type=_natural, metavar="N",
-                     help="processes that encode; the result does not depend on it (default: one per core)")
+    run.add_argument(
+        "--workers",
+        type=_natural,
+        metavar="N",
+        help="processes that encode; the result does not depend on it (default: one per core)",
+    )
     return parser
 
 
@@ -89,8 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _stop_on_terminate()
     check_out(Path(args.out), args.overwrite)
     paths = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
-    sources = find_sources(paths, input_format=args.input_format, text=args.text, label=args.label,
-                           documents=args.documents)
+    sources = find_sources(
+        paths, input_format=args.input_format, text=args.text, label=args.label, documents=args.documents
+    )
     vocabulary = _vocabulary(args, sources["train"])
     workers = _num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
@@ -118,8 +157,9 @@ def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitS
     table = [("split", "rows", "documents", "tokens", "tokens/row", "bytes/token")]
     for split, part in summaries.items():
         per_row, per_token = part.tokens / part.rows, part.text_bytes / part.tokens
-        table.append((split, f"{part.rows:,}", f"{part.documents:,}", f"{part.tokens:,}", f"{per_row:.1f}",
-                      f"{per_token:.2f}"))
+        table.append(
+            (split, f"{part.rows:,}", f"{part.documents:,}", f"{part.tokens:,}", f"{per_row:.1f}", f"{per_token:.2f}")
+        )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *numbers in table:
         print("  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]))

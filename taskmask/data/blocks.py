@@ -49,8 +49,11 @@ def cut(offsets: np.ndarray, document: np.ndarray | None, length: int, mode: str
         The blocks, in the order of the stream.
     """
     if length < 3:
-        raise ConfigError(f"rows of {length} tokens have no room for text", expected="a length of at least 3",
-                          fix="<s> and </s> take two")
+        raise ConfigError(
+            f"rows of {length} tokens have no room for text",
+            expected="a length of at least 3",
+            fix="<s> and </s> take two",
+        )
     if mode not in MODES:
         raise ConfigError(f"{mode!r} is no way to cut blocks", expected=f"one of {', '.join(MODES)}")
     offsets = np.asarray(offsets, dtype=np.int64)

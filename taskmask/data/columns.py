@@ -71,8 +71,9 @@ class Column:
 def check_name(name: str, what: str, where: str = "") -> None:
     """Raises DataError unless `name` can name a column or a split (letters, digits, `_`, `-`)."""
     if not _NAME.fullmatch(name):
-        raise DataError(f"{name!r} cannot be the name of a {what}", where=where,
-                        expected="a letter, then letters, digits, _ or -")
+        raise DataError(
+            f"{name!r} cannot be the name of a {what}", where=where, expected="a letter, then letters, digits, _ or -"
+        )
 
 
 def checksum_of(header: dict[str, Any]) -> str:
@@ -87,18 +88,27 @@ def read_header(folder: Path) -> dict[str, Any]:
     try:
         header = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"this is no dataset: {error.strerror}", where=str(path),
-                        fix="make one with taskmask-preprocess") from error
+        raise DataError(
+            f"this is no dataset: {error.strerror}", where=str(path), fix="make one with taskmask-preprocess"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=str(path), fix=_REMEDY) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataError("this is no taskmask dataset", where=str(path), expected=f'"format": "{FORMAT}"', fix=_REMEDY)
     if header.get("version") != VERSION:
-        raise DataError(f"the dataset has format version {header.get('version')!r}", where=str(path),
-                        expected=f"version {VERSION}", fix="make it anew with this version of taskmask-preprocess")
+        raise DataError(
+            f"the dataset has format version {header.get('version')!r}",
+            where=str(path),
+            expected=f"version {VERSION}",
+            fix="make it anew with this version of taskmask-preprocess",
+        )
     if header.get("checksum") != checksum_of(header):
-        raise DataError("the file is damaged, or was changed by hand", where=str(path),
-                        expected="its content to fit its checksum", fix=_REMEDY)
+        raise DataError(
+            "the file is damaged, or was changed by hand",
+            where=str(path),
+            expected="its content to fit its checksum",
+            fix=_REMEDY,
+        )
     return header
 
 
@@ -126,8 +136,12 @@ class Split:
             DataError: the split has none; names those it has.
         """
         if name not in self.columns:
-            raise DataError(f"there is no column {name!r}", where=f"{self.folder}, split {self.name}",
-                            expected=f"one of {', '.join(self.columns)}", fix=did_you_mean(name, self.columns))
+            raise DataError(
+                f"there is no column {name!r}",
+                where=f"{self.folder}, split {self.name}",
+                expected=f"one of {', '.join(self.columns)}",
+                fix=did_you_mean(name, self.columns),
+            )
         return self.columns[name]
 
     def values(self, name: str) -> np.ndarray:
@@ -152,8 +166,12 @@ class Split:
         offsets = self._map(file, "int64")
         if not is_checked and (offsets[0] != 0 or offsets[-1] != column.num_values or _falls(offsets)):
             del self._mapped[file.path]
-            raise DataError("the offsets do not rise from 0 to the number of values",
-                            where=str(self.folder / file.path), expected=f"0 to {column.num_values}", fix=_REMEDY)
+            raise DataError(
+                "the offsets do not rise from 0 to the number of values",
+                where=str(self.folder / file.path),
+                expected=f"0 to {column.num_values}",
+                fix=_REMEDY,
+            )
         return offsets
 
     def _map(self, file: DataFile, dtype: str) -> np.ndarray:
@@ -185,8 +203,11 @@ class Dataset:
             self.vocabulary_size = _natural(header["vocabulary"]["size"])
             self.fingerprint = str(header["checksum"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"an entry is missing or of the wrong type ({type(error).__name__}: {error})",
-                            where=str(path / HEADER_FILE), fix=_REMEDY) from error
+            raise DataError(
+                f"an entry is missing or of the wrong type ({type(error).__name__}: {error})",
+                where=str(path / HEADER_FILE),
+                fix=_REMEDY,
+            ) from error
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
@@ -205,8 +226,12 @@ class Dataset:
             DataError: the dataset has none; names those it has.
         """
         if name not in self.splits:
-            raise DataError(f"there is no split {name!r}", where=str(self.path),
-                            expected=f"one of {', '.join(self.splits)}", fix=did_you_mean(name, self.splits))
+            raise DataError(
+                f"there is no split {name!r}",
+                where=str(self.path),
+                expected=f"one of {', '.join(self.splits)}",
+                fix=did_you_mean(name, self.splits),
+            )
         return self.splits[name]
 
     def vocabulary(self) -> Vocabulary:
@@ -217,8 +242,12 @@ class Dataset:
         """
         vocabulary = Vocabulary.load(self.path)
         if vocabulary.fingerprint != self.vocabulary_sha256 or vocabulary.size != self.vocabulary_size:
-            raise DataError(f"the vocabulary has fingerprint {vocabulary.fingerprint[:12]}", where=str(self.path),
-                            expected=f"{self.vocabulary_sha256[:12]}, as in {HEADER_FILE}", fix=_REMEDY)
+            raise DataError(
+                f"the vocabulary has fingerprint {vocabulary.fingerprint[:12]}",
+                where=str(self.path),
+                expected=f"{self.vocabulary_sha256[:12]}, as in {HEADER_FILE}",
+                fix=_REMEDY,
+            )
         return vocabulary
 
     def verify(self, show_progress: bool = False) -> dict[str, int]:
@@ -233,8 +262,12 @@ class Dataset:
         from tqdm import tqdm
 
         self.vocabulary()
-        files = [(split, name, file) for split in self.splits.values() for name, column in split.columns.items()
-                 for file in column.files.values()]
+        files = [
+            (split, name, file)
+            for split in self.splits.values()
+            for name, column in split.columns.items()
+            for file in column.files.values()
+        ]
         total = sum(file.bytes for _, _, file in files)
         with tqdm(total=total, unit="B", unit_scale=True, disable=not show_progress, desc="verify") as bar:
             for split, name, file in files:
@@ -244,8 +277,9 @@ class Dataset:
                     crc = zlib.crc32(chunk, crc)
                     bar.update(len(chunk))
                 if crc != file.crc32:
-                    raise DataError(f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}",
-                                    fix=_REMEDY)
+                    raise DataError(
+                        f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}", fix=_REMEDY
+                    )
         for split in self.splits.values():
             self._verify_values(split)
         return {"files": len(files), "bytes": total}
@@ -256,12 +290,15 @@ class Dataset:
                 split.offsets(name)
         tokens = split.values("tokens")
         for start in range(0, len(tokens), 1 << 22):
-            largest = tokens[start:start + (1 << 22)].max()
+            largest = tokens[start : start + (1 << 22)].max()
             if largest >= self.vocabulary_size:
                 row = int(np.searchsorted(split.offsets("tokens"), start + tokens[start:].argmax(), side="right")) - 1
-                raise DataError(f"token id {largest} is not in the vocabulary", fix=_REMEDY,
-                                where=f"{self.path}, row {row} of split {split.name}",
-                                expected=f"0 to {self.vocabulary_size - 1}")
+                raise DataError(
+                    f"token id {largest} is not in the vocabulary",
+                    fix=_REMEDY,
+                    where=f"{self.path}, row {row} of split {split.name}",
+                    expected=f"0 to {self.vocabulary_size - 1}",
+                )
 
 
 def check_size(path: Path, file: DataFile) -> None:
@@ -277,7 +314,7 @@ def check_size(path: Path, file: DataFile) -> None:
 def _falls(offsets: np.ndarray) -> bool:
     """Whether any offset is smaller than the one before it; bounded memory."""
     step = 1 << 22
-    return any((np.diff(offsets[at:at + step + 1]) < 0).any() for at in range(0, len(offsets) - 1, step))
+    return any((np.diff(offsets[at : at + step + 1]) < 0).any() for at in range(0, len(offsets) - 1, step))
 
 
 def _read_chunks(path: Path) -> Iterator[bytes]:
@@ -313,8 +350,10 @@ def _read_split(folder: Path, name: str, entry: dict[str, Any]) -> Split:
 
 def _read_column(folder: Path, name: str, entry: dict[str, Any]) -> Column:
     check_name(name, "column", str(folder))
-    files = {part: DataFile(str(file["path"]), _natural(file["bytes"]), _natural(file["crc32"]))
-             for part, file in entry["files"].items()}
+    files = {
+        part: DataFile(str(file["path"]), _natural(file["bytes"]), _natural(file["crc32"]))
+        for part, file in entry["files"].items()
+    }
     column = Column(entry["kind"], entry["dtype"], _natural(entry.get("width", 1)), str(entry.get("of", "")), files)
     if column.kind not in KINDS or column.dtype not in DTYPES:
         raise ValueError(f"column {name!r} has kind {column.kind!r} and dtype {column.dtype!r}")
@@ -322,7 +361,11 @@ def _read_column(folder: Path, name: str, entry: dict[str, Any]) -> Column:
     for file in files.values():
         plain = os.path.normpath(os.path.join(root, file.path))
         if not plain.startswith(root + os.sep) or os.path.realpath(plain) != plain:
-            raise DataError(f"the path {file.path!r} leaves the dataset", where=str(folder / HEADER_FILE),
-                            expected="plain files inside the folder", fix="do not use this dataset")
+            raise DataError(
+                f"the path {file.path!r} leaves the dataset",
+                where=str(folder / HEADER_FILE),
+                expected="plain files inside the folder",
+                fix="do not use this dataset",
+            )
         check_size(folder / file.path, file)
     return column

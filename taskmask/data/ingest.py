@@ -94,8 +94,9 @@ def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
     return [text for _, text in kept]
 
 
-def encode_files(sources: dict[str, list[Source]], vocabulary: Vocabulary, out: str | Path, workers: int = 1,
-                 overwrite: bool = False) -> dict[str, SplitSummary]:
+def encode_files(
+    sources: dict[str, list[Source]], vocabulary: Vocabulary, out: str | Path, workers: int = 1, overwrite: bool = False
+) -> dict[str, SplitSummary]:
     """Encodes all files and writes the dataset; the result does not depend on the number of workers.
 
     The first text field becomes the column `tokens`, further text fields ragged columns of their own names, label
@@ -122,8 +123,10 @@ def encode_files(sources: dict[str, list[Source]], vocabulary: Vocabulary, out: 
         progress("encode", total) as report,
         _Encoder(vocabulary, min(workers, 1 + total // CHUNK)) as encoder,
     ):
-        written = {split: _write_split(writer, encoder, split, files, vocabulary, label_ids, report)
-                   for split, files in sources.items()}
+        written = {
+            split: _write_split(writer, encoder, split, files, vocabulary, label_ids, report)
+            for split, files in sources.items()
+        }
         for name, ids in label_ids.items():
             writer.labels[name] = sorted(ids, key=_label_order)
             table = np.array([writer.labels[name].index(label) for label in ids], np.int32)
@@ -138,8 +141,15 @@ def encode_files(sources: dict[str, list[Source]], vocabulary: Vocabulary, out: 
 Written = tuple[SplitWriter, SplitSummary, dict[str, np.ndarray]]
 
 
-def _write_split(writer: DatasetWriter, encoder: _Encoder, split: str, files: list[Source], vocabulary: Vocabulary,
-                 label_ids: dict[str, dict[str, int]], report: Any) -> Written:
+def _write_split(
+    writer: DatasetWriter,
+    encoder: _Encoder,
+    split: str,
+    files: list[Source],
+    vocabulary: Vocabulary,
+    label_ids: dict[str, dict[str, int]],
+    report: Any,
+) -> Written:
     """Encodes the files of one split; labels get ids in order of appearance, as provisional values."""
     layout = files[0].layout
     texts = ["tokens", *layout.text[1:]]
@@ -164,8 +174,11 @@ def _write_split(writer: DatasetWriter, encoder: _Encoder, split: str, files: li
         summary.tokens += len(encoded.texts[0][0])
         summary.text_bytes += encoded.text_bytes
     if not summary.rows:
-        raise DataError(f"split {split!r} has no rows", where=", ".join(file.layout.name for file in files),
-                        expected="at least one line with text")
+        raise DataError(
+            f"split {split!r} has no rows",
+            where=", ".join(file.layout.name for file in files),
+            expected="at least one line with text",
+        )
     return split_writer, summary, counts
 
 
@@ -173,16 +186,23 @@ def _check_columns(texts: Sequence[str], labels: Sequence[str], where: str) -> N
     names = [*texts, *labels]
     for name in names:
         if names.count(name) > 1 or (name in _RESERVED and name != texts[0]) or name == _RESERVED[1]:
-            raise DataError(f"two columns would be named {name!r}", where=where,
-                            expected=f"different names, not {' or '.join(_RESERVED)}", fix="rename the field")
+            raise DataError(
+                f"two columns would be named {name!r}",
+                where=where,
+                expected=f"different names, not {' or '.join(_RESERVED)}",
+                fix="rename the field",
+            )
 
 
 def _label_ids(column: str, names: list[str], ids: dict[str, int]) -> np.ndarray:
     for name in names:
         ids.setdefault(name, len(ids))
     if len(ids) > MOST_LABELS:
-        raise DataError(f"field {column!r} has more than {MOST_LABELS} different values", expected="labels",
-                        fix="name the field that holds labels with --label")
+        raise DataError(
+            f"field {column!r} has more than {MOST_LABELS} different values",
+            expected="labels",
+            fix="name the field that holds labels with --label",
+        )
     return np.array([ids[name] for name in names], np.int32)
 
 
@@ -223,8 +243,9 @@ class _Encoder:
 
     def __enter__(self) -> _Encoder:
         if self.workers > 1:
-            self._pool = ProcessPoolExecutor(self.workers, get_context("fork"), _start_worker,
-                                             (self.vocabulary.model_bytes, os.getpid()))
+            self._pool = ProcessPoolExecutor(
+                self.workers, get_context("fork"), _start_worker, (self.vocabulary.model_bytes, os.getpid())
+            )
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -245,8 +266,11 @@ class _Encoder:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise DataError("a worker process was killed, perhaps for want of memory", where="--workers",
-                            fix="give fewer --workers; nothing was written") from error
+            raise DataError(
+                "a worker process was killed, perhaps for want of memory",
+                where="--workers",
+                fix="give fewer --workers; nothing was written",
+            ) from error
 
 
 _worker_vocabulary: Vocabulary  # set once in each worker process

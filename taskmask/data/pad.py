@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def gather(values: np.ndarray, starts: np.ndarray, stops: np.ndarray, bos: int, eos: int, pad: int,
-           multiple: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def gather(
+    values: np.ndarray, starts: np.ndarray, stops: np.ndarray, bos: int, eos: int, pad: int, multiple: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows `<s> content </s>`, padded to the longest.
 
     Args:
@@ -55,7 +56,7 @@ def _fill(out: np.ndarray, values: np.ndarray, starts: np.ndarray, sizes: np.nda
     """Copies values[start : start + size] to out[row, 1 : 1 + size]."""
     if len(sizes) and (sizes == sizes[0]).all():
         size = int(sizes[0])
-        out[:, 1:size + 1] = values[starts[:, None] + np.arange(size)]
+        out[:, 1 : size + 1] = values[starts[:, None] + np.arange(size)]
         return
     for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        out[row, 1:size + 1] = values[start:start + size]
+        out[row, 1 : size + 1] = values[start : start + size]

@@ -56,8 +56,9 @@ class Parsed:
     ends: np.ndarray
 
 
-def layout_of(name: str, format: str, head: bytes, text: Sequence[str], label: Sequence[str] | None,
-              documents: str) -> Layout:
+def layout_of(
+    name: str, format: str, head: bytes, text: Sequence[str], label: Sequence[str] | None, documents: str
+) -> Layout:
     """Finds the layout of a file from its first bytes, and checks that it has the fields asked for.
 
     Args:
@@ -70,9 +71,12 @@ def layout_of(name: str, format: str, head: bytes, text: Sequence[str], label: S
     """
     if format == "txt":
         if len(text) > 1 or label:
-            raise DataError("a txt file has one text a line and no fields", where=name,
-                            expected=f"the fields {', '.join([*text, *(label or ())])}",
-                            fix="use tsv or jsonl, or leave out --text and --label")
+            raise DataError(
+                "a txt file has one text a line and no fields",
+                where=name,
+                expected=f"the fields {', '.join([*text, *(label or ())])}",
+                fix="use tsv or jsonl, or leave out --text and --label",
+            )
         return Layout(name, format, tuple(text[:1]), documents=documents)
     number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
     line = line.removesuffix(b"\r")
@@ -127,10 +131,13 @@ def _tsv_rows(text: bytes, chunk: Chunk) -> list[list[bytes]]:
             continue
         fields = line.translate(_TO_SPACE_BUT_TAB).split(b"\t")
         if len(fields) != len(layout.columns):
-            raise DataError(f"the line has {len(fields)} columns", where=f"{layout.name}:{number}",
-                            expected=f"{len(layout.columns)}, as in the header ({', '.join(layout.columns)})")
+            raise DataError(
+                f"the line has {len(fields)} columns",
+                where=f"{layout.name}:{number}",
+                expected=f"{len(layout.columns)}, as in the header ({', '.join(layout.columns)})",
+            )
         rows.append([fields[at] for at in picked])
-        if b"" in rows[-1][len(layout.text):]:
+        if b"" in rows[-1][len(layout.text) :]:
             raise DataError("the label is empty", where=f"{layout.name}:{number}", expected="the name of a label")
     return rows
 
@@ -158,8 +165,11 @@ def _record(line: bytes, name: str, number: int) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"the line is not valid JSON: {error}", where=f"{name}:{number}") from error
     if not isinstance(record, dict):
-        raise DataError(f"the line is a JSON {type(record).__name__}", where=f"{name}:{number}",
-                        expected='an object such as {"text": ...}')
+        raise DataError(
+            f"the line is a JSON {type(record).__name__}",
+            where=f"{name}:{number}",
+            expected='an object such as {"text": ...}',
+        )
     return record
 
 
@@ -171,8 +181,11 @@ def _text_of(value: Any, where: str, field: str) -> bytes:
 
 def _label_of(value: Any, where: str, field: str) -> bytes:
     if not isinstance(value, str | int) or value == "":
-        raise DataError(f"the label {field!r} is {str(value)[:40]!r}", where=where,
-                        expected="a string, a whole number, true or false")
+        raise DataError(
+            f"the label {field!r} is {str(value)[:40]!r}",
+            where=where,
+            expected="a string, a whole number, true or false",
+        )
     return _encode(value if isinstance(value, str) else json.dumps(value), where, field)
 
 
@@ -180,8 +193,11 @@ def _encode(value: str, where: str, field: str) -> bytes:
     try:
         return value.encode().translate(_TO_SPACE)
     except UnicodeEncodeError as error:
-        raise DataError(f"{field!r} holds half a surrogate pair (\\u{ord(value[error.start]):04x})",
-                        where=where, expected="text that UTF-8 can hold") from error
+        raise DataError(
+            f"{field!r} holds half a surrogate pair (\\u{ord(value[error.start]):04x})",
+            where=where,
+            expected="text that UTF-8 can hold",
+        ) from error
 
 
 def _decode(text: bytes, name: str, first_line: int) -> str:
@@ -190,8 +206,12 @@ def _decode(text: bytes, name: str, first_line: int) -> str:
     except UnicodeDecodeError as error:
         line = first_line + text.count(b"\n", 0, error.start)
         byte = error.start - text.rfind(b"\n", 0, error.start)
-        raise DataError(f"byte 0x{text[error.start]:02x} is not UTF-8", where=f"{name}:{line}:{byte}",
-                        expected="UTF-8 text", fix="convert the file, e.g. with iconv -f latin1 -t utf-8") from error
+        raise DataError(
+            f"byte 0x{text[error.start]:02x} is not UTF-8",
+            where=f"{name}:{line}:{byte}",
+            expected="UTF-8 text",
+            fix="convert the file, e.g. with iconv -f latin1 -t utf-8",
+        ) from error
 
 
 def _check_fields(wanted: Sequence[str], found: Sequence[str], where: str) -> None:

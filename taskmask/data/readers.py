@@ -79,8 +79,9 @@ class Source:
             yield waiting
 
 
-def find_sources(paths: dict[str, list[str]], *, input_format: str | None, text: list[str], label: list[str] | None,
-                 documents: str) -> dict[str, list[Source]]:
+def find_sources(
+    paths: dict[str, list[str]], *, input_format: str | None, text: list[str], label: list[str] | None, documents: str
+) -> dict[str, list[Source]]:
     """Checks all input files and finds their layouts, before any work.
 
     Args:
@@ -188,8 +189,9 @@ def _spool(path: str, name: str) -> Any:
             shutil.copyfileobj(stream, copy, CHUNK)
         copy.flush()
     except OSError as error:
-        raise StorageError(f"cannot copy {name}: {error.strerror}", where=copy.name,
-                           fix="set TMPDIR to a folder with more space") from error
+        raise StorageError(
+            f"cannot copy {name}: {error.strerror}", where=copy.name, fix="set TMPDIR to a folder with more space"
+        ) from error
     return copy
 
 
@@ -231,8 +233,9 @@ def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
                 rest = []
             rest.append(block[stop:])
             if len(rest) * CHUNK > LONGEST_LINE:
-                raise DataError(f"a line is longer than {LONGEST_LINE >> 20} MiB", where=name,
-                                fix="put line breaks into the text")
+                raise DataError(
+                    f"a line is longer than {LONGEST_LINE >> 20} MiB", where=name, fix="put line breaks into the text"
+                )
         if last := b"".join(rest):
             yield last, position
 

@@ -63,8 +63,11 @@ class Vocabulary:
         try:
             return cls(path.read_bytes(), name=str(path))
         except OSError as error:
-            raise DataError(f"cannot read the vocabulary: {error.strerror}", where=str(path),
-                            expected="a SentencePiece .model file or a dataset folder") from error
+            raise DataError(
+                f"cannot read the vocabulary: {error.strerror}",
+                where=str(path),
+                expected="a SentencePiece .model file or a dataset folder",
+            ) from error
 
     def __reduce__(self) -> tuple:
         return Vocabulary, (self.model_bytes,)
@@ -123,8 +126,11 @@ class Vocabulary:
         if forms:
             return forms
         names = [known.removeprefix(SPACE) for known in self._pieces]
-        raise DataError(f"{piece!r} is no piece of the vocabulary", expected="a single piece",
-                        fix=did_you_mean(piece.removeprefix(SPACE), names))
+        raise DataError(
+            f"{piece!r} is no piece of the vocabulary",
+            expected="a single piece",
+            fix=did_you_mean(piece.removeprefix(SPACE), names),
+        )
 
     def encode(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
         """Encodes texts.
@@ -160,7 +166,7 @@ class Vocabulary:
     def _encode_inside(self, text: str) -> np.ndarray:
         """Encodes without the space that SentencePiece puts before every text."""
         anchor, anchored = self.encode([_ANCHOR, _ANCHOR + text])
-        return anchored[len(anchor):]
+        return anchored[len(anchor) :]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids: specials are left out, a mask is written `<mask>`.
@@ -208,8 +214,9 @@ class Vocabulary:
         return word_numbers(tokens, self._flags)
 
 
-def train_vocabulary(lines: Iterable[str | bytes], size: int, kind: str = "unigram",
-                     character_coverage: float = 0.9995) -> bytes:
+def train_vocabulary(
+    lines: Iterable[str | bytes], size: int, kind: str = "unigram", character_coverage: float = 0.9995
+) -> bytes:
     """Trains a SentencePiece model; the same lines give the same bytes on every machine.
 
     Text is not normalised (spaces are collapsed), characters outside the coverage become UTF-8 bytes, so nothing is
@@ -235,10 +242,25 @@ def train_vocabulary(lines: Iterable[str | bytes], size: int, kind: str = "unigr
     parts = (part for line in raw for part in cut_text(line, _LONGEST_TRAINED))
     model = io.BytesIO()
     options = dict(
-        model_writer=model, vocab_size=size, model_type=kind, character_coverage=character_coverage,
-        byte_fallback=True, pad_id=0, bos_id=1, eos_id=2, unk_id=3, pad_piece=PAD, bos_piece=BOS, eos_piece=EOS,
-        unk_piece=UNK, control_symbols=[MASK], normalization_rule_name="identity", split_digits=False,
-        max_sentence_length=2 * _LONGEST_TRAINED, num_threads=_TRAINING_THREADS, minloglevel=2,
+        model_writer=model,
+        vocab_size=size,
+        model_type=kind,
+        character_coverage=character_coverage,
+        byte_fallback=True,
+        pad_id=0,
+        bos_id=1,
+        eos_id=2,
+        unk_id=3,
+        pad_piece=PAD,
+        bos_piece=BOS,
+        eos_piece=EOS,
+        unk_piece=UNK,
+        control_symbols=[MASK],
+        normalization_rule_name="identity",
+        split_digits=False,
+        max_sentence_length=2 * _LONGEST_TRAINED,
+        num_threads=_TRAINING_THREADS,
+        minloglevel=2,
     )
     try:
         _train_interruptibly(parts, options)
@@ -268,12 +290,17 @@ def _train_interruptibly(parts: Iterator[bytes], options: dict[str, Any]) -> Non
 
 def _training_error(message: str, size: int) -> DataError:
     if too_high := re.search(r"too high .*value <= (\d+)", message):
-        return DataError(f"a vocabulary of {size} pieces is too large for this text",
-                         expected=f"at most {too_high[1]}", fix="ask for fewer pieces or give more text")
+        return DataError(
+            f"a vocabulary of {size} pieces is too large for this text",
+            expected=f"at most {too_high[1]}",
+            fix="ask for fewer pieces or give more text",
+        )
     if too_small := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return DataError(f"a vocabulary of {size} pieces is too small for this text",
-                         expected=f"at least {too_small[1]} (256 bytes, 5 specials and the characters of the text)",
-                         fix="ask for more pieces or lower the character coverage")
+        return DataError(
+            f"a vocabulary of {size} pieces is too small for this text",
+            expected=f"at least {too_small[1]} (256 bytes, 5 specials and the characters of the text)",
+            fix="ask for more pieces or lower the character coverage",
+        )
     if "sentences_.empty" in message or "all_chars_count" in message:
         return DataError("there is no text to train a vocabulary on")
     return DataError(f"SentencePiece cannot train a vocabulary of {size} pieces: {message}")
@@ -306,9 +333,12 @@ def _load_engine(model_bytes: bytes, name: str) -> Any:
             return engine
     except (RuntimeError, OSError, UnicodeDecodeError):
         pass
-    raise DataError(f"this is no SentencePiece model ({len(model_bytes)} bytes)", where=name,
-                    expected="an undamaged SentencePiece .model file",
-                    fix="copy the file again, or train one with taskmask-preprocess --vocab-size N")
+    raise DataError(
+        f"this is no SentencePiece model ({len(model_bytes)} bytes)",
+        where=name,
+        expected="an undamaged SentencePiece .model file",
+        fix="copy the file again, or train one with taskmask-preprocess --vocab-size N",
+    )
 
 
 def _piece_bytes(piece: str) -> bytes:

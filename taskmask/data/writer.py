@@ -6,12 +6,11 @@ Everything is written to a sibling folder `OUT.partial-PID`, dataset.json last, 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,10 +25,8 @@ from taskmask.data.columns import (
     VERSION,
     Column,
     DataFile,
-    Dataset,
     check_name,
     checksum_of,
-    read_header,
 )
 from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, StorageError
@@ -43,8 +40,12 @@ def storage_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write: {error.strerror or error}", where=str(path), expected=_free_space(path),
-                           fix="free some space or choose another folder; nothing was left behind") from error
+        raise StorageError(
+            f"cannot write: {error.strerror or error}",
+            where=str(path),
+            expected=_free_space(path),
+            fix="free some space or choose another folder; nothing was left behind",
+        ) from error
 
 
 def _free_space(path: str | Path) -> str:
@@ -78,14 +79,17 @@ class FileWriter:
         values = np.ascontiguousarray(values)
         cast = values.astype(self.dtype, copy=False)
         if values.dtype != cast.dtype and self.dtype.kind != "f" and not np.array_equal(cast, values):
-            raise DataError(f"a value does not fit the type {self.dtype.name}", where=self.path.name,
-                            expected=f"{np.iinfo(self.dtype).min} to {np.iinfo(self.dtype).max}")
+            raise DataError(
+                f"a value does not fit the type {self.dtype.name}",
+                where=self.path.name,
+                expected=f"{np.iinfo(self.dtype).min} to {np.iinfo(self.dtype).max}",
+            )
         data = memoryview(cast.reshape(-1).view(np.uint8).data)
         self.crc32 = zlib.crc32(data, self.crc32)
         self.bytes += len(data)
         with storage_errors(self.path):
             while data:
-                data = data[self._file.write(data):]
+                data = data[self._file.write(data) :]
 
     def close(self, sync: bool = True) -> DataFile:
         """Closes the file; `sync` waits until it is on the disk. The path in the result is relative to the dataset."""
@@ -176,12 +180,12 @@ class SplitWriter:
             new.rows = old.rows
             values = np.memmap(provisional, old.column.dtype, mode="r") if file.bytes else np.zeros(0, np.int64)
             for start in range(0, len(values), 1 << 20):
-                new._values.append(table[values[start:start + (1 << 20)]])
+                new._values.append(table[values[start : start + (1 << 20)]])
             os.remove(provisional)
 
     def close(self, sync: bool = True) -> dict[str, Any]:
         """Closes all files; the split's entry in dataset.json."""
-        columns = {name: _column_entry(writer.close(sync)) for name, writer in self._writers.items()}
+        columns = {name: column_entry(writer.close(sync)) for name, writer in self._writers.items()}
         tokens = self._writers["tokens"]
         return {"rows": tokens.rows, "tokens": tokens.num_values, "columns": columns}
 
@@ -236,8 +240,13 @@ class DatasetWriter:
 
     def _finish(self) -> None:
         vocabulary = {"file": VOCABULARY_FILE, "sha256": self.vocabulary.fingerprint, "size": self.vocabulary.size}
-        header = {"format": FORMAT, "version": VERSION, "vocabulary": vocabulary, "labels": self.labels,
-                  "splits": {name: split.close() for name, split in self._splits.items()}}
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "vocabulary": vocabulary,
+            "labels": self.labels,
+            "splits": {name: split.close() for name, split in self._splits.items()},
+        }
         write_header(self._partial, header)
         with storage_errors(self.out):
             old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
@@ -256,8 +265,9 @@ def check_out(out: Path, overwrite: bool) -> None:
         raise DataError("the output exists and is no folder", where=str(out), fix="choose another --out")
     if any(out.iterdir()):
         if not (out / HEADER_FILE).is_file():
-            raise DataError("the folder exists and is no dataset, so it is not touched", where=str(out),
-                            fix="choose another --out")
+            raise DataError(
+                "the folder exists and is no dataset, so it is not touched", where=str(out), fix="choose another --out"
+            )
         if not overwrite:
             raise DataError("the dataset exists", where=str(out), fix="give --overwrite, or another --out")
 
@@ -275,68 +285,8 @@ def write_header(folder: Path, header: dict[str, Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def add_column(path: str | Path, split: str, name: str, column: Column, chunks: Iterable[Any],
-               labels: list[str] | None = None, overwrite: bool = False) -> None:
-    """Adds a column to a dataset; other readers see the dataset without it until it is whole.
-
-    Args:
-        path: the dataset.
-        split: name of the split.
-        name: of the new column.
-        column: kind, dtype, and `of` or `width`.
-        chunks: its rows in order, each chunk as `ColumnWriter.append` takes it.
-        labels: names of its values, if they are labels.
-        overwrite: replace a column of that name (never `tokens`).
-
-    Raises:
-        DataError: the column exists, or does not have as many values as the split has.
-    """
-    check_name(name, "column")
-    dataset = Dataset.open(path)
-    old = dataset.split(split).columns.get(name)
-    if name == "tokens" or (old and not overwrite):
-        raise DataError(f"column {name!r} exists in split {split!r}", where=str(path), fix="choose another name")
-    taken = {file.path for other in dataset.split(split).columns.values() for file in other.files.values()}
-    names = (f"{name}{number or ''}.bin" for number in range(1000))
-    target = next(file for file in names if f"{split}/{file}" not in taken)
-    writer = ColumnWriter(dataset.path / split / target, column)
-    try:
-        for chunk in chunks:
-            writer.append(chunk)
-        written = writer.close()
-        _check_length(dataset, split, name, written, writer.rows)
-        _register(dataset.path, split, name, written, labels)
-    except BaseException:
-        for file in writer.close(sync=False).files.values():
-            (dataset.path / file.path).unlink(missing_ok=True)
-        raise
-    for file in old.files.values() if old else ():
-        (dataset.path / file.path).unlink(missing_ok=True)
-
-
-def _check_length(dataset: Dataset, split: str, name: str, column: Column, rows: int) -> None:
-    here = dataset.split(split)
-    found, expected = (column.num_values, here.column(column.of).num_values) if column.of else (rows, here.rows)
-    if found != expected:
-        raise DataError(f"column {name!r} has {found} {'values' if column.of else 'rows'}", where=str(dataset.path),
-                        expected=f"{expected}, as many as split {split!r} has")
-
-
-def _register(folder: Path, split: str, name: str, column: Column, labels: list[str] | None) -> None:
-    """Writes the column into dataset.json, one process at a time."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        header = read_header(folder)
-        header["splits"][split]["columns"][name] = _column_entry(column)
-        if labels is not None:
-            header["labels"][name] = labels
-        write_header(folder, header)
-    finally:
-        os.close(lock)
-
-
-def _column_entry(column: Column) -> dict[str, Any]:
+def column_entry(column: Column) -> dict[str, Any]:
+    """Returns what dataset.json says of a column."""
     entry = asdict(column)
     unused = {"ragged": ("width", "of"), "aligned": ("width",), "row": ("of",)}[column.kind]
     return {key: value for key, value in entry.items() if key not in unused}

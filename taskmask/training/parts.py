@@ -56,9 +56,7 @@ def build_data(settings: Settings, splits: list[str]) -> DataParts:
     task = build_task(settings, vocab, dataset.labels)
     columns = tuple(dict.fromkeys((*task.columns, *(task.masker.columns if task.masker else ()))))
     data = settings.data
-    sources = {
-        name: RowSource(dataset.split(name), vocab, data.length, data.blocks, columns) for name in splits
-    }
+    sources = {name: RowSource(dataset.split(name), vocab, data.length, data.blocks, columns) for name in splits}
     return DataParts(dataset, vocab, task, sources)
 
 

@@ -203,9 +203,7 @@ class Trainer:
             for name, count in criterion.count(batch).items():
                 counts[name] += count
         tokens = sum(batch.num_tokens for _, batch in micro_batches)
-        *totals, tokens_sum, steps_sum, stop = self.world.sum(
-            [*counts.values(), tokens, step, float(self.stop.made)]
-        )
+        *totals, tokens_sum, steps_sum, stop = self.world.sum([*counts.values(), tokens, step, float(self.stop.made)])
         if steps_sum != step * self.world.size:
             raise DistributedError(
                 f"the processes are not at one step: this one is at {step}, the mean is {steps_sum / self.world.size}",
