@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -40,11 +41,14 @@ class Parser(argparse.ArgumentParser):
 
     def parse_all(self, argv: Sequence[str] | None) -> argparse.Namespace:
         """Parses the command line, options before or after other words; an unknown option gives the nearest one."""
-        options, rest = self.parse_known_intermixed_args(argv)
-        if rest:
-            known, near = ", ".join(self.flags), did_you_mean(rest[0], self.flags)
-            raise ConfigError(f"unknown option {rest[0]}", where=self.prog, expected=known, fix=near)
-        return options
+        for word in sys.argv[1:] if argv is None else argv:
+            flag = word.partition("=")[0]
+            if flag == "--":
+                break
+            if flag.startswith("--") and flag not in self.flags:
+                known, near = ", ".join(self.flags), did_you_mean(flag, self.flags)
+                raise ConfigError(f"unknown option {flag}", where=self.prog, expected=known, fix=near)
+        return self.parse_intermixed_args(argv)
 
     def parse_settings(self, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Assignment]]:
         """Parses the command line, loads the plug-ins, and reads all other options as settings.

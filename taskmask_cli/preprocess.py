@@ -43,6 +43,19 @@ def make_parser() -> Parser:
     data.add_argument("--test", nargs="+", default=[], metavar="FILE", help="files of the split test")
     data.add_argument("--out", required=True, metavar="DIR", help="folder of the dataset; appears when it is whole")
     data.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
+    _add_text_options(parser)
+    _add_vocabulary_options(parser)
+    run = parser.add_argument_group("run")
+    run.add_argument(
+        "--workers",
+        type=_natural,
+        metavar="N",
+        help="processes that encode; the result does not depend on it (default: one per core)",
+    )
+    return parser
+
+
+def _add_text_options(parser: Parser) -> None:
     text = parser.add_argument_group("text")
     text.add_argument(
         "--text",
@@ -70,6 +83,9 @@ def make_parser() -> Parser:
         choices=("txt", "tsv", "jsonl"),
         help="format of all files (default: by their names; txt for standard input)",
     )
+
+
+def _add_vocabulary_options(parser: Parser) -> None:
     vocab = parser.add_argument_group("vocabulary")
     which = vocab.add_mutually_exclusive_group()
     which.add_argument(
@@ -100,14 +116,6 @@ def make_parser() -> Parser:
         metavar="MB",
         help="megabytes of text that a new vocabulary is trained on, sampled from all (default: 10)",
     )
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "--workers",
-        type=_natural,
-        metavar="N",
-        help="processes that encode; the result does not depend on it (default: one per core)",
-    )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
