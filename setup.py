@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["taskmask", "taskmask.*", "taskmask_cli"]),
     package_data={"taskmask": ["py.typed"]},
-    install_requires=["torch>=2.10", "sentencepiece>=0.2.1", "numpy>=1.26", "tensorboard>=2.14", "tqdm>=4.60"],
+    install_requires=["torch>=2.13", "sentencepiece>=0.2.3", "numpy>=2.0", "tensorboard>=2.20", "tqdm>=4.66"],
     extras_require={
         "hf": ["safetensors", "tokenizers"],
         "report": ["matplotlib", "scipy"],

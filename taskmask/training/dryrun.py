@@ -6,6 +6,7 @@ import dataclasses
 import resource
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -90,4 +91,4 @@ def show_rows(source: Any, task: Any, settings: Settings) -> list[str]:
     """Returns the first rows of the split as the first epoch masks them."""
     ids = np.arange(min(SHOWN_ROWS, len(source)))
     batch = task.make_batch(source[ids], Draw(settings.train.seed, 1, ids))
-    return [f"  {line}" for line in task.show(batch)]
+    return [textwrap.fill(line, 118, initial_indent="  ", subsequent_indent="    ") for line in task.show(batch)]

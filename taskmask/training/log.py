@@ -77,6 +77,7 @@ class RunLog:
     def train(self, step: int, record: dict[str, Any]) -> None:
         """Writes one line of training figures."""
         self._write("train", step, record)
+        self._scalars({f"{GROUPS.get(name, 'train')}/{name}": value for name, value in record.items()}, step)
         shown = {
             "loss": f"{record['loss']:.3f}",
             "ppl": f"{record['perplexity']:.1f}" if "perplexity" in record else None,
@@ -97,6 +98,7 @@ class RunLog:
     def valid(self, step: int, metrics: dict[str, float], tokens: int, best: bool, seconds: float) -> None:
         """Writes the figures of one validation, after `tokens` tokens of training."""
         self._write("valid", step, {**metrics, "tokens": tokens, "best": best, "seconds": round(seconds, 3)})
+        self._scalars({f"valid/{name}": value for name, value in metrics.items()}, step)
         figures = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         self.say(f"step {step}/{self.steps}  validation  {figures}{'  (best)' if best else ''}")
 
@@ -145,11 +147,11 @@ class RunLog:
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self.file.write(json.dumps({"kind": kind, "step": step, **clean}, allow_nan=False) + "\n")
         self.file.flush()
-        if self.board:
-            for name, value in clean.items():
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    group = kind if kind == "valid" else GROUPS.get(name, "train")
-                    self.board.add_scalar(f"{group}/{name}", value, step)
+
+    def _scalars(self, values: dict[str, float], step: int) -> None:
+        for tag, value in values.items():
+            if self.board and math.isfinite(value):
+                self.board.add_scalar(tag, value, step)
 
 
 def duration(seconds: float) -> str:
