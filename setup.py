@@ -21,8 +21,7 @@ setup(
     package_data={"taskmask": ["py.typed"]},
     install_requires=["torch>=2.13", "sentencepiece>=0.2.3", "numpy>=2.0", "tensorboard>=2.20", "tqdm>=4.66"],
     extras_require={
-        "hf": ["safetensors", "tokenizers"],
-        "report": ["matplotlib", "scipy"],
+        "report": ["matplotlib"],
         "dev": ["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
     },
     entry_points={

@@ -6,7 +6,7 @@ python=${PYTHON:-python3}
   echo "taskmask needs Python 3.11 or later; $python is $("$python" --version 2>&1). Name another with PYTHON=..." >&2
   exit 1
 }
-[ -x "$root/.venv/bin/python" ] || "$python" -m venv "$root/.venv" || {
+"$root/.venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$root/.venv" || {
   echo "cannot make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
   exit 1
 }

@@ -1,7 +1,7 @@
 """All settings of a run, in sections: data, train, optim, run, and the chosen task, model, criterion and masker.
 
 What changes the result stands in `data`, `train`, `optim` and the components. What must not (the folder, workers,
-intervals of logs; device and compilation up to rounding) stands in `run`.
+intervals of logs; device, threads and compilation up to rounding) stands in `run`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ class DataSettings:
     path: str = opt("", "folder made by taskmask-preprocess")
     length: int = opt(128, "tokens in the longest row, <s> and </s> included")
     blocks: Literal["complete", "document", "sentence"] = opt(
-        "complete", "a row is: a full block across document borders, (part of) a document, or a stored line"
+        "complete",
+        "complete: full blocks across document borders; document: blocks within a document, the last one shorter; "
+        "sentence: a stored line, cut where it is longer than a block",
     )
 
     def __post_init__(self) -> None:
@@ -45,7 +47,7 @@ class TrainSettings:
     valid_every: int = opt(500, "steps between validations; 0 = only at the end")
     patience: int = opt(0, "stop after this many validations without a better loss; 0 = never")
     ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
-    max_bad_steps: int = opt(20, "non-finite steps in a row, skipped and counted, that end the run")
+    max_bad_steps: int = opt(20, "steps in a row with a non-finite loss or gradient, skipped, that end the run")
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -56,6 +58,12 @@ class TrainSettings:
             value = getattr(self, name)
             problems.check(value >= 0, f"is {value}", where=f"train.{name}", expected="0 or more")
         problems.check(0 <= self.ema < 1, f"is {self.ema}", where="train.ema", expected="at least 0 and below 1")
+        problems.check(
+            not self.patience or self.valid_every > 0,
+            f"is {self.patience}, but there are no validations before the end",
+            where="train.patience",
+            fix="set train.valid_every",
+        )
         problems.raise_any()
 
 
@@ -91,12 +99,14 @@ class OptimSettings:
         problems.check(warmup is None or warmup >= 0, f"is {warmup}", where="optim.warmup_steps", expected="0 or more")
         fits = self.lr_end <= self.lr or self.lr <= 0
         problems.check(fits, f"is {self.lr_end}", where="optim.lr_end", expected=f"at most optim.lr {self.lr}")
+        ends = self.schedule in ("linear", "cosine", "polynomial") or not self.lr_end
+        problems.check(ends, f"is {self.lr_end}", where="optim.lr_end", expected=f"none with {self.schedule}")
         problems.raise_any()
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Where the run lives and how it is computed. None of it changes the result (device and compile: to rounding)."""
+    """Where the run lives and how it is computed; device, threads and compile change the result by rounding at most."""
 
     folder: str = opt("", "folder of the run: checkpoints, logs, settings; the same command again resumes")
     device: str = opt("auto", "auto, cpu, cuda or cuda:N")

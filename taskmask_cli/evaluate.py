@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from taskmask_cli.options import FROM_HELP, Parser, add_user_dir
+from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Prints loss, perplexity and accuracy of a checkpoint on a split of a dataset. The masks are frozen: two
 checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
         result = evaluate(options.source, options.data, options.split, overrides, bar.update)
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return 0
     if options.json:
         no_numbers = {k: None for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}

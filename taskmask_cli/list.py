@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from taskmask import config
@@ -77,6 +78,6 @@ def list_dataset(path: str, verify: bool) -> int:
     for column, names in dataset.labels.items():
         print(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
     if verify:
-        dataset.verify()
+        dataset.verify(show_progress=sys.stderr.isatty())
         print("  every checksum is right")
     return 0

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from taskmask import __version__
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, did_you_mean
+from taskmask.machine import storage_error
 
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",
@@ -87,10 +88,11 @@ def in_our_words(error: Exception) -> TaskmaskError | None:
     if name in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
         fix = "lower --train.max_tokens, or take a smaller model"
         return StorageError(f"not enough memory: {text or name}", fix=fix)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return ConfigError(f"torch.compile failed: {text}", where="run.compile", fix="leave --run.compile out")
     if isinstance(error, OSError) and error.errno:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        fix = "make room and run again" if full else "check the path and its permissions"
-        return StorageError(error.strerror or text, where=str(error.filename or ""), fix=fix)
+        path = str(error.filename or "")
+        return StorageError(error.strerror or text, where=path, fix=storage_error(Path(path), error).fix)
     return None
 
 

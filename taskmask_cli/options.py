@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -64,6 +65,11 @@ class Parser(argparse.ArgumentParser):
             if near:
                 raise ConfigError(f"unknown option --{flag}", where=self.prog, fix=near)
         return options, config.read_flags(rest)
+
+
+def is_first() -> bool:
+    """Whether this process speaks for those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def add_user_dir(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,13 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, DataError
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
+
+if TYPE_CHECKING:
+    from taskmask.training.pretrained import Pretrained
 
 DESCRIPTION = """Fills every <mask> of each text with the pieces that the model finds likeliest. Texts come from the
 command line, or from standard input: a text a line, or JSON objects with a key "text" (--jsonl)."""
@@ -41,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.pretrained import load
 
     model = load(options.source)
-    records = iter([{"text": text} for text in options.texts] or read_records(options.jsonl))
+    given = [(f"text {number}", {"text": text}) for number, text in enumerate(options.texts, 1)]
+    records = iter(given or read_records(options.jsonl))
     done = 0
     while group := list(itertools.islice(records, BATCH)):
-        answers = model.predict([check_text(record["text"]) for record in group], options.top)
-        for record, answer in zip(group, answers, strict=True):
+        for record, answer in answers_to(model, group, options.top):
             if options.json or options.jsonl:
                 print(json.dumps({**record, **answer}, ensure_ascii=False))
             else:
@@ -56,15 +59,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read_records(jsonl: bool) -> Iterator[dict[str, Any]]:
-    """Yields {"text": ...} for every line of standard input that is not blank."""
+Record = dict[str, Any]
+
+
+def answers_to(model: Pretrained, group: list[tuple[str, Record]], top: int) -> Iterator[tuple[Record, Record]]:
+    """Yields each record with its answer; one that has none comes to light in its turn, with its place."""
+    try:
+        answers = model.predict([check_text(record["text"]) for _, record in group], top)
+        yield from zip([record for _, record in group], answers, strict=True)
+    except DataError:
+        for where, record in group:
+            try:
+                yield record, model.predict([check_text(record["text"])], top)[0]
+            except DataError as error:
+                raise DataError(error.what, where=where, expected=error.expected, fix=error.fix) from None
+
+
+def read_records(jsonl: bool) -> Iterator[tuple[str, Record]]:
+    """Yields the place and {"text": ...} of every line of standard input that is not blank."""
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # `check_text` finds what is wrong
     for number, line in enumerate(sys.stdin, 1):
+        where = f"standard input, line {number}"
         if not line.strip():
             continue
         if not jsonl:
-            yield {"text": line.rstrip("\r\n")}
+            yield where, {"text": line.rstrip("\r\n")}
             continue
         try:
             record = json.loads(line)
@@ -72,9 +92,9 @@ def read_records(jsonl: bool) -> Iterator[dict[str, Any]]:
         except (ValueError, KeyError, TypeError, RecursionError):
             text = None
         if not isinstance(text, str):
-            where, expected = f"standard input, line {number}", 'a JSON object with a key "text"'
+            expected = 'a JSON object with a key "text"'
             raise DataError(f"is {line.strip()[:60]!r}", where=where, expected=expected)
-        yield record
+        yield where, record
 
 
 def check_text(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskmask.errors import ConfigError
+from taskmask.machine import num_cores
 from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
@@ -98,13 +99,11 @@ def _add_vocabulary_options(parser: Parser) -> None:
     vocab.add_argument(
         "--vocab-kind",
         choices=("unigram", "bpe"),
-        default="unigram",
         help="kind of a new vocabulary (default: unigram)",
     )
     vocab.add_argument(
         "--character-coverage",
         type=float,
-        default=0.9995,
         metavar="X",
         help="share of the characters that get pieces of their own, the others become UTF-8 bytes; "
         "1 for small alphabets (default: 0.9995)",
@@ -112,7 +111,6 @@ def _add_vocabulary_options(parser: Parser) -> None:
     vocab.add_argument(
         "--vocab-sample",
         type=_positive,
-        default=10,
         metavar="MB",
         help="megabytes of text that a new vocabulary is trained on, sampled from all (default: 10)",
     )
@@ -128,6 +126,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         TaskmaskError: something the user can mend.
     """
     args = make_parser().parse_all(argv)
+    of_a_new_one = {"--vocab-kind": args.vocab_kind, "--character-coverage": args.character_coverage}
+    of_a_new_one["--vocab-sample"] = args.vocab_sample
+    useless = [flag for flag, value in of_a_new_one.items() if value is not None]
+    if args.vocab and useless:
+        raise ConfigError(f"goes with a new vocabulary, not with --vocab {args.vocab}", where=useless[0])
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
@@ -139,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         paths, input_format=args.input_format, text=args.text, label=args.label, documents=args.documents
     )
     vocabulary = _vocabulary(args, sources["train"])
-    workers = _num_cores() if args.workers is None else args.workers
+    workers = num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
     _print_summary(args.out, vocabulary, summaries)
     return 0
@@ -152,12 +155,13 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
 
     if args.vocab:
         return Vocabulary.load(args.vocab)
-    sample = sample_texts(train, args.vocab_sample * 10**6)
+    sample = sample_texts(train, (args.vocab_sample or 10) * 10**6)
     size = args.vocab_size or DEFAULT_VOCAB_SIZE
     if sys.stderr.isatty():
         megabytes = sum(map(len, sample)) / 1e6
         print(f"training a vocabulary of {size} pieces on {megabytes:.1f} MB of text", file=sys.stderr)
-    return Vocabulary(train_vocabulary(sample, size, args.vocab_kind, args.character_coverage))
+    coverage = 0.9995 if args.character_coverage is None else args.character_coverage
+    return Vocabulary(train_vocabulary(sample, size, args.vocab_kind or "unigram", coverage))
 
 
 def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSummary]) -> None:
@@ -188,11 +192,6 @@ def _stop_on_terminate() -> None:
 
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, stop)
-
-
-def _num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _positive(value: str) -> int:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskmask import config, settings
-from taskmask_cli.options import Parser, add_user_dir
+from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
     from taskmask.training.run import Summary
@@ -25,7 +24,8 @@ EPILOG = """examples:
   taskmask-train --data data-bin --run runs/spans --masker span --masker.ratio 0.2 --model base --train.precision bf16
   taskmask-train --config runs/first/settings.json --run runs/second --optim.lr 1e-4
   taskmask-train --data data-bin --run runs/mine --user-dir my_masker.py --masker mine --dry-run
-  torchrun --nproc-per-node 8 -m taskmask_cli.main train --data data-bin --run runs/big --train.micro_batches_per_step 8
+  torchrun --nproc-per-node 8 -m -- taskmask_cli.main train --data data-bin --run runs/big \\
+    --train.micro_batches_per_step 8
 
 exit codes: 0 done, 2 wrong settings, 3 bad data, 4 bad checkpoint, 5 diverged, 6 lost a process, 7 no space,
 75 stopped by a signal (the same command goes on)"""
@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         from taskmask.training.dryrun import dry_run
 
-        print("\n".join(dry_run(chosen)))
+        lines = dry_run(chosen)
+        if is_first():
+            print("\n".join(lines))
         return 0
 
     from taskmask.training.run import train
@@ -70,7 +72,7 @@ def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
 
 def print_summary(summary: Summary, chosen: settings.Settings, plug_ins: str) -> None:
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first():
         return
     from taskmask.training.log import duration
 
@@ -81,7 +83,7 @@ def print_summary(summary: Summary, chosen: settings.Settings, plug_ins: str) ->
         + (f", {summary.skipped_steps} steps skipped" if summary.skipped_steps else ""),
         f"took          {duration(summary.seconds)}",
         f"validation    {figures}",
-        f"best          {summary.best_checkpoint}" + ("" if summary.best is None else f"  ({summary.best:.4g})"),
+        f"best          {summary.best_checkpoint}",
         f"log           {summary.folder}/log.jsonl",
         "",
         "next:",

@@ -4,4 +4,5 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../examples/environment.sh" "[dev]"
 cd "$root"
 ruff check .
+mypy
 python -m pytest "$@"

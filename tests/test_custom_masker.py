@@ -130,10 +130,3 @@ def test_the_class_masks_the_words_it_says(data, installed, monkeypatch):
     assert words == text.split()
     for number, word in enumerate(words):
         assert set(share[rows.words[0] == number]) == {1.0 if word[0] in "rs" else 0.0}
-
-
-def test_the_readme_names_what_is_there():
-    text = (EXAMPLE / "README.md").read_text()
-    for path in re.findall(r"examples/custom_masker/[\w/.]+", text):
-        assert (EXAMPLE.parent.parent / path.rstrip(".")).exists(), path
-    assert "--masker long_words" in text and "--masker first_letters" in text

@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from taskmask import config, settings
 from taskmask.errors import ConfigError
-from taskmask.registry import REGISTRIES, TASKS
+from taskmask.registry import TASKS
 from taskmask.settings import SECTIONS, Settings, help_text
 from taskmask.tasks.base import Task
-
-EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
 
 
 def parse(*words):
@@ -69,54 +67,6 @@ def test_in_python():
     for wrong in (None, 3, ["span"]):
         with pytest.raises(ConfigError, match=r"Settings\.of: masker is .*; expected one of mix, span"):
             Settings.of(masker=wrong)
-
-
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_every_component_survives_the_round_trip(kind, name, tmp_path):
-    chosen = parse(f"--{kind}", name, "--run", "r", "--train.ema", "0.1")
-    (tmp_path / "settings.json").write_text(json.dumps(chosen.to_dict(), allow_nan=False))
-    assert Settings.of(chosen.to_dict()) == chosen == parse("--config", tmp_path / "settings.json")
-    assert Settings.of(chosen.to_dict()).to_dict() == chosen.to_dict()
-    assert getattr(chosen, kind).name == name
-
-
-def changed_values(cls, preset):
-    """A value other than the default for every option that has an easy one."""
-    for name, (kind, default, _) in config.fields_of(cls).items():
-        value = preset.get(name, default)
-        if kind is bool:
-            yield name, not value
-        elif kind in (int, float) and not isinstance(value, bool):
-            yield name, kind(value * 2) if value else kind(1)
-        elif isinstance(value, str) and config.type_name(kind).count("|"):
-            yield name, config.type_name(kind).split("|")[-1]
-
-
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_every_option_of_every_component_goes_through_flags_and_files(kind, name, tmp_path):
-    entry = REGISTRIES[kind].get(name)
-    for field, value in changed_values(entry.config, entry.preset):
-        words = [f"--{kind}", name, f"--{kind}.{field}", str(value).lower() if isinstance(value, bool) else str(value)]
-        try:
-            made = parse(*words)
-        except ConfigError as error:
-            assert f"{kind}.{field}" in str(error) or "expected" in str(error)
-            continue
-        assert getattr(getattr(made, kind).options, field) == value
-        assert Settings.of(made.to_dict()) == made
-
-
-@pytest.mark.parametrize(("kind", "name"), EVERY)
-def test_every_component_and_option_is_in_help(kind, name):
-    entry = REGISTRIES[kind].get(name)
-    text = help_text(config.read_flags([f"--{kind}", name]))
-    lines = text.replace("\n" + " " * 42, " ").splitlines()  # broken lines joined
-    (choices,) = [line for line in lines if line.startswith(f"  --{kind} NAME ")]
-    assert choices.endswith(f"[{name}]") and all(other in choices for other in REGISTRIES[kind].names())
-    assert f"\n{kind} {name}: {entry.headline}\n" in text
-    for field, (_, _, help) in config.fields_of(entry.config).items():
-        assert f"  --{kind}.{field} " in text and help
-    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_help_has_every_fixed_setting():

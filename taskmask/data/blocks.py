@@ -25,9 +25,6 @@ class Blocks:
     stops: np.ndarray
     source: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.starts)
-
 
 def cut(offsets: np.ndarray, document: np.ndarray | None, length: int, mode: str) -> Blocks:
     """Cuts a split into blocks of at most `length - 2` tokens, the padded row being `<s> block </s>`.

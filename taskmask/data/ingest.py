@@ -129,7 +129,8 @@ def encode_files(
         }
         for name, ids in label_ids.items():
             writer.labels[name] = sorted(ids, key=_label_order)
-            table = np.array([writer.labels[name].index(label) for label in ids], np.int32)
+            final = {label: number for number, label in enumerate(writer.labels[name])}
+            table = np.array([final[label] for label in ids], np.int32)
             for split, (split_writer, _, counts) in written.items():
                 if name in counts:
                     split_writer.rewrite(name, table)

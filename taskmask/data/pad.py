@@ -6,7 +6,7 @@ import numpy as np
 
 
 def gather(
-    values: np.ndarray, starts: np.ndarray, stops: np.ndarray, bos: int, eos: int, pad: int, multiple: int = 1
+    values: np.ndarray, starts: np.ndarray, stops: np.ndarray, bos: int, eos: int, pad: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows `<s> content </s>`, padded to the longest.
 
@@ -17,16 +17,13 @@ def gather(
         bos: id put first in every row.
         eos: id put after the content.
         pad: id that fills up.
-        multiple: the width T is rounded up to a multiple of this.
 
     Returns:
         tokens int64 [B, T], and lengths int64 [B] (`<s>` and `</s>` included).
     """
     starts, sizes = np.asarray(starts, np.int64), np.asarray(stops, np.int64) - starts
     lengths = sizes + 2
-    longest = int(lengths.max(initial=0))
-    width = -(-longest // multiple) * multiple
-    tokens = np.full((len(starts), width), pad, np.int64)
+    tokens = np.full((len(starts), int(lengths.max(initial=0))), pad, np.int64)
     tokens[:, :1] = bos
     _fill(tokens, values, starts, sizes)
     tokens[np.arange(len(starts)), lengths - 1] = eos

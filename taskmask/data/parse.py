@@ -30,6 +30,7 @@ class Layout:
         text: fields that hold text; the first becomes the column `tokens`.
         label: fields that hold labels.
         columns: names in the header of a tsv file.
+        header: number of the header's line in a tsv file.
         documents: "line" or "blank", for txt.
     """
 
@@ -38,6 +39,7 @@ class Layout:
     text: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    header: int = 0
     documents: str = "line"
 
 
@@ -84,7 +86,8 @@ def layout_of(
     if label is None:
         label = ["label"] if "label" in fields else []
     _check_fields([*text, *label], fields, f"{name}:{number}")
-    return Layout(name, format, tuple(text), tuple(label), tuple(fields) if format == "tsv" else ())
+    header = (tuple(fields), number) if format == "tsv" else ((), 0)
+    return Layout(name, format, tuple(text), tuple(label), *header)
 
 
 def is_blank(line: bytes) -> bool:
@@ -127,7 +130,7 @@ def _tsv_rows(text: bytes, chunk: Chunk) -> list[list[bytes]]:
     picked = [layout.columns.index(field) for field in (*layout.text, *layout.label)]
     rows = []
     for number, line in enumerate(text.split(b"\n"), chunk.first_line):
-        if number == 1 or not line:
+        if number <= layout.header or not line:
             continue
         fields = line.translate(_TO_SPACE_BUT_TAB).split(b"\t")
         if len(fields) != len(layout.columns):

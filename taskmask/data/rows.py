@@ -83,6 +83,10 @@ class Batch:
     ids: np.ndarray
     num_tokens: int
 
+    def pin_memory(self) -> Batch:
+        """Returns the batch in memory from which a GPU can fetch it; called by torch's loader."""
+        return self.map(lambda tensor: tensor.pin_memory())
+
     def map(self, function: Callable[[Any], Any]) -> Batch:
         """Returns the batch with `function` applied to every array of inputs and targets, dicts inside included."""
 

@@ -72,9 +72,6 @@ class Vocabulary:
     def __reduce__(self) -> tuple:
         return Vocabulary, (self.model_bytes,)
 
-    def __len__(self) -> int:
-        return self.size
-
     @property
     def size(self) -> int:
         """Number of pieces, specials included."""
@@ -132,19 +129,18 @@ class Vocabulary:
             fix=did_you_mean(piece.removeprefix(SPACE), names),
         )
 
-    def encode(self, texts: Sequence[str | bytes], threads: int = 1) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str | bytes]) -> list[np.ndarray]:
         """Encodes texts.
 
         Args:
             texts: strings or UTF-8 bytes, without line breaks.
-            threads: threads of the SentencePiece engine.
 
         Returns:
             One int32 array of ids per text, no specials added, read-only.
         """
         if any(len(text) > _LONGEST_ENCODED for text in texts):
             return [self._encode_long(text) for text in texts]
-        return self._engine.encode(list(texts), out_type="numpy", num_threads=threads)
+        return self._engine.encode(list(texts), out_type="numpy")
 
     def _encode_long(self, text: str | bytes) -> np.ndarray:
         raw = text.encode() if isinstance(text, str) else text

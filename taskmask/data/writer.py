@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,29 +30,9 @@ from taskmask.data.columns import (
 )
 from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, StorageError
+from taskmask.machine import storage_errors, sync_folder, written_whole
 
 Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
-
-
-@contextlib.contextmanager
-def storage_errors(path: str | Path) -> Iterator[None]:
-    """Turns an OSError of the block (disk full, quota, no permission) into a StorageError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"cannot write: {error.strerror or error}",
-            where=str(path),
-            expected=_free_space(path),
-            fix="free some space or choose another folder; nothing was left behind",
-        ) from error
-
-
-def _free_space(path: str | Path) -> str:
-    for folder in (Path(path), *Path(path).absolute().parents):
-        with contextlib.suppress(OSError):
-            return f"more than the {shutil.disk_usage(folder).free / 1e9:.2f} GB that are free"
-    return ""
 
 
 class FileWriter:
@@ -218,7 +198,8 @@ class DatasetWriter:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             _clean_stale(self.out)
             self._partial.mkdir()
-            _write_synced(self._partial / VOCABULARY_FILE, self.vocabulary.model_bytes)
+            with written_whole(self._partial / VOCABULARY_FILE) as file:
+                file.write(self.vocabulary.model_bytes)
         return self
 
     def split(self, name: str, columns: Mapping[str, Column]) -> SplitWriter:
@@ -253,7 +234,7 @@ class DatasetWriter:
             if self.out.exists():
                 os.rename(self.out, old)
             os.rename(self._partial, self.out)
-            _sync_folder(self.out.parent)
+            sync_folder(self.out.parent)
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -275,14 +256,8 @@ def check_out(out: Path, overwrite: bool) -> None:
 def write_header(folder: Path, header: dict[str, Any]) -> None:
     """Writes dataset.json atomically, with its checksum."""
     header = {**header, "checksum": checksum_of(header)}
-    temporary = folder / f"{HEADER_FILE}.partial-{os.getpid()}"
-    with storage_errors(folder):
-        try:
-            _write_synced(temporary, (json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
-            os.replace(temporary, folder / HEADER_FILE)
-            _sync_folder(folder)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with written_whole(folder / HEADER_FILE) as file:
+        file.write((json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def column_entry(column: Column) -> dict[str, Any]:
@@ -313,18 +288,3 @@ def _is_alive(pid: int) -> bool:
     except OSError:
         return True
     return True
-
-
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

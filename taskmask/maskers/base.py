@@ -40,6 +40,12 @@ class MaskerConfig:
             problems.check(
                 value is None or 0 <= value <= 1, f"is {value}", where=f"masker.{name}", expected="a share from 0 to 1"
             )
+        problems.check(
+            self.ratio_end is None or self.ratio_schedule != "constant",
+            f"is {self.ratio_end}, but masker.ratio_schedule is constant",
+            where="masker.ratio_end",
+            expected="none, or a schedule that goes there",
+        )
         both = sorted(set(self.never) & set(self.always))
         problems.check(not both, f"{', '.join(both)} are also in masker.always", where="masker.never")
         problems.raise_any()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
-from taskmask.config import opt
-from taskmask.errors import ConfigError
+from taskmask.config import Problems, opt
 from taskmask.registry import MODELS
 
 
@@ -37,8 +35,32 @@ class EncoderConfig:
     init_std: float = opt(0.02, "standard deviation of the initial weights")
 
     def __post_init__(self) -> None:
-        if problems := list(self._problems()):
-            raise ConfigError("; also ".join(problems))
+        problems = Problems()
+        for name in ("layers", "width", "heads"):
+            value = getattr(self, name)
+            problems.check(value >= 1, f"is {value}", where=f"model.{name}", expected="at least 1")
+        for name in ("dropout", "attention_dropout"):
+            value = getattr(self, name)
+            problems.check(0 <= value < 1, f"is {value}", where=f"model.{name}", expected="at least 0 and below 1")
+        for name in ("norm_epsilon", "init_std"):
+            value = getattr(self, name)
+            problems.check(value > 0, f"is {value}", where=f"model.{name}", expected="more than 0")
+        inner = self.feed_forward
+        problems.check(inner >= 0, f"is {inner}", where="model.feed_forward", expected="0 or more")
+        heads, width = max(self.heads, 1), self.width
+        problems.check(
+            width % heads == 0,
+            f"is {heads}, which does not divide model.width {width}",
+            where="model.heads",
+            expected=f"a divisor, such as {self._nearest_divisor()}",
+        )
+        problems.check(
+            self.positions == "learned" or width % heads > 0 or width // heads % 2 == 0,
+            f"is rotary, which turns pairs of channels, but a head has {width // heads}",
+            where="model.positions",
+            expected="an even number of channels a head: model.width / model.heads",
+        )
+        problems.raise_any()
 
     @property
     def feed_forward_width(self) -> int:
@@ -52,33 +74,6 @@ class EncoderConfig:
         if self.feed_forward:
             return self.feed_forward
         return 4 * self.width if self.activation == "gelu" else -(-8 * self.width // (3 * 64)) * 64
-
-    def _problems(self) -> Iterator[str]:
-        for name in ("layers", "width", "heads"):
-            if getattr(self, name) < 1:
-                yield f"model.{name}: {getattr(self, name)} is too small; expected at least 1"
-        if self.feed_forward < 0:
-            yield f"model.feed_forward: {self.feed_forward} is negative; expected a width, or 0 for the usual one"
-        if self.heads >= 1 and self.width % self.heads:
-            yield (
-                f"model.heads: {self.heads} does not divide model.width {self.width}; "
-                f"expected a divisor, such as {self._nearest_divisor()}"
-            )
-        elif self.heads >= 1 and self.positions == "rotary" and self.width // self.heads % 2:
-            yield (
-                f"model.positions: rotary turns pairs of channels, but model.width {self.width} / model.heads "
-                f"{self.heads} gives {self.width // self.heads} a head; expected an even number"
-            )
-        for name in ("norm", "positions", "activation"):
-            choices = get_args(get_type_hints(type(self))[name])
-            if getattr(self, name) not in choices:
-                yield f"model.{name}: unknown {getattr(self, name)!r}; expected one of {', '.join(choices)}"
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                yield f"model.{name}: {getattr(self, name)} is no probability; expected 0 <= p < 1"
-        for name in ("norm_epsilon", "init_std"):
-            if not 0 < getattr(self, name) < float("inf"):
-                yield f"model.{name}: {getattr(self, name)} is not positive; expected a number above 0"
 
     def _nearest_divisor(self) -> int:
         divisors = [number for number in range(1, self.width + 1) if self.width % number == 0]

@@ -14,8 +14,6 @@ class HeadSpec:
 
     Args:
         kind: "lm": a score for every entry of the vocabulary, through the tied token embedding.
-        size: number of outputs where the kind does not settle it; 0 for "lm", which has the vocabulary's.
     """
 
     kind: HeadKind
-    size: int = 0

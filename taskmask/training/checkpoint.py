@@ -5,12 +5,10 @@ A file is called after its step and, where the weights were validated, its score
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskmask.errors import CheckpointError, StorageError
+from taskmask.errors import CheckpointError
+from taskmask.machine import storage_error, written_whole
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)(?:_\w+-(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?\.pt")
@@ -86,37 +85,18 @@ def prune(run: Path, keep_last: int, keep_best: int, direction: str) -> None:
 
 
 def save(file: Path, state: dict[str, Any]) -> None:
-    """Writes a checkpoint under a temporary name, syncs it, and renames it.
+    """Writes a checkpoint, whole or not at all.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; nothing is left under the final name.
     """
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as stream:
+        with written_whole(file) as stream:
             torch.save({"format": FORMAT, **state}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
+    except RuntimeError as error:  # as which torch reports a full disk
+        if "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
             raise
-        raise _storage_error(file, error) from error
-
-
-def _storage_error(file: Path, error: Exception) -> StorageError:
-    folder = next(folder for folder in file.parents if folder.exists())
-    free = shutil.disk_usage(folder).free / 2**20
-    full = not isinstance(error, OSError) or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    what = f"no space left ({free:.0f} MiB free)" if full else f"cannot be written: {error}"
-    fix = "make room; checkpoints before it are whole, the same command resumes"
-    return StorageError(what, where=str(file), fix=fix)
+        raise storage_error(file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
 def clean(run: Path) -> None:

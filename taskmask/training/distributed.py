@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from taskmask.errors import ConfigError, DistributedError
+from taskmask.machine import num_cores
 from taskmask.settings import RunSettings
 
 
@@ -70,7 +71,7 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
                 fix="start several processes with torchrun",
             )
     device = _device(settings.device, world)
-    torch.set_num_threads(settings.threads or max(1, _num_cores() // world.local_size))
+    torch.set_num_threads(settings.threads or max(1, num_cores() // world.local_size))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         try:
@@ -79,11 +80,6 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
             what = f"no connection to the other processes: {str(error).splitlines()[0]}"
             raise DistributedError(what, fix="start them with torchrun") from error
     return world, device
-
-
-def _num_cores() -> int:
-    """Cores this process may use, which in a container or a batch job are not all of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

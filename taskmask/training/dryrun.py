@@ -59,7 +59,7 @@ def dry_run(settings: Settings) -> list[str]:
     per_step = trainer.progress.tokens / len(seconds)
     epoch = int(source.lengths.sum()) * parts.task.views
     # the first steps warm caches up: the fastest is the nearest to a long run's
-    total = settings.train.steps * min(seconds)
+    total = settings.train.steps * min(seconds) / world.size
     if device.type == "cuda":
         memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU"
     else:
@@ -71,8 +71,9 @@ def dry_run(settings: Settings) -> list[str]:
         f"data          {settings.data.path}: {len(source):,} rows, {epoch:,} tokens an epoch",
         f"step          {per_step:,.0f} tokens; {settings.train.steps:,} steps are "
         f"{settings.train.steps * per_step / epoch:.1f} epochs",
-        f"speed         {per_step / min(seconds):,.0f} tokens a second on {device}, {settings.train.precision}",
-        f"time          about {duration(total)} for the run, validation and saving left out",
+        f"speed         {per_step / min(seconds):,.0f} tokens a second a process, {device}, {settings.train.precision}",
+        f"time          about {duration(total)} for the run on {world.size} process{'es' * (world.size > 1)}, "
+        "validation and saving left out",
         f"memory        {memory} at the peak",
         f"checkpoint    {size / 2**20:.1f} MiB, written and read back",
         "masked rows   [what stood there]:",

@@ -117,12 +117,18 @@ def batches(
             yield ticket
 
     loader = DataLoader(
-        maker, batch_size=None, sampler=remember(), num_workers=workers, worker_init_fn=_outlive_signals
+        maker,
+        batch_size=None,
+        sampler=remember(),
+        num_workers=workers,
+        worker_init_fn=_outlive_signals,
+        multiprocessing_context="fork",  # plug-ins and functions as maskers live in this process alone
+        pin_memory=device.type == "cuda",
     )
     for batch in loader:
         if isinstance(batch, TaskmaskError):
             raise batch
-        yield sent.pop(0), batch.map(lambda tensor: tensor.to(device))
+        yield sent.pop(0), batch.map(lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def _outlive_signals(worker: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskmask.config import from_tables, read_file
+from taskmask.config import from_tables
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
@@ -33,7 +34,10 @@ def find(source: str) -> Path:
     path = Path(source)
     if not path.is_dir():
         return path
-    task = parse(read_file(path / "settings.json")).task.name if (path / "settings.json").exists() else "masked_lm"
+    try:
+        task = json.loads((path / "settings.json").read_bytes())["task"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError("is no run folder", where=source, expected=f"{source}/settings.json") from None
     return checkpoint.best_of(path, TASKS.get(task).load().best[1])
 
 

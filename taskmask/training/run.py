@@ -19,7 +19,8 @@ import torch
 from taskmask import __version__
 from taskmask.config import read_file
 from taskmask.data.columns import Dataset
-from taskmask.errors import ConfigError, StorageError
+from taskmask.errors import ConfigError
+from taskmask.machine import storage_error, written_whole
 from taskmask.settings import Settings, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
@@ -40,8 +41,7 @@ class Summary:
         folder: the run folder.
         step: steps done.
         metrics: those of the last validation.
-        best: the best value of the metric that picks checkpoints.
-        best_checkpoint: the file that holds those weights.
+        best_checkpoint: the best that was kept; its score is in its name.
         tokens: tokens seen.
         skipped_steps: steps whose gradient was not finite.
         seconds: time this call took.
@@ -51,7 +51,6 @@ class Summary:
     folder: str
     step: int
     metrics: dict[str, float]
-    best: float | None
     best_checkpoint: str
     tokens: int
     skipped_steps: int
@@ -91,7 +90,6 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
         folder=str(folder),
         step=progress.position.step,
         metrics=progress.validated,
-        best=progress.best,
         best_checkpoint=str(checkpoint.best_of(folder, parts.task.best[1])),
         tokens=progress.tokens,
         skipped_steps=progress.skipped_steps,
@@ -129,6 +127,12 @@ def open_data(settings: Settings) -> DataParts:
     """
     known = Dataset.open(settings.data.path).splits if settings.data.path else ["train"]
     parts = build_data(settings, ["train", *(["valid"] if "valid" in known else [])])
+    if settings.train.patience and "valid" not in parts.sources:
+        raise ConfigError(
+            f"is {settings.train.patience}, but {settings.data.path} has no split valid",
+            where="train.patience",
+            fix="prepare the data with --valid, or leave it out",
+        )
     if "valid" in parts.sources:
         next(frozen_tickets(parts.sources["valid"].lengths, settings.train.max_tokens, parts.task.views, 0, 1))
     return parts
@@ -159,8 +163,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        raise StorageError(what, where=f"--run {folder}", fix="name another folder") from None
+        raise storage_error(folder, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -180,7 +183,8 @@ def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> Non
     """Writes settings and environment; a folder with other settings, or with strange files, is refused."""
     file = folder / "settings.json"
     if file.exists():
-        refuse_changes(file, settings)
+        if checkpoint.all_of(folder):  # before the first one, nothing is lost by changing one's mind
+            refuse_changes(file, settings)
     elif strangers := sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")):
         raise ConfigError(
             f"is not empty and no run folder: holds {', '.join(strangers[:3])}",
@@ -242,17 +246,8 @@ def report_weights(report: dict[str, list[str]], world: World) -> None:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Writes JSON whole or not at all; a file that says the same is left alone.
-
-    Raises:
-        StorageError: the folder cannot be written.
-    """
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    temporary = file.with_name(f".{file.name}.tmp")
-    try:
-        if file.exists() and file.read_text(encoding="utf-8") == text:
-            return
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
-    except OSError as error:
-        raise StorageError(f"cannot be written: {error.strerror}", where=str(file), fix="name another folder") from None
+    """Writes JSON whole or not at all; a file that says the same is left alone."""
+    text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+    if not file.exists() or file.read_bytes() != text:
+        with written_whole(file) as stream:
+            stream.write(text)

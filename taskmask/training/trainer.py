@@ -99,7 +99,7 @@ class Trainer:
             DivergedError: too many steps in a row were not finite.
         """
         self.resume()
-        if self.finished:
+        if self.finished and not self._validation_is_due:
             self._say(f"already finished at step {self.progress.position.step}")
             return self.progress
         run, train = self.settings.run, self.settings.train
@@ -111,6 +111,8 @@ class Trainer:
                 self.log.text("settings", [f"{s}.{f} = {v}" for s in tables for f, v in tables[s].items()], 0)
         try:
             with self.stop.watched(announce=self.world.is_first), workers_watched():
+                if self._validation_is_due:  # stopped just before it
+                    self._conclude(start)
                 self._loop()
             if self.log:
                 self.log.hparams(self.settings.to_dict(), self.progress.validated)
@@ -129,24 +131,33 @@ class Trainer:
         patience = self.settings.train.patience
         return bool(patience) and self.progress.validations_without_best >= patience
 
+    @property
+    def _validation_is_due(self) -> bool:
+        step, train = self.progress.position.step, self.settings.train
+        on_time = step == train.steps or (train.valid_every and step % train.valid_every == 0)
+        return bool(step and on_time and "valid" in self.parts.sources and self.progress.validated_step != step)
+
     def _loop(self) -> None:
-        run, train = self.settings.run, self.settings.train
         for micro_batches in self.steps():
             self.step(micro_batches)
             step = self.progress.position.step
-            last = step == train.steps
-            improved = False
-            if step % run.log_every == 0 or last:
+            if step % self.settings.run.log_every == 0 or step == self.settings.train.steps:
                 self._log_training(step)
-            if last or (train.valid_every and step % train.valid_every == 0):
-                improved = self._validate(step)
-            if self.finished or step % run.save_every == 0 or (improved and run.keep_best):
-                self._save()
+            if self._validation_is_due and self.world.sum([float(self.stop.made)])[0]:
+                self._interrupt()  # now, since a validation may outlast the patience of a scheduler
+            self._conclude(step)
             if self.log:
                 self.log.advance()
             if self._out_of_patience:
-                self._say(f"stopping early: {train.patience} validations without a better {self.parts.task.best[0]}")
+                self._say(f"stopping early: {self.settings.train.patience} validations without a better one")
                 return
+
+    def _conclude(self, step: int) -> None:
+        """Validates and saves where it is time to."""
+        run = self.settings.run
+        improved = self._validation_is_due and self._validate(step)
+        if self.finished or step % run.save_every == 0 or (improved and run.keep_best):
+            self._save()
 
     def steps(self) -> Iterator[list[tuple[Ticket, Batch]]]:
         """Yields the micro-batches of this process, step by step."""
@@ -181,7 +192,8 @@ class Trainer:
                 with autocast(self.device, train.precision):
                     parts = self.wrapped(batch)
                 loss = weighted_total(parts, counts, self.objective.criterion.weights)
-                (loss * self.scale.value).backward()
+                # an infinite loss may have a finite gradient: NaN makes every process skip the step
+                (loss * torch.where(loss.isfinite(), self.scale.value, math.nan)).backward()
             for name, value in parts.items():
                 value = value.detach().double()
                 sums[name] = sums[name] + value if name in sums else value
@@ -227,12 +239,12 @@ class Trainer:
             progress.skipped_steps += 1
             progress.bad_steps += 1
         self.scale.update(finite)
-        if progress.bad_steps >= self.settings.train.max_bad_steps and not self.scale.enabled:
+        if progress.bad_steps >= self.settings.train.max_bad_steps:
             raise DivergedError(
                 f"the gradient was not finite in {progress.bad_steps} steps in a row, to step {progress.position.step}",
                 where="train.max_bad_steps",
-                fix="lower optim.lr, lengthen optim.warmup_steps, or look at the rows with --dry-run; "
-                "the last checkpoint is from before",
+                fix="in a new run, or with --run.restart: lower optim.lr, or lengthen optim.warmup_steps; the last "
+                "checkpoint is from before, and may serve as its --train.init_from",
             )
 
     def _log_training(self, step: int) -> None:
@@ -268,11 +280,8 @@ class Trainer:
 
     def _validate(self, step: int) -> bool:
         """Validates with frozen masks; returns whether this is the best so far."""
-        source = self.parts.sources.get("valid")
-        if source is None:
-            return False
         began, task = time.monotonic(), self.parts.task
-        maker = BatchMaker(source, task)
+        maker = BatchMaker(self.parts.sources["valid"], task)
         with self.average.in_place() if self.average else contextlib.nullcontext():
             totals = total_over(self.objective, maker, self.settings, self.world, self.device)
             if self.log and self.log.board:

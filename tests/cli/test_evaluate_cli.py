@@ -73,7 +73,7 @@ def test_damaged_and_missing_checkpoints(checkpoint, tmp_path, trained):
             main(["--from", str(damaged)])
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         main(["--from", str(tmp_path / "gone")])
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="is no run folder"):
         main(["--from", str(tmp_path)])
 
 

@@ -84,8 +84,15 @@ def test_existing_output_is_refused_before_any_work(files, tmp_path):
 
 
 def test_wrong_options_end_with_2(tmp_path):
-    for wrong in (["--vocab-size", "0"], ["--vocab-size", "9", "--vocab", "x"], ["--workers", "-1"], ["--nonsense"]):
-        with pytest.raises(ConfigError, match="taskmask-preprocess") as error:
+    existing = ["--vocab", "x", "--vocab-kind", "bpe"]
+    for wrong in (
+        existing,
+        ["--vocab-size", "0"],
+        ["--vocab-size", "9", "--vocab", "x"],
+        ["--workers", "-1"],
+        ["--nonsense"],
+    ):
+        with pytest.raises(ConfigError, match="taskmask-preprocess|--vocab-kind") as error:
             main(["--train", "a.txt", "--out", str(tmp_path / "x"), *wrong])
         assert error.value.exit_code == 2
 
@@ -133,7 +140,7 @@ def test_a_full_disk(files, tmp_path):
         check=True,
     )
     assert out.stdout.startswith(StorageError.__name__), out.stdout
-    assert "tokens.bin" in out.stdout and "GB that are free" in out.stdout
+    assert "tokens.bin" in out.stdout and "MiB free" in out.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["big.txt"]
 
 

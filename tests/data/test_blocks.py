@@ -43,10 +43,10 @@ def test_blocks_are_as_few_as_their_mode_allows_and_stay_inside(corpus, length):
     _, offsets, document = stored(corpus)
     content = length - 2
     sentence, whole, complete = (cut(offsets, document, length, mode) for mode in ("sentence", "document", "complete"))
-    assert len(sentence) == sum(-(-length // content) for lengths in corpus for length in lengths)
-    assert len(whole) == sum(-(-sum(lengths) // content) for lengths in corpus)
-    assert len(complete) == -(-max(0, offsets[-1] - 1) // content)
-    assert (complete.stops - complete.starts)[:-1].tolist() == [content] * max(0, len(complete) - 1)
+    assert len(sentence.starts) == sum(-(-length // content) for lengths in corpus for length in lengths)
+    assert len(whole.starts) == sum(-(-sum(lengths) // content) for lengths in corpus)
+    assert len(complete.starts) == -(-max(0, offsets[-1] - 1) // content)
+    assert (complete.stops - complete.starts)[:-1].tolist() == [content] * max(0, len(complete.starts) - 1)
     for blocks in (sentence, whole):
         last = np.searchsorted(offsets, blocks.stops - 1, side="right") - 1
         assert np.array_equal(document[last], document[blocks.source])

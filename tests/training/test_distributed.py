@@ -111,7 +111,7 @@ def test_a_full_disk_ends_all_and_the_checkpoint_before_is_whole(data, tmp_path)
     config = tables(data, tmp_path / "run", **RICH)
     launch = Launch(tmp_path, config, 2, [("full disk", 3, 0)])
     assert launch.wait(40) == [7, 6], launch.text()
-    assert "no space left" in launch.text().splitlines()[-1]
+    assert "No space left" in launch.text().splitlines()[-1]
     files = checkpoint.all_of(tmp_path / "run")
     assert [checkpoint.step_of(file) for file in files] == [1, 2] and all(checkpoint.load(file) for file in files)
 

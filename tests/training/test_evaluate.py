@@ -76,5 +76,5 @@ def test_what_does_not_fit_is_named(run, other_vocabulary, tmp_path):
         evaluate(str(run), masker={"name": "unknown"})
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         evaluate(str(tmp_path / "nothing"))
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+    with pytest.raises(CheckpointError, match="is no run folder"):
         evaluate(str(tmp_path))

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+import torch
 from training_help import Crash, last, rows, same, same_runs, train_until
 
 from taskmask.errors import CheckpointError, ConfigError, Interrupted
@@ -98,6 +99,14 @@ def test_settings_of_run_leave_the_weights_as_they_are(changes, settings, tmp_pa
     train(settings("other", run=changes))
     plain, other = last(tmp_path / "plain"), last(tmp_path / "other")
     same(plain, other)
+
+
+def test_threads_change_the_weights_by_rounding_at_most(settings, tmp_path):
+    for threads in (3, 1):
+        train(settings(f"threads-{threads}", run={"threads": threads}))
+        assert torch.get_num_threads() == threads
+    one, three = ([row["loss"] for row in rows(tmp_path / f"threads-{threads}")] for threads in (1, 3))
+    assert three == pytest.approx(one, rel=1e-4)
 
 
 def test_settings_of_run_may_change_on_resume(settings, tmp_path, monkeypatch):

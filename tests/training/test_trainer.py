@@ -100,6 +100,24 @@ def test_a_bad_gradient_changes_nothing_and_is_counted(settings, tmp_path, monke
     assert row["loss"] is None and row["grad_norm"] is None and row["skipped_steps"] == 1
 
 
+def test_an_infinite_loss_with_a_finite_gradient_is_skipped(settings, tmp_path, monkeypatch):
+    from taskmask.criteria.masked_lm import MaskedLMCriterion
+
+    original, calls = MaskedLMCriterion.loss, []
+
+    def loss(self, outputs, batch):
+        calls.append(batch)
+        sums = original(self, outputs, batch)
+        return {**sums, "mlm": sums["mlm"] + math.inf} if len(calls) == 2 else sums
+
+    monkeypatch.setattr(MaskedLMCriterion, "loss", loss)
+    summary = train(settings(train={"steps": 4, "valid_every": 0}, run={"save_every": 1, "keep_last": 9}))
+    first, second, third, _ = (checkpoint.load(file)["model"] for file in checkpoint.all_of(tmp_path / "run"))
+    same(first, second)
+    assert summary.skipped_steps == 1 and any(not torch.equal(second[name], third[name]) for name in third)
+    assert all(row["loss"] is None or math.isfinite(row["loss"]) for row in rows(tmp_path / "run"))
+
+
 def test_too_many_bad_gradients_end_the_run(settings, tmp_path, monkeypatch):
     for step in (3, 4, 6, 7, 8):
         arm("nan", step, set_attribute=monkeypatch.setattr)
@@ -124,12 +142,12 @@ def test_a_validation_that_is_not_finite_is_never_the_best(settings, tmp_path, m
 
     monkeypatch.setattr(MaskedLM, "metrics", metrics)
     chosen = settings(train={"valid_every": 2}, run={"log_every": 6, "save_every": 2, "keep_last": 9})
-    summary = train(chosen)
-    assert summary.best is not None and math.isfinite(summary.best)
+    train(chosen)
     files = checkpoint.all_of(tmp_path / "run")
+    assert math.isfinite(checkpoint.load(files[-1])["progress"]["best"])
     assert [checkpoint.step_of(file) for file in files] == [2, 4, 6]
     assert [checkpoint.score_of(file) is None for file in files] == [True, False, True]
-    assert "_loss-" in summary.best_checkpoint
+    assert "_loss-" in checkpoint.best_of(tmp_path / "run", "min").name
 
 
 def test_seeds_give_different_runs_and_the_same_seed_the_same(settings, tmp_path):
@@ -168,7 +186,7 @@ def test_without_a_validation_split(settings, data, tmp_path):
     text = data.parent / "train.txt"
     preprocess(["--train", str(text), "--out", str(tmp_path / "bin"), "--vocab", str(data), "--workers", "0"])
     summary = train(settings(data={"path": str(tmp_path / "bin")}))
-    assert summary.metrics == {} and summary.best is None
+    assert summary.metrics == {}
     assert summary.best_checkpoint.endswith("step-6.pt")
 
 

@@ -1,0 +1,155 @@
+"""The laws of everything that is registered: it builds, is documented, stands in --help, and its settings come back."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from taskmask import config, settings
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.errors import ConfigError
+from taskmask.maskers.base import build_masker
+from taskmask.modules.spec import HeadSpec
+from taskmask.registry import CRITERIA, MASKERS, MODELS, REGISTRIES, TASKS
+from taskmask.settings import Settings
+from taskmask.training.objective import Objective
+from taskmask.training.parts import build_task
+from taskmask_cli import train
+
+EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
+every_component = pytest.mark.parametrize(("kind", "name"), EVERY)
+LENGTH = 40
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    return Vocabulary(train_vocabulary(["the quick brown foxes jump over the lazy dogs"] * 20, 290, "bpe"))
+
+
+@pytest.fixture(scope="module")
+def rows(vocab):
+    """Two rows of different lengths."""
+    contents = vocab.encode(["the quick foxes", "the lazy dogs jump over the foxes"])
+    tokens = np.full((2, LENGTH), vocab.pad)
+    for row, content in zip(tokens, contents, strict=True):
+        row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
+    return Rows(tokens, (tokens != vocab.pad).sum(axis=1), np.array([3, 4]), vocab)
+
+
+def options_of(kind, name):
+    entry = REGISTRIES[kind].get(name)
+    return entry.config(**entry.preset)
+
+
+def test_every_registry_is_here():
+    assert {kind for kind, _ in EVERY} == {"task", "model", "criterion", "masker"} == set(REGISTRIES)
+
+
+@every_component
+def test_it_is_documented_and_its_options_are_frozen(kind, name):
+    entry = REGISTRIES[kind].get(name)
+    assert "**Source:**" in entry.load().__doc__ and entry.headline and entry.doc
+    file, _, line = entry.place.rpartition(":")
+    assert file.endswith(".py") and int(line) > 0
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options_of(kind, name).anything = 1
+
+
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_model_builds_and_answers(name, vocab):
+    """In its own size, but on a device where tensors have no content."""
+    with torch.device("meta"):
+        model = MODELS.get(name).load()(
+            options_of("model", name), vocab_size=vocab.size, max_length=LENGTH, heads={"mlm": HeadSpec("lm")}
+        )
+        tokens, positions = torch.zeros(2, LENGTH, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+        outputs = model.eval()(tokens, positions={"mlm": positions})
+    assert {name: output.shape for name, output in outputs.items()} == {"mlm": (3, vocab.size)}
+
+
+@pytest.mark.parametrize("name", MASKERS.names())
+def test_every_masker_builds_and_chooses(name, vocab, rows):
+    masker = build_masker(name, options_of("masker", name), vocab)
+    masks = [masker(rows, Draw(seed, 1, rows.ids)) for seed in range(20)]
+    assert all(mask.shape == (masker.views, *rows.shape) for mask in masks) and np.any(masks)
+
+
+@pytest.mark.parametrize("name", CRITERIA.names())
+def test_every_criterion_builds(name):
+    criterion = CRITERIA.get(name).load()(options_of("criterion", name))
+    assert criterion.weights and all(weight > 0 for weight in criterion.weights.values())
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_every_task_trains_with_its_own_masker_and_criterion(name, vocab, rows):
+    chosen = Settings.of(task=name, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
+    task = build_task(chosen, vocab, {})
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids)).map(torch.from_numpy)
+    model = MODELS.get("tiny").load()(
+        chosen.model.options, vocab_size=vocab.size, max_length=LENGTH, heads=task.heads()
+    )
+    criterion = CRITERIA.get(chosen.criterion.name).load()(chosen.criterion.options)
+    sums = Objective(model, criterion)(batch)
+    counts = criterion.count(batch)
+    assert set(counts) == set(criterion.weights) <= set(sums) and batch.num_tokens == task.views * rows.lengths.sum()
+    assert all(sums[name].isfinite() and sums[name].requires_grad for name in criterion.weights)
+    totals = {**{k: v.item() for k, v in sums.items()}, **{f"{k}_count": v for k, v in counts.items()}}
+    metrics = task.metrics(totals)
+    assert {"loss", task.best[0]} <= set(metrics) and all(np.isfinite(value) for value in metrics.values())
+
+
+def parse(*words):
+    return settings.parse(config.read_flags([str(word) for word in words]))
+
+
+@every_component
+def test_it_survives_the_round_trip(kind, name, tmp_path):
+    chosen = parse(f"--{kind}", name, "--run", "r", "--train.ema", "0.1")
+    (tmp_path / "settings.json").write_text(json.dumps(chosen.to_dict(), allow_nan=False))
+    assert Settings.of(chosen.to_dict()) == chosen == parse("--config", tmp_path / "settings.json")
+    assert Settings.of(chosen.to_dict()).to_dict() == chosen.to_dict()
+    assert getattr(chosen, kind).name == name and getattr(chosen, kind).options == options_of(kind, name)
+
+
+def changed_values(cls, preset):
+    """A value other than the default for every option that has an easy one."""
+    for name, (kind, default, _) in config.fields_of(cls).items():
+        value = preset.get(name, default)
+        if kind is bool:
+            yield name, not value
+        elif kind in (int, float) and not isinstance(value, bool):
+            yield name, kind(value * 2) if value else kind(1)
+        elif isinstance(value, str) and config.type_name(kind).count("|"):
+            yield name, config.type_name(kind).split("|")[-1]
+
+
+@every_component
+def test_every_option_goes_through_flags_and_files(kind, name):
+    entry = REGISTRIES[kind].get(name)
+    for field, value in changed_values(entry.config, entry.preset):
+        words = [f"--{kind}", name, f"--{kind}.{field}", str(value).lower() if isinstance(value, bool) else str(value)]
+        try:
+            made = parse(*words)
+        except ConfigError as error:  # out of its range, and said so
+            assert f"{kind}.{field}: " in str(error)
+            continue
+        assert getattr(getattr(made, kind).options, field) == value
+        assert Settings.of(made.to_dict()) == made
+
+
+@every_component
+def test_it_is_in_help_with_its_options(kind, name, capsys):
+    entry = REGISTRIES[kind].get(name)
+    assert train.main(["--help", f"--{kind}", name]) == 0
+    text = capsys.readouterr().out
+    lines = text.replace("\n" + " " * 42, " ").splitlines()  # broken lines joined
+    (choices,) = [line for line in lines if line.startswith(f"  --{kind} NAME ")]
+    assert choices.endswith(f"[{name}]") and all(other in choices for other in REGISTRIES[kind].names())
+    assert f"\n{kind} {name}: {entry.headline}\n" in text
+    for field, (_, _, help) in config.fields_of(entry.config).items():
+        assert f"  --{kind}.{field} " in text and help
+    assert [line for line in text.partition("\nexamples:")[0].splitlines() if len(line) > 120] == []
