@@ -307,7 +307,8 @@ class Trainer:
         few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
         batch = maker.make(few)
         self.objective.eval()
-        outputs = self.objective.model(**batch.map(lambda tensor: tensor.to(self.device)).inputs)
+        with autocast(self.device, self.settings.train.precision):
+            outputs = self.objective.model(**batch.map(lambda tensor: tensor.to(self.device)).inputs)
         self.objective.train()
         return maker.task.show(batch, {name: tensor.float().cpu() for name, tensor in outputs.items()})
 

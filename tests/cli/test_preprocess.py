@@ -92,7 +92,7 @@ def test_wrong_options_end_with_2(tmp_path):
         ["--workers", "-1"],
         ["--nonsense"],
     ):
-        with pytest.raises(ConfigError, match="taskmask-preprocess|--vocab-kind") as error:
+        with pytest.raises(ConfigError, match=r"taskmask-preprocess|--vocab-kind") as error:
             main(["--train", "a.txt", "--out", str(tmp_path / "x"), *wrong])
         assert error.value.exit_code == 2
 

@@ -63,12 +63,13 @@ def test_no_targets_are_a_loss_of_zero_that_still_has_a_gradient():
     assert hidden.grad is not None and not hidden.grad.any()
 
 
+@pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_short_logits_are_summed_in_fp32(dtype):
+def test_short_logits_are_summed_in_fp32(dtype, autocast):
     """4096 losses of about 2.4: in bf16 the sum would stop at a few hundred, and in fp16 lose its last digits."""
     torch.manual_seed(0)
     logits, labels = torch.randn(4096, VOCAB).to(dtype).requires_grad_(), torch.arange(4096) % VOCAB
-    with torch.autocast("cpu", dtype):
+    with torch.autocast("cpu", dtype, enabled=autocast):
         sums = criterion.loss({"mlm": logits}, batch_of(labels.tolist()))
     assert sums["mlm"].dtype == torch.float32
     exact = F.cross_entropy(logits.detach().double(), labels, reduction="sum").item()

@@ -242,14 +242,14 @@ def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
     "sample_texts(sources['train'], 10**6)",
 ], ids=["encode", "encode with two workers", "sample"])  # fmt: skip
 def test_memory_does_not_grow_with_the_input(tmp_path, unigram, work):
-    """Twice the text, 10 MB more, takes not even that much more at its peak, in the process or its workers."""
+    """With 20 MB more text its peak, and that of its workers, is about what it was."""
     (tmp_path / "vocab.model").write_bytes(unigram.model_bytes)
     code = f"""
 import resource
 from taskmask.data.ingest import encode_files, sample_texts
 from taskmask.data.readers import find_sources
 from taskmask.data.vocab import Vocabulary
-for megabytes in (10, 20):
+for megabytes in (8, 28):
     with open("big.txt", "w") as file:
         for _ in range(megabytes):
             file.write("the dog jumps over the fox \\n" * 37000)
@@ -260,5 +260,5 @@ for megabytes in (10, 20):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
     itself, workers, itself_later, workers_later = map(int, out.stdout.split())
-    assert itself_later - itself < 8 and workers_later - workers < 8, out.stdout
+    assert itself_later - itself < 15 and workers_later - workers < 15, out.stdout
     assert (workers > 0) == ("workers=2" in work)

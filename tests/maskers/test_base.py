@@ -30,7 +30,7 @@ ENGLISH = "The quick brown foxes jumping over the lazy dogs"
     ("options", "expected"),
     [
         ({"ratio": 0.2}, (0.2, 0.2, 0.2)),
-        ({"ratio": 0.2, "ratio_end": 0.4, "ratio_schedule": "constant"}, (0.2, 0.2, 0.2)),
+        ({"ratio": 0.2, "ratio_schedule": "constant"}, (0.2, 0.2, 0.2)),
         ({"ratio": 0.2, "ratio_end": 0.4}, (0.2, 0.3, 0.4)),
         ({"ratio": 0.4, "ratio_end": 0.2, "ratio_schedule": "cosine"}, (0.4, 0.3, 0.2)),
         ({"ratio": 0.4, "ratio_end": 0.0}, (0.4, 0.2, 0.0)),
