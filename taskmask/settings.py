@@ -184,6 +184,23 @@ class Settings:
                 tables[section] = config.to_dict(value)
         return tables
 
+    def choices(self) -> dict[str, Any]:
+        """Returns {"section.field": value} of what tells runs apart: names of components, and what is no default."""
+        chosen = {}
+        for section in SECTIONS:
+            value = getattr(self, section)
+            if value is None or section == "run":
+                continue
+            options, defaults = value, None
+            if isinstance(value, Component):
+                entry = REGISTRIES[section].get(value.name)
+                options, defaults = value.options, entry.config(**entry.preset)
+                chosen[section] = value.name
+            defaults = defaults or FIXED[section]()
+            fields = [f for f in config.fields_of(type(options)) if getattr(options, f) != getattr(defaults, f)]
+            chosen |= {f"{section}.{field}": getattr(options, field) for field in fields}
+        return chosen
+
 
 def parse(assignments: Iterable[Assignment]) -> Settings:
     """Makes the settings from assignments, later ones winning.

@@ -205,3 +205,16 @@ def test_fuzz_python_tables(tables):
     except ConfigError:
         return
     assert Settings.of(made.to_dict()) == made
+
+
+def test_choices_are_the_names_and_what_is_no_default():
+    chosen = Settings.of(data="bin", run="r", model={"name": "tiny", "layers": 3}, masker="span", optim={"lr": 1e-3})
+    assert chosen.choices() == {
+        "data.path": "bin",
+        "task": "masked_lm",
+        "model": "tiny",
+        "model.layers": 3,
+        "masker": "span",
+        "criterion": "masked_lm",
+        "optim.lr": 1e-3,
+    }

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -107,27 +108,35 @@ class RunLog:
         self.bar.update()
 
     def say(self, text: str) -> None:
-        """Prints a line beside the progress bar."""
-        if self.terminal:
-            self.bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        """Prints a line beside the progress bar; where nobody reads any more, training goes on in silence."""
+        try:
+            if self.terminal:
+                self.bar.write(text, file=sys.stderr)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
     def text(self, tag: str, lines: list[str], step: int) -> None:
-        """Shows lines in TensorBoard, as they are."""
+        """Shows lines in TensorBoard, as they are but for breaks in long ones."""
         if self.board:
-            self.board.add_text(tag, "\n".join("    " + line for line in lines), step)
+            wrapped = [textwrap.wrap(line, 100, subsequent_indent="  ") for line in lines]
+            self.board.add_text(tag, "\n".join("    " + part for parts in wrapped for part in parts), step)
 
-    def hparams(self, settings: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Puts the run into TensorBoard's table of hyper-parameters with its final figures."""
-        if self.board:
-            flat = {
-                f"{section}.{field}": value if isinstance(value, int | float | bool) else str(value)
-                for section, values in settings.items()
-                for field, value in values.items()
-                if section != "run"
-            }
-            self.board.add_hparams(flat, {f"final/{k}": v for k, v in metrics.items()}, run_name=".")
+    def hparams(self, choices: dict[str, Any], metrics: dict[str, float]) -> None:
+        """Puts the run into TensorBoard's table of hyper-parameters, beside the last values of its validation curves.
+
+        Args:
+            choices: {"section.field": value} to compare runs by.
+            metrics: those of the last validation.
+        """
+        if not self.board:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        flat = {k: v if isinstance(v, int | float | bool) else str(v) for k, v in choices.items()}
+        for summary in hparams(flat, {f"valid/{name}": value for name, value in metrics.items()}):
+            self.board.file_writer.add_summary(summary)
 
     def flush(self) -> None:
         """Makes what was logged last before a checkpoint is written."""

@@ -101,11 +101,11 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
 def headline(settings: Settings, parts: DataParts, objective: Objective, world: World, device: torch.device) -> str:
     """Returns in a line what is about to be trained, on how much, and where."""
     source = parts.sources["train"]
-    masker = f" masked by {settings.masker.name}" if settings.masker else ""
+    masker = f", masker {settings.masker.name}" if settings.masker else ""
     place = f"{device.type}, {settings.train.precision}" + (f", {world.size} processes" if world.size > 1 else "")
     return (
-        f"{settings.run.folder}: {settings.model.name} of {describe(objective)['parameters']:,} parameters on "
-        f"{len(source):,} rows, {int(source.lengths.sum()):,} tokens{masker} ({place})"
+        f"{settings.run.folder}: model {settings.model.name} ({describe(objective)['parameters']:,} parameters), "
+        f"{len(source):,} rows ({int(source.lengths.sum()):,} tokens){masker}; {place}"
     )
 
 

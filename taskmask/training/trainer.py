@@ -115,7 +115,7 @@ class Trainer:
                     self._conclude(start)
                 self._loop()
             if self.log:
-                self.log.hparams(self.settings.to_dict(), self.progress.validated)
+                self.log.hparams(self.settings.choices(), self.progress.validated)
         finally:
             if self.log:
                 self.log.close()
