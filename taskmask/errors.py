@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -77,6 +78,11 @@ class Interrupted(TaskmaskError):
     """Stopped by a signal after saving; the same command goes on."""
 
     exit_code = 75
+
+
+def visible(text: str) -> str:
+    """Returns a text for the terminal: control characters, which could steer it, and lone surrogates as \\uXXXX."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from taskmask import config
-from taskmask.errors import ConfigError, RegistryError, did_you_mean
+from taskmask.errors import ConfigError, RegistryError, did_you_mean, visible
 from taskmask.registry import REGISTRIES
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 
@@ -70,13 +70,15 @@ def list_dataset(path: str, verify: bool) -> int:
 
     dataset = Dataset.open(path)
     vocab = dataset.vocabulary()
-    print(f"{path}: vocabulary of {vocab.size:,} pieces ({vocab.fingerprint[:12]}), data {dataset.fingerprint[:12]}")
+    prints = f"({vocab.fingerprint[:12]}), data {dataset.fingerprint[:12]}"
+    print(visible(f"{path}: vocabulary of {vocab.size:,} pieces {prints}"))
     for name in dataset.splits:
         split = dataset.split(name)
         columns = ", ".join(split.columns)
-        print(f"  {name:<8} {split.rows:>12,} rows {split.num_tokens:>14,} tokens   columns: {columns}")
+        print(visible(f"  {name:<8} {split.rows:>12,} rows {split.num_tokens:>14,} tokens   columns: {columns}"))
     for column, names in dataset.labels.items():
-        print(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{' ...' if len(names) > 10 else ''}")
+        more = " ..." if len(names) > 10 else ""
+        print(visible(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{more}"))
     if verify:
         dataset.verify(show_progress=sys.stderr.isatty())
         print("  every checksum is right")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from taskmask import __version__
-from taskmask.errors import ConfigError, StorageError, TaskmaskError, did_you_mean
+from taskmask.errors import ConfigError, StorageError, TaskmaskError, did_you_mean, visible
 from taskmask.machine import storage_error
 
 VERBS = {
@@ -78,7 +78,8 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
             raise
         if "--debug" in (sys.argv[1:] if argv is None else argv):
             traceback.print_exception(error)
-        print(f"taskmask: {'stopped' if known.exit_code == 75 else 'error'}: {known}", file=sys.stderr)
+        kind = "stopped" if known.exit_code == 75 else "error"
+        print(visible(f"taskmask: {kind}: {known}"), file=sys.stderr)
         return known.exit_code
 
 

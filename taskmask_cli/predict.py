@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from taskmask.errors import ConfigError, DataError
+from taskmask.errors import ConfigError, DataError, visible
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     while group := list(itertools.islice(records, BATCH)):
         for record, answer in answers_to(model, group, options.top):
             if options.json or options.jsonl:
-                print(json.dumps({**record, **answer}, ensure_ascii=False))
+                print(visible(json.dumps({**record, **answer}, ensure_ascii=False)))
             else:
                 print_answer(answer)
         done += len(group)
@@ -108,10 +108,10 @@ def check_text(text: str) -> str:
 
 def print_answer(answer: dict[str, Any]) -> None:
     """Prints the fills of each mask as a small table."""
-    print(answer["text"])
+    print(visible(answer["text"]))
     for number, mask in enumerate(answer["masks"], 1):
         if len(answer["masks"]) > 1:
             print(f"  <mask> {number}")
         for fill in mask["fills"]:
-            print(f"  {fill['probability']:7.2%}  {fill['token']}")
-    print(f"  = {answer['filled']}\n")
+            print(visible(f"  {fill['probability']:7.2%}  {fill['token']}"))
+    print(visible(f"  = {answer['filled']}\n"))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, visible
 from taskmask.machine import num_cores
 from taskmask_cli.options import Parser
 
@@ -180,7 +180,7 @@ def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitS
             most = sorted(counts.items(), key=lambda item: -item[1])[:10] if len(counts) > 10 else counts.items()
             shown = [f"{label} {rows:,}" for label, rows in most]
             more = f", and {len(counts) - 10} smaller ones" if len(counts) > 10 else ""
-            print(f"{column} of {split}: {', '.join(shown)}{more}")
+            print(visible(f"{column} of {split}: {', '.join(shown)}{more}"))
     print(f"next: taskmask-train --data {out} --run runs/first")
 
 

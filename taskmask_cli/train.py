@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskmask import config, settings
+from taskmask.errors import visible
 from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         lines = dry_run(chosen)
         if is_first():
-            print("\n".join(lines))
+            print(visible("\n".join(lines)))
         return 0
 
     from taskmask.training.run import train

@@ -86,6 +86,8 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Reads dataset.json and checks its format, version and checksum."""
     path = folder / HEADER_FILE
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe is read for ever
+            raise DataError("is no plain file", where=str(path), fix=_REMEDY)
         header = json.loads(path.read_bytes())
     except OSError as error:
         raise DataError(
@@ -343,6 +345,8 @@ def _read_split(folder: Path, name: str, entry: dict[str, Any]) -> Split:
             expected["offsets"] = (rows + 1) * 8
         if {part: file.bytes for part, file in column.files.items()} != expected:
             raise ValueError(f"column {key!r} of split {name!r} does not have the size of {rows} rows")
+    if not columns["tokens"].dtype.startswith("uint"):  # a negative id would count from the end
+        raise ValueError(f"tokens of split {name!r} have dtype {columns['tokens'].dtype}")
     if columns["tokens"].kind != "ragged" or columns["tokens"].num_values != num_tokens:
         raise ValueError(f"split {name!r} does not have {num_tokens} tokens")
     return Split(folder, name, rows, num_tokens, columns)

@@ -61,6 +61,8 @@ class Vocabulary:
         if path.is_dir():
             path = path / VOCABULARY_FILE
         try:
+            if path.exists() and not path.is_file():  # a device or a pipe is read for ever
+                raise DataError("is no plain file", where=str(path), expected="a SentencePiece .model file")
             return cls(path.read_bytes(), name=str(path))
         except OSError as error:
             raise DataError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import pickle
 import re
 import zipfile
 from collections.abc import Callable
@@ -23,8 +24,8 @@ from taskmask.machine import storage_error, written_whole
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)(?:_\w+-(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?\.pt")
 _CONTENT = {
-    "step": int, "model": dict, "optimizer": dict, "loss_scale": dict, "progress": dict, "settings": dict,
-    "vocabulary": bytes, "labels": dict, "data_fingerprint": str,
+    "step": int, "model": dict, "optimizer": dict, "loss_scale": dict, "progress": dict,
+    "settings": dict, "vocabulary": bytes, "labels": dict, "data_fingerprint": str, "average": dict | None,
 }  # fmt: skip
 
 
@@ -124,6 +125,9 @@ def load(file: Path) -> dict[str, Any]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
+    except pickle.UnpicklingError as error:  # torch's own words tell how to run what is in it
+        what = "is damaged, or holds more than tensors and JSON types"
+        raise CheckpointError(what, where=str(file), fix="do not use it") from error
     except FileNotFoundError:
         raise CheckpointError("there is no such checkpoint", where=str(file), fix="check the path") from None
     except Exception as error:
@@ -131,14 +135,41 @@ def load(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"is damaged or no checkpoint: {reason}", where=str(file), fix=fix) from error
     if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError("is no checkpoint of taskmask", where=str(file), fix=fix)
-    if state["format"] != FORMAT:
+    _check_size(state, file)
+    if type(state["format"]) is not int or state["format"] != FORMAT:
         raise CheckpointError(
-            f"has format {state['format']}", where=str(file), expected=str(FORMAT), fix="use the taskmask that wrote it"
+            f"has format {str(state['format'])[:20]}",
+            where=str(file),
+            expected=str(FORMAT),
+            fix="use the taskmask that wrote it",
         )
-    lacking = [name for name, kind in _CONTENT.items() if not isinstance(state.get(name), kind)]
+    lacking = [name for name, kind in _CONTENT.items() if name not in state or not isinstance(state[name], kind)]
     if lacking:
         raise CheckpointError(f"lacks {', '.join(lacking)}", where=str(file), fix=fix)
+    for name, tensor in [*state["model"].items(), *(state["average"] or {}).items()]:
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError("holds weights that are no tensors", where=str(file), fix=fix)
     return state
+
+
+def _check_size(state: dict[str, Any], file: Path) -> None:
+    """Checks what a pickle can make large: lists in themselves or doubled over and over, tensors beyond the file."""
+    level: list[Any] = [state]
+    number, storages = 0, dict[int, int]()
+    while level:
+        inner: list[Any] = []
+        for part in level:
+            if isinstance(part, dict):
+                inner += [*part, *part.values()]
+            elif isinstance(part, list | tuple | set):
+                inner += part
+            elif isinstance(part, Tensor) and part.layout is torch.strided and part.device.type == "cpu":
+                storages[part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
+            if number + len(inner) > 1_000_000:
+                raise CheckpointError("is nested without end", where=str(file), fix="do not use it")
+        level, number = inner, number + len(inner)
+    if sum(storages.values()) > file.stat().st_size:
+        raise CheckpointError("holds less than its tensors say", where=str(file), fix="do not use it")
 
 
 def _verify(file: Path) -> None:
@@ -146,7 +177,7 @@ def _verify(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
         names = [record.filename for record in records]
-        odd = [name for name in names if name.startswith("/") or ".." in name.split("/")]
+        odd = [name for name in names if name.startswith("/") or {"..", "constants.pkl"} & {*name.split("/")}]
         packed = [record.filename for record in records if record.compress_type != zipfile.ZIP_STORED]
         if odd or packed or len(set(names)) < len(names) or sum(r.file_size for r in records) > file.stat().st_size:
             raise CheckpointError("is not an archive that torch writes", where=str(file), fix="do not use it")

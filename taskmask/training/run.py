@@ -19,7 +19,7 @@ import torch
 from taskmask import __version__
 from taskmask.config import read_file
 from taskmask.data.columns import Dataset
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, visible
 from taskmask.machine import storage_error, written_whole
 from taskmask.settings import Settings, parse
 from taskmask.training import checkpoint, distributed, pretrained
@@ -242,7 +242,7 @@ def report_weights(report: dict[str, list[str]], world: World) -> None:
     for kind in ("new", "left"):
         if report[kind]:
             text += f"; {kind}: {', '.join(report[kind][:6])}{' ...' if len(report[kind]) > 6 else ''}"
-    print(text, file=sys.stderr)
+    print(visible(text), file=sys.stderr)
 
 
 def write_json(file: Path, content: Any) -> None:
