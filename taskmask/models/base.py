@@ -25,4 +25,4 @@ class Model(nn.Module):
         Returns:
             One entry per head, by its name.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define forward(tokens, keep, positions)")
