@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from taskmask.errors import StorageError
+from taskmask.faults import reach
 
 
 def num_cores() -> int:
@@ -19,8 +20,12 @@ def num_cores() -> int:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def written_whole(path: Path, kind: str = "file") -> Iterator[BinaryIO]:
     """Gives a file to write to; it appears at `path`, on the disk for good, when the `with` ends without an error.
+
+    Args:
+        path: where it is to appear.
+        kind: what it is called where faults are ordered.
 
     Raises:
         StorageError: the disk is full, or the folder cannot be written; what was at `path` is as it was.
@@ -32,7 +37,9 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
             with open(temporary, "wb") as file:
                 yield file
                 file.flush()
+                reach(f"{kind}.fsync")
                 os.fsync(file.fileno())
+            reach(f"{kind}.rename")
             os.replace(temporary, path)
             sync_folder(path.parent)
         except BaseException:

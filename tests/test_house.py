@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("taskmask/**/*.py"), *ROOT.glob("taskmask_cli/*.py")])
 LAYERS = {
     "taskmask.errors": 0.0,
-    "taskmask.machine": 0.1,
+    "taskmask.faults": 0.1,
+    "taskmask.machine": 0.2,
     "taskmask.registry": 1.0,
     "taskmask.config": 1.1,
     "taskmask.settings": 1.2,
@@ -26,7 +27,7 @@ LAYERS = {
     "taskmask_cli": 8.0,
 }
 TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
-TORCH_FREE += ("taskmask.machine", "taskmask.maskers", "taskmask.tasks", "taskmask_cli")
+TORCH_FREE += ("taskmask.machine", "taskmask.faults", "taskmask.maskers", "taskmask.tasks", "taskmask_cli")
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
 
 

@@ -30,6 +30,7 @@ from taskmask.data.columns import (
 )
 from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, StorageError
+from taskmask.faults import reach
 from taskmask.machine import storage_errors, sync_folder, written_whole
 
 Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
@@ -68,6 +69,7 @@ class FileWriter:
         self.crc32 = zlib.crc32(data, self.crc32)
         self.bytes += len(data)
         with storage_errors(self.path):
+            reach("data.write")
             while data:
                 data = data[self._file.write(data) :]
 
@@ -233,6 +235,7 @@ class DatasetWriter:
             old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
             if self.out.exists():
                 os.rename(self.out, old)
+            reach("data.rename")
             os.rename(self._partial, self.out)
             sync_folder(self.out.parent)
             shutil.rmtree(old, ignore_errors=True)
