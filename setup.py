@@ -22,6 +22,7 @@ setup(
     install_requires=["torch>=2.13", "sentencepiece>=0.2.3", "numpy>=2.0", "tensorboard>=2.20", "tqdm>=4.66"],
     extras_require={
         "report": ["matplotlib"],
+        "benchmarks": ["transformers", "datasets", "accelerate", "tokenizers"],
         "dev": ["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
     },
     entry_points={

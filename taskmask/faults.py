@@ -15,7 +15,8 @@ import signal
 from taskmask.errors import ConfigError
 
 POINTS = (
-    "data.read", "data.write", "data.rename", "step.loss", "step.gradients", "step.weights", "validation.batch",
+    "data.read", "data.write", "data.rename", "step.begin", "step.forward", "step.loss", "step.backward", "step.update",
+    "step.gradients", "step.weights", "validation.batch",
     "save.write", "save.fsync", "save.rename", "save.prune", "resume.load", "log.write", "file.fsync", "file.rename",
 )  # fmt: skip
 SIGNALS = {

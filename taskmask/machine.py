@@ -1,4 +1,4 @@
-"""What the machine gives: cores, and files that are written whole or not at all."""
+"""What the machine gives and refuses: cores, files that are written whole or not at all, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taskmask.errors import StorageError
+from taskmask.errors import ConfigError, StorageError, TaskmaskError
 from taskmask.faults import reach
 
 
@@ -75,3 +75,27 @@ def storage_error(path: Path, error: OSError) -> StorageError:
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         what += f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)" if full else ""
     return StorageError(what, where=str(path), fix=fix)
+
+
+_NO_MEMORY = "can't allocate memory"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tells the errors by which Python and torch, on CPU and GPU, say that there is no more memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error)
+
+
+def in_our_words(error: BaseException) -> TaskmaskError | None:
+    """Says what an error of the system or of PyTorch means for the user; None where it is a bug of ours."""
+    text = str(error).split("\n")[0]
+    if isinstance(error, TaskmaskError):
+        return error
+    if is_out_of_memory(error):
+        fix = "lower --train.max_tokens, or take a smaller model"
+        return StorageError(f"not enough memory: {text or type(error).__name__}", fix=fix)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return ConfigError(f"torch.compile failed: {text}", where="run.compile", fix="leave --run.compile out")
+    if isinstance(error, OSError) and error.errno:
+        path = str(error.filename or "")
+        return StorageError(error.strerror or text, where=path, fix=storage_error(Path(path), error).fix)
+    return None

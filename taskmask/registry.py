@@ -15,13 +15,15 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import stat
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from taskmask.errors import RegistryError, TaskmaskError, did_you_mean
+from taskmask.errors import RegistryError, TaskmaskError, did_you_mean, visible
+from taskmask.machine import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -63,6 +65,24 @@ class Entry:
             return self.target
         module, attribute = self.target.split(":")
         return getattr(importlib.import_module(module), attribute)
+
+    def make(self, *arguments: Any, **options: Any) -> Any:
+        """Makes one of it.
+
+        Raises:
+            RegistryError: it is of a plug-in, and its constructor fails; names the line.
+        """
+        file = Path(self.place.rpartition(":")[0])
+        try:
+            return self.load()(*arguments, **options)
+        except Exception as error:
+            ours = isinstance(error, TaskmaskError) or file.is_relative_to(Path(__file__).parent)
+            if ours or is_out_of_memory(error):
+                raise
+            where = f"{self.name}, {_line_of(error, file, self.place)}"
+            raise RegistryError(
+                f"cannot be made: {type(error).__name__}: {error}", where=where, fix="mend it"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +209,19 @@ def import_modules(package: str) -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
+_user_dirs: dict[str, str] = {}
+
+
+def user_dirs() -> tuple[str, ...]:
+    """Returns the plug-ins that were loaded, as absolute paths: what another process must load to know the same."""
+    return tuple(_user_dirs)
+
+
+def user_dir_checksums() -> dict[str, str]:
+    """Returns {absolute path: sha256 of the names and contents of its .py files} of the plug-ins that were loaded."""
+    return dict(_user_dirs)
+
+
 def load_user_dir(path: str) -> None:
     """Runs the plug-in file, or every file of the plug-in folder, at `path`.
 
@@ -206,15 +239,17 @@ def load_user_dir(path: str) -> None:
     if not (files and files[0].suffix == ".py" and files[0].exists()):
         what = "holds no .py file" if location.is_dir() else "is no .py file" if location.exists() else "does not exist"
         raise RegistryError(f"{path} {what}", where="--user-dir", fix="name a .py file or a folder of them")
+    checksum = _looked_over(location, files)
     try:
         if location.is_file():
             _run_module(name, location)
-            return
-        _make_package(name, location)
-        for file in files:
+        else:
+            _make_package(name, location)
+        for file in files if location.is_dir() else []:
             module = f"{name}.{file.stem}"
             if file.stem != "__init__" and module not in sys.modules:  # an earlier file may have imported it
                 _run_module(module, file)
+        _user_dirs[str(location)] = checksum
     except BaseException as error:
         for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:
             del sys.modules[loaded]
@@ -224,6 +259,19 @@ def load_user_dir(path: str) -> None:
         raise RegistryError(
             f"the plug-in does not run: {type(error).__name__}: {what}", where=_line_of(error, location), fix="mend it"
         ) from error
+
+
+def _looked_over(location: Path, files: list[Path]) -> str:
+    """Returns the sha256 of a plug-in, and warns of what anybody on this machine may change in it."""
+    for path in dict.fromkeys((location.parent, location, *files)):
+        mode = path.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:  # in a sticky folder only one's own files can be replaced
+            text = f"taskmask: warning: anybody may change {path}, and what is in it runs with your rights; chmod o-w"
+            print(visible(text), file=sys.stderr)
+    content = hashlib.sha256()
+    for file in files:
+        content.update(f"{file.name}\0{file.stat().st_size}\0".encode(errors="surrogateescape") + file.read_bytes())
+    return content.hexdigest()
 
 
 def _make_package(name: str, folder: Path) -> None:
@@ -244,9 +292,9 @@ def _run_module(name: str, file: Path, search: list[str] | None = None) -> None:
     spec.loader.exec_module(module)
 
 
-def _line_of(error: BaseException, location: Path) -> str:
-    """Returns "file:line" of the last line of the plug-in on the way to the error."""
+def _line_of(error: BaseException, location: Path, otherwise: str = "") -> str:
+    """Returns "file:line" of the last line of the plug-in on the way to the error, or `otherwise`, or its place."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(location)]
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(location)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else otherwise or str(location)

@@ -47,14 +47,15 @@ class TrainSettings:
     valid_every: int = opt(500, "steps between validations; 0 = only at the end")
     patience: int = opt(0, "stop after this many validations without a better loss; 0 = never")
     ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
-    max_bad_steps: int = opt(20, "steps in a row with a non-finite loss or gradient, skipped, that end the run")
+    max_bad_steps: int = opt(20, "steps in a row that were skipped, as a loss or gradient was not finite, that end it")
+    skip_spikes: float = opt(0.0, "skip steps whose gradient is this many deviations above the last 128; 0 = none")
 
     def __post_init__(self) -> None:
         problems = Problems()
         for name in ("steps", "max_tokens", "micro_batches_per_step", "max_bad_steps"):
             value = getattr(self, name)
             problems.check(value >= 1, f"is {value}", where=f"train.{name}", expected="at least 1")
-        for name in ("seed", "valid_every", "patience"):
+        for name in ("seed", "valid_every", "patience", "skip_spikes"):
             value = getattr(self, name)
             problems.check(value >= 0, f"is {value}", where=f"train.{name}", expected="0 or more")
         problems.check(0 <= self.ema < 1, f"is {self.ema}", where="train.ema", expected="at least 0 and below 1")
@@ -118,14 +119,15 @@ class RunSettings:
     keep_last: int = opt(2, "newest checkpoints to keep")
     keep_best: int = opt(1, "best checkpoints, by validation loss, to keep")
     tensorboard: bool = opt(True, "write TensorBoard files into the run folder")
-    timeout_minutes: float = opt(30.0, "how long a process waits for the others before it gives up")
+    timeout_minutes: float = opt(30.0, "how long a process waits for another, or for a batch, before it gives up")
+    stop_after_minutes: float = opt(0.0, "time after which the run saves and stops, to be gone on with; 0 = never")
 
     def __post_init__(self) -> None:
         problems = Problems()
         for name in ("log_every", "save_every", "keep_last"):
             value = getattr(self, name)
             problems.check(value >= 1, f"is {value}", where=f"run.{name}", expected="at least 1")
-        for name in ("threads", "workers", "keep_best"):
+        for name in ("threads", "workers", "keep_best", "stop_after_minutes"):
             value = getattr(self, name)
             problems.check(value >= 0, f"is {value}", where=f"run.{name}", expected="0 or more")
         problems.check(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import NoReturn
 
 from taskmask import __version__
-from taskmask.errors import ConfigError, StorageError, TaskmaskError, did_you_mean, visible
-from taskmask.machine import storage_error
+from taskmask.errors import ConfigError, did_you_mean, visible
+from taskmask.machine import in_our_words
 
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",
@@ -73,47 +75,43 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
         print("taskmask: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        known = error if isinstance(error, TaskmaskError) else in_our_words(error)
+        known = in_our_words(error)
         if known is None:
             raise
         if "--debug" in (sys.argv[1:] if argv is None else argv):
-            traceback.print_exception(error)
+            print(visible("".join(traceback.format_exception(error))), file=sys.stderr)
         kind = "stopped" if known.exit_code == 75 else "error"
         print(visible(f"taskmask: {kind}: {known}"), file=sys.stderr)
         return known.exit_code
 
 
-def in_our_words(error: Exception) -> TaskmaskError | None:
-    """Says what an error of the system or of PyTorch means for the user; None where it is a bug of ours."""
-    name, text = type(error).__name__, str(error).split("\n")[0]
-    if name in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in text:
-        fix = "lower --train.max_tokens, or take a smaller model"
-        return StorageError(f"not enough memory: {text or name}", fix=fix)
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return ConfigError(f"torch.compile failed: {text}", where="run.compile", fix="leave --run.compile out")
-    if isinstance(error, OSError) and error.errno:
-        path = str(error.filename or "")
-        return StorageError(error.strerror or text, where=path, fix=storage_error(Path(path), error).fix)
-    return None
+def start(command: Callable[[Sequence[str] | None], int]) -> NoReturn:
+    """Runs a command line as the whole of a process. Where the system kills it (a dataset cut while it is read: a bus
+    error), the place in the program is at least printed."""
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # in a locale without it, too
+    sys.exit(run(command))
 
 
 def cli() -> None:
     """Console script `taskmask`."""
-    sys.exit(run(main))
+    start(main)
 
 
 def cli_train() -> None:
     """Console script `taskmask-train`."""
     from taskmask_cli import train
 
-    sys.exit(run(train.main))
+    start(train.main)
 
 
 def cli_preprocess() -> None:
     """Console script `taskmask-preprocess`."""
     from taskmask_cli import preprocess
 
-    sys.exit(run(preprocess.main))
+    start(preprocess.main)
 
 
 if __name__ == "__main__":

@@ -100,10 +100,9 @@ def read_records(jsonl: bool) -> Iterator[tuple[str, Record]]:
 def check_text(text: str) -> str:
     """Returns the text; one that is no Unicode is an error."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape").decode()  # on a command line in a locale without UTF-8, too
+    except UnicodeError:
         raise DataError(f"{text[:60]!r} is not UTF-8", where="text", fix="convert it, with iconv for example") from None
-    return text
 
 
 def print_answer(answer: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
     from taskmask.data.ingest import SplitSummary
+    from taskmask.data.readers import Source
     from taskmask.data.vocab import Vocabulary
 
 DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a binarized dataset."
@@ -24,7 +25,7 @@ EPILOG = """\
 inputs:
   .txt (a text a line), .tsv (a header line, then columns split by tabs) and .jsonl (an object a line), each also .gz;
   - is standard input; python-docs:train, python-docs:valid and python-docs:test are the documentation of Python itself.
-  UTF-8 only. Control characters become spaces.
+  UTF-8 only (see --on-bad-utf8). Control characters become spaces.
 
 examples:
   taskmask-preprocess --train python-docs:train --valid python-docs:valid --out data-bin/python
@@ -84,6 +85,13 @@ def _add_text_options(parser: Parser) -> None:
         choices=("txt", "tsv", "jsonl"),
         help="format of all files (default: by their names; txt for standard input)",
     )
+    text.add_argument(
+        "--on-bad-utf8",
+        choices=("stop", "replace", "skip"),
+        default="stop",
+        help="what to do with a line that is not UTF-8: stop and name its place, replace the bad bytes by U+FFFD, "
+        "or skip the line; those mended or skipped are counted (default: stop)",
+    )
 
 
 def _add_vocabulary_options(parser: Parser) -> None:
@@ -139,12 +147,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_out(Path(args.out), args.overwrite)
     paths = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
     sources = find_sources(
-        paths, input_format=args.input_format, text=args.text, label=args.label, documents=args.documents
+        paths,
+        input_format=args.input_format,
+        text=args.text,
+        label=args.label,
+        documents=args.documents,
+        on_bad_utf8=args.on_bad_utf8,
     )
     vocabulary = _vocabulary(args, sources["train"])
     workers = num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
     _print_summary(args.out, vocabulary, summaries)
+    _print_bad_lines([source for files in sources.values() for source in files if source.bad_lines])
+    print(visible(f"next: taskmask-train --data {args.out} --run runs/first"))
     return 0
 
 
@@ -165,7 +180,7 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
 
 
 def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSummary]) -> None:
-    print(f"{out}: vocabulary of {vocabulary.size} pieces, fingerprint {vocabulary.fingerprint[:12]}")
+    print(visible(f"{out}: vocabulary of {vocabulary.size} pieces, fingerprint {vocabulary.fingerprint[:12]}"))
     table = [("split", "rows", "documents", "tokens", "tokens/row", "bytes/token")]
     for split, part in summaries.items():
         per_row, per_token = part.tokens / part.rows, part.text_bytes / part.tokens
@@ -181,7 +196,13 @@ def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitS
             shown = [f"{label} {rows:,}" for label, rows in most]
             more = f", and {len(counts) - 10} smaller ones" if len(counts) > 10 else ""
             print(visible(f"{column} of {split}: {', '.join(shown)}{more}"))
-    print(f"next: taskmask-train --data {out} --run runs/first")
+
+
+def _print_bad_lines(sources: list[Source]) -> None:
+    if sources:
+        done = {"replace": "mended with U+FFFD", "skip": "left out"}[sources[0].on_bad_utf8]
+        number = sum(source.bad_lines for source in sources)
+        print(visible(f"lines that are not UTF-8, {done}: {number:,}, the first at {sources[0].first_bad}"))
 
 
 def _stop_on_terminate() -> None:

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.training.run import train
 
-    summary = train(chosen, restart=options.restart, user_dirs=tuple(options.user_dir))
+    summary = train(chosen, restart=options.restart)
     print_summary(summary, chosen, "".join(f" --user-dir {shlex.quote(path)}" for path in options.user_dir))
     return 0
 

@@ -1,5 +1,6 @@
 """examples/custom_masker: the file and the package, through the real command line."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS, load_user_dir
+from taskmask_cli import main as front
 from taskmask_cli import preprocess
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "custom_masker"
@@ -130,3 +132,112 @@ def test_the_class_masks_the_words_it_says(data, installed, monkeypatch):
     assert words == text.split()
     for number, word in enumerate(words):
         assert set(share[rows.words[0] == number]) == {1.0 if word[0] in "rs" else 0.0}
+
+
+# ---- policies that are wrong, on the command line
+
+WRONG = """import numpy as np
+from taskmask import register_masker
+from taskmask.maskers.base import Masker, MaskerConfig
+
+@register_masker("wrong")
+def choose(rows, draw, *, ratio: float = 0.15):
+    {body}
+"""
+RAISES = """if 3 in rows.ids % 7:
+        return rows.columns["nothing"]
+    return np.zeros(rows.shape, bool)"""
+
+
+@pytest.fixture
+def train(tmp_path, data, capfd):
+    """train(plug-in, *words): exit code, what was printed, the run folder."""
+
+    def run(text, *words):
+        (tmp_path / "mine.py").write_text(text)
+        chosen = ["--user-dir", str(tmp_path / "mine.py"), "--masker", "wrong", "--run.threads", "1", *words]
+        code = front.run(front.main, ["train", "--data", data, "--run", str(tmp_path / "run"), *TINY, *chosen])
+        return code, capfd.readouterr().err, tmp_path / "run"
+
+    yield run
+    MASKERS._entries.pop("wrong", None)
+    for name in [name for name in sys.modules if name.startswith("taskmask_user_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.fault(29)
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_policy_that_raises_on_a_row_names_itself_its_line_and_the_row(workers, train, tmp_path):
+    code, shown, run = train(WRONG.format(body=RAISES), "--run.workers", workers, "--data.blocks", "sentence")
+    assert code == 2 and "Traceback" not in shown
+    last = shown.splitlines()[-1]
+    row = re.match(rf"taskmask: error: masker wrong, row (\d+), {tmp_path}/mine\.py:8: KeyError: 'nothing'", last)
+    assert row and int(row[1]) % 7 == 3, last
+    assert not list(run.glob("checkpoints/*"))
+
+
+@pytest.mark.fault(28)
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return rows.maskable[:, 1:]", r"returned bool \[1, \d+, \d+\]; expected bool \[1, \d+, \d+\]"),
+        ("return rows.maskable * np.nan", r"returned float64 .*; expected bool"),
+        ("return None", r"returned object"),
+        ("return np.ones(rows.shape, bool)", r"chose position 0 of row \d+, '<s>', which is not maskable"),
+    ],
+)
+def test_a_policy_that_returns_nonsense_is_named(body, says, train):
+    code, shown, run = train(WRONG.format(body=body))
+    assert code == 2 and re.search(rf"error: masker wrong: {says}.*mine\.py:5\n", shown), shown
+    assert "Traceback" not in shown and not list(run.glob("checkpoints/*"))
+
+
+@pytest.mark.fault(28)
+def test_nothing_masked_is_a_loss_of_nothing_and_everything_masked_is_trained(train):
+    for body, targets in (("return np.zeros(rows.shape, bool)", 0), ("return rows.maskable", None)):
+        code, shown, run = train(WRONG.format(body=body), "--run.restart", "--run.log_every", "1")
+        assert code == 0, shown
+        text = (run / "log.jsonl").read_text()
+        lines = [json.loads(line) for line in text.splitlines()]
+        assert len(lines) >= 2 and "NaN" not in text and all(line["skipped_steps"] == 0 for line in lines)
+        assert targets is None or all(line["loss"] in (0, None) and line["grad_norm"] in (0, None) for line in lines)
+        MASKERS._entries.pop("wrong")
+        for name in [name for name in sys.modules if name.startswith("taskmask_user_")]:
+            del sys.modules[name]
+
+
+CONSTRUCTOR = """
+@register_masker("wrong")
+class Wrong(Masker):
+    "Cannot be made."
+    def __init__(self, {arguments}):
+        {body}
+"""
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize(
+    ("arguments", "body", "line", "says"),
+    [
+        ("config, vocab", "self.table = {}['x']", 10, "KeyError: 'x'"),
+        ("config", "pass", 6, "TypeError: .*positional arguments"),
+        ("config, vocab", "raise SystemError('no')", 10, "SystemError: no"),
+    ],
+)
+def test_a_policy_that_cannot_be_made_names_its_line(arguments, body, line, says, train, tmp_path):
+    text = WRONG.partition("@")[0] + CONSTRUCTOR.format(arguments=arguments, body=body)
+    code, shown, run = train(text)
+    assert code == 2 and re.search(rf"error: wrong, {tmp_path}/mine\.py:{line}: cannot be made: {says}", shown), shown
+    assert "Traceback" not in shown and not run.exists()
+
+
+def test_the_run_tells_which_code_it_ran_and_nothing_of_the_environment(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_SHELL", "hunter2")
+    monkeypatch.setattr("taskmask.registry._user_dirs", {})
+    code, shown, run = train(WRONG.format(body="return rows.maskable"))
+    assert code == 0, shown
+    text = (run / "environment.json").read_text()
+    file = tmp_path / "mine.py"
+    content = f"{file.name}\0{file.stat().st_size}\0".encode() + file.read_bytes()
+    assert json.loads(text)["user_dirs"] == {str(file): hashlib.sha256(content).hexdigest()}
+    assert "hunter2" not in text and not any(b"hunter2" in path.read_bytes() for path in run.rglob("*.*"))

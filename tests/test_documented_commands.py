@@ -4,12 +4,12 @@ import inspect
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch.distributed.run as torchrun
+from plug_in_help import plug_ins_taken_back
 
 import taskmask
 from taskmask import config, settings
@@ -63,16 +63,11 @@ COMMANDS = [(name, shlex.join(words)) for name, text in TEXTS.items() for words 
 @pytest.fixture(scope="module", autouse=True)
 def plug_ins():
     """The maskers that the documentation tells of, for the time of these tests."""
-    known, modules = dict(MASKERS._entries), set(sys.modules)
-    load_user_dir(str(MY_MASKER))
-    load_user_dir(str(ROOT / "examples" / "custom_masker" / "package" / "first_letters.py"))
-    MASKERS.variant("mine", of="uniform")
-    yield
-    MASKERS._entries.clear()
-    MASKERS._entries.update(known)
-    for name in set(sys.modules) - modules:
-        if name.startswith("taskmask_user_"):
-            del sys.modules[name]
+    with plug_ins_taken_back():
+        load_user_dir(str(MY_MASKER))
+        load_user_dir(str(ROOT / "examples" / "custom_masker" / "package" / "first_letters.py"))
+        MASKERS.variant("mine", of="uniform")
+        yield
 
 
 @pytest.fixture

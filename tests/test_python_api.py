@@ -55,13 +55,11 @@ def test_a_masker_of_ones_own(data, tmp_path):
         seen.append(ratio)
         return rows.maskable & (np.cumsum(rows.maskable, axis=1) <= budget[:, None])
 
-    try:
-        masker = {"name": "first_tokens", "ratio": 0.25}
-        summary = train(settings(data, tmp_path / "run", masker=masker, train={"steps": 2}))
-        assert summary.step == 2 and set(seen) == {0.25}
-        assert evaluate(summary.folder)["masker"]["name"] == "first_tokens"
-    finally:
-        MASKERS._entries.pop("first_tokens")
+    masker = {"name": "first_tokens", "ratio": 0.25}
+    summary = train(settings(data, tmp_path / "run", masker=masker, train={"steps": 2}))
+    assert summary.step == 2 and set(seen) == {0.25}
+    assert evaluate(summary.folder)["masker"]["name"] == "first_tokens"
+    MASKERS._entries.pop("first_tokens")
     with pytest.raises(TaskmaskError, match="unknown masker 'first_tokens'"):
         load(summary.folder)
 

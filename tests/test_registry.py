@@ -8,7 +8,7 @@ import pytest
 
 from taskmask.config import opt
 from taskmask.errors import RegistryError
-from taskmask.registry import MASKERS, MODELS, REGISTRIES, Registry, load_user_dir
+from taskmask.registry import MASKERS, MODELS, Registry, load_user_dir, user_dir_checksums, user_dirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,20 +32,6 @@ class Thing:
 @pytest.fixture
 def registry():
     return Registry("masker", "taskmask.errors")  # a package that registers nothing here
-
-
-@pytest.fixture
-def clean():
-    """Takes back what a test registers for everyone."""
-    entries = {kind: dict(registry._entries) for kind, registry in REGISTRIES.items()}
-    modules = set(sys.modules)
-    yield
-    for kind, before in entries.items():
-        REGISTRIES[kind]._entries.clear()
-        REGISTRIES[kind]._entries.update(before)
-    for name in set(sys.modules) - modules:
-        if name.startswith(("taskmask_user_", "plug_in")):
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -106,6 +92,7 @@ def test_a_variant_sets_other_defaults(registry):
         registry.variant("wrong", of="none")
 
 
+@pytest.mark.fault(25)
 def test_what_cannot_be_options_is_refused(registry):
     with pytest.raises(RegistryError, match="no frozen dataclass"):
         registry.register("thing", config=dict)(Thing)
@@ -123,7 +110,7 @@ def choose(rows, draw, *, budget):
 """
 
 
-def test_a_package_is_found_and_imported_when_asked_for(package, clean):
+def test_a_package_is_found_and_imported_when_asked_for(package):
     package(GOOD.format("from_package"), "from_package = plug_in_a")
     assert "from_package" in MASKERS.names() and "plug_in_a" not in sys.modules
     assert MASKERS.get("from_package").doc == "Nothing." and MASKERS.get("from_package") is MASKERS.get("from_package")
@@ -139,7 +126,7 @@ def test_a_package_is_found_and_imported_when_asked_for(package, clean):
         ("x = 1", "registered no masker called 'bad'"),
     ],
 )
-def test_a_broken_package_is_named_and_breaks_no_other(package, clean, text, says):
+def test_a_broken_package_is_named_and_breaks_no_other(package, text, says):
     package(text, "bad = plug_in_a")
     with pytest.raises(RegistryError, match="package plug_in_a") as caught:
         MASKERS.get("bad")
@@ -147,13 +134,13 @@ def test_a_broken_package_is_named_and_breaks_no_other(package, clean, text, say
     assert MASKERS.get("span").name == "span" and "bad" in MASKERS.names()
 
 
-def test_a_package_that_takes_a_known_name_is_an_error(package, clean):
+def test_a_package_that_takes_a_known_name_is_an_error(package):
     package(GOOD.format("span"), "span = plug_in_a")
     with pytest.raises(RegistryError, match=r"registered twice: at .*span\.py:\d+ and at .*plug_in_a\.py:2"):
         MASKERS.get("span")
 
 
-def test_plug_in_file(tmp_path, clean):
+def test_plug_in_file(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(GOOD.format("of_file"))
     before = list(sys.path)
@@ -162,7 +149,7 @@ def test_plug_in_file(tmp_path, clean):
     assert MASKERS.where("of_file") == f"{file}:2" and sys.path == before
 
 
-def test_plug_in_variant_of_a_built_in_model(tmp_path, clean, monkeypatch):
+def test_plug_in_variant_of_a_built_in_model(tmp_path, monkeypatch):
     monkeypatch.setattr(MODELS, "_entries", {})  # as in a fresh process, where no model is registered yet
     for name in [name for name in sys.modules if name == "taskmask.models"]:
         monkeypatch.delitem(sys.modules, name)
@@ -172,7 +159,7 @@ def test_plug_in_variant_of_a_built_in_model(tmp_path, clean, monkeypatch):
     assert MODELS.get("pico").preset["layers"] == 1
 
 
-def test_plug_in_folder_with_relative_imports(tmp_path, clean):
+def test_plug_in_folder_with_relative_imports(tmp_path):
     (tmp_path / "a.py").write_text("from .helper import NAME\nfrom . import helper\n" + GOOD.format("of_folder"))
     (tmp_path / "helper.py").write_text("RUNS = globals().get('RUNS', 0) + 1\nNAME = 'x'")
     before = list(sys.path)
@@ -180,7 +167,7 @@ def test_plug_in_folder_with_relative_imports(tmp_path, clean):
     assert "of_folder" in MASKERS.names() and sys.path == before and "helper" not in sys.modules
 
 
-def test_plug_in_folder_with_an_init(tmp_path, clean):
+def test_plug_in_folder_with_an_init(tmp_path):
     (tmp_path / "__init__.py").write_text("SHARED = 5\nfrom . import b")
     (tmp_path / "a.py").write_text("from . import SHARED\nassert SHARED == 5\n" + GOOD.format("of_package"))
     (tmp_path / "b.py").write_text("import sys\nassert 'BEEN_HERE' not in globals()\nBEEN_HERE = 1\n")
@@ -188,7 +175,8 @@ def test_plug_in_folder_with_an_init(tmp_path, clean):
     assert "of_package" in MASKERS.names()
 
 
-def test_a_plug_in_shadows_nothing(tmp_path, clean):
+@pytest.mark.fault(26)
+def test_a_plug_in_shadows_nothing(tmp_path):
     (tmp_path / "statistics.py").write_text("import statistics\nassert statistics.mean([1, 3]) == 2\nmean = None")
     (tmp_path / "random.py").write_text("from .statistics import mean\nimport random\nrandom.random()")
     load_user_dir(str(tmp_path))
@@ -198,6 +186,7 @@ def test_a_plug_in_shadows_nothing(tmp_path, clean):
     assert statistics.mean([2, 4]) == 3
 
 
+@pytest.mark.fault(25)
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
@@ -210,7 +199,7 @@ def test_a_plug_in_shadows_nothing(tmp_path, clean):
     ],
 )
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_plug_in_that_does_not_run_names_its_line(tmp_path, clean, text, line, says, folder):
+def test_a_plug_in_that_does_not_run_names_its_line(tmp_path, text, line, says, folder):
     file = tmp_path / "mine.py"
     file.write_text(text)
     for _ in range(2):  # the second time as the first
@@ -227,10 +216,45 @@ def test_a_plug_in_in_another_encoding(tmp_path):
         load_user_dir(str(tmp_path / "mine.py"))
 
 
-def test_a_mistake_at_registration_keeps_its_own_words(tmp_path, clean):
+@pytest.mark.fault(25)
+def test_a_mistake_at_registration_keeps_its_own_words(tmp_path):
     (tmp_path / "mine.py").write_text(GOOD.format("uniform"))
     with pytest.raises(RegistryError, match=r"'uniform' is registered twice"):
         load_user_dir(str(tmp_path / "mine.py"))
+
+
+def test_what_anybody_may_change_is_warned_of(tmp_path, capfd):
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "a.py"
+    for number, (path, mode) in enumerate(
+        [(file, 0o646), (tmp_path / "mine", 0o757), (file, 0o664), (tmp_path, 0o1777)]
+    ):
+        (tmp_path / "mine").chmod(0o755)
+        file.write_text(f"NUMBER = {number}")
+        file.chmod(0o644)
+        path.chmod(mode)
+        for named in (file, tmp_path / "mine"):
+            load_user_dir(str(named))
+            shown = capfd.readouterr().err
+            if mode & 0o1002 == 2:
+                assert shown.count("\n") == 1 and f"taskmask: warning: anybody may change {path}, " in shown
+            else:
+                assert not shown
+            for name in [name for name in sys.modules if name.startswith("taskmask_user_")]:
+                del sys.modules[name]
+
+
+def test_what_was_loaded_is_known_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setattr("taskmask.registry._user_dirs", {})
+    seen = set()
+    for text in ("A = 1", "A = 2", "A = 1"):
+        (tmp_path / "a.py").write_text(text)
+        load_user_dir(str(tmp_path))
+        assert user_dirs() == (str(tmp_path),)
+        seen.add(user_dir_checksums()[str(tmp_path)])
+        for name in [name for name in sys.modules if name.startswith("taskmask_user_")]:
+            del sys.modules[name]
+    assert len(seen) == 2 and all(len(checksum) == 64 for checksum in seen)
 
 
 def test_no_such_plug_in(tmp_path):

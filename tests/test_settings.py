@@ -14,6 +14,7 @@ from taskmask.errors import ConfigError
 from taskmask.registry import TASKS
 from taskmask.settings import SECTIONS, Settings, help_text
 from taskmask.tasks.base import Task
+from taskmask_cli import main as front
 
 
 def parse(*words):
@@ -99,6 +100,7 @@ def test_a_flag_before_the_choice_counts_too(tmp_path):
     assert "masker.p" in errors_of("--config", tmp_path / "run.json", "--masker.p", "0.5", "--masker", "whole_word")
 
 
+@pytest.mark.fault(23, 24)
 def test_all_errors_at_once_each_with_a_hint():
     text = errors_of("--masker", "spam", "--train.steps", "x", "--train.sead", "3", "--optim.lr", "-1",
     "--model.wide", "3",
@@ -120,6 +122,7 @@ def test_all_errors_at_once_each_with_a_hint():
         assert says in text
 
 
+@pytest.mark.fault(23)
 @pytest.mark.parametrize(
     ("flag", "hint"),
     [
@@ -134,6 +137,7 @@ def test_a_flag_without_its_section(flag, hint):
     assert errors_of(flag, "3").endswith(f"did you mean {hint!r}?")
 
 
+@pytest.mark.fault(24)
 @pytest.mark.parametrize(
     "words",
     [
@@ -218,3 +222,32 @@ def test_choices_are_the_names_and_what_is_no_default():
         "criterion": "masked_lm",
         "optim.lr": 1e-3,
     }
+
+
+@pytest.mark.fault(23)
+def test_unknown_options_end_with_2_and_the_nearest_on_the_command_line_and_in_files(tmp_path, capsys):
+    (tmp_path / "a.toml").write_text("[masker]\nratoi = 0.2\n[trian]\nsteps = 3\n")
+    flags = ["--optim.lrr", "3", "--model.layer", "3", "--masker.ratoi", "0.2"]
+    for words, near in ((flags, ["optim.lr", "model.layers", "masker.ratio"]),
+                        (["--config", str(tmp_path / "a.toml")], ["masker.ratio", "train"])):  # fmt: skip
+        assert front.run(front.main, ["train", *words]) == 2
+        shown = capsys.readouterr().err
+        assert all(f"did you mean '{name}" in shown for name in near) and "Traceback" not in shown
+
+
+@pytest.mark.fault(24)
+def test_contradictions_end_with_2_all_at_once_before_the_data_is_opened(tmp_path, capsys):
+    words = "--masker.ratio 1.5 --model.width 30 --model.heads 4 --optim.lr_end 1 --train.patience 3"
+    words += f" --train.valid_every 0 --data {tmp_path}/nothing --run {tmp_path}/run"
+    assert front.run(front.main, ["train", *words.split()]) == 2
+    shown = capsys.readouterr().err
+    for part in ("4 settings are wrong", "masker.ratio: is 1.5", "model.heads: is 4, which does not divide",
+                 "optim.lr_end", "train.patience: is 3"):  # fmt: skip
+        assert part in shown
+    words = "--train.max_tokens 100 --train.steps 10 --optim.warmup_steps 10"
+    words += f" --data {tmp_path}/nothing --run {tmp_path}/run"
+    assert front.run(front.main, ["train", *words.split()]) == 2
+    shown = capsys.readouterr().err
+    assert "2 settings are wrong" in shown and "train.max_tokens: is 100; expected at least data.length, 128" in shown
+    assert "optim.warmup_steps: is 10; expected fewer than train.steps, 10" in shown
+    assert "nothing" not in shown and not list(tmp_path.iterdir())

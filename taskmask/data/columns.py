@@ -12,6 +12,7 @@ rows, the row column `document` numbers them; without it each row is a document.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -90,9 +91,10 @@ def read_header(folder: Path) -> dict[str, Any]:
             raise DataError("is no plain file", where=str(path), fix=_REMEDY)
         header = json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(
-            f"this is no dataset: {error.strerror}", where=str(path), fix="make one with taskmask-preprocess"
-        ) from error
+        fix = "make one with taskmask-preprocess"
+        if unfinished := [*beside(folder, "replaced"), *beside(folder, "partial")]:
+            fix = f"wait for taskmask-preprocess, or run it again if it was killed ({unfinished[0].name} is left of it)"
+        raise DataError(f"this is no dataset: {error.strerror}", where=str(path), fix=fix) from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}", where=str(path), fix=_REMEDY) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -112,6 +114,11 @@ def read_header(folder: Path) -> dict[str, Any]:
             fix=_REMEDY,
         )
     return header
+
+
+def beside(folder: Path, kind: str) -> list[Path]:
+    """What `taskmask.data.writer` keeps beside a dataset while it writes: "partial", or the "replaced" old one."""
+    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.{kind}-*"))
 
 
 class Split:

@@ -5,10 +5,15 @@ Shapes: B rows, T tokens, K views.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
+
+_HALF, _LOWER_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 def units(rows: Rows, mask: np.ndarray, per: str) -> np.ndarray:
@@ -51,14 +56,26 @@ def replace_tokens(
 
     **Source:** Devlin et al. 2019, section 3.1 (80/10/10 per token); Joshi et al. 2020, section 3.1 (per span).
     """
-    num_rows, num_tokens = rows.shape
-    ordinary = np.flatnonzero(~rows.vocab.is_special)
-    out = np.empty((mask.shape[0], num_rows, num_tokens), dtype=np.int64)
+    ordinary = _ordinary_pieces(rows.vocab)
+    mask_below, random_below = (np.uint64(round(share * 2**32)) for share in (mask_share, mask_share + random_share))
+    num_tokens = rows.tokens.shape[1]
+    out = np.empty(mask.shape, dtype=np.int64)
+    out[:] = rows.tokens
     for view, chosen in enumerate(mask):
-        roll = draw.uniform(f"replace.{view}", num_tokens)
-        roll = np.take_along_axis(roll, units(rows, chosen, per), axis=1)
-        random = (draw.uniform(f"random.{view}", num_tokens) * len(ordinary)).astype(np.int64)
-        tokens = np.where(chosen & (roll < mask_share), rows.vocab.mask, rows.tokens)
-        other = chosen & (roll >= mask_share) & (roll < mask_share + random_share)
-        out[view] = np.where(other, ordinary[random], tokens)
+        stream, index = f"replace.{view}", np.flatnonzero(chosen)
+        number = draw.bits_at(stream, num_tokens, index)
+        roll = number >> _HALF
+        if per != "token":
+            unit = index // num_tokens * num_tokens + units(rows, chosen, per).reshape(-1).take(index)
+            roll = draw.bits_at(stream, num_tokens, unit) >> _HALF
+        random = ordinary.take((number & _LOWER_HALF) * np.uint64(len(ordinary)) >> _HALF)
+        old = rows.tokens.reshape(-1).take(index)
+        new = np.where(roll < mask_below, rows.vocab.mask, np.where(roll < random_below, random, old))
+        out[view].reshape(-1)[index] = new
     return out.reshape(-1, num_tokens)  # [K*B, T]
+
+
+@functools.lru_cache(maxsize=4)
+def _ordinary_pieces(vocab: Vocabulary) -> np.ndarray:
+    """Returns int64, the ids of all pieces that are not special."""
+    return np.flatnonzero(~vocab.is_special)

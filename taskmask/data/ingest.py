@@ -228,10 +228,8 @@ def encode_chunk(chunk: Chunk, vocabulary: Vocabulary) -> EncodedChunk:
 
 def _encode_texts(rows: list[bytes], ends: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """(flat ids with `</s>` after the rows of `ends`, row lengths)."""
-    arrays = vocabulary.encode(rows)
-    lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
-    flat = np.concatenate([np.zeros(0, np.int32), *arrays]).astype(vocabulary.token_dtype)
-    values = np.insert(flat, np.cumsum(lengths)[ends], vocabulary.eos)
+    flat, lengths = vocabulary.encode_flat(rows)
+    values = np.insert(flat.astype(vocabulary.token_dtype), np.cumsum(lengths)[ends], vocabulary.eos)
     return values, lengths + ends
 
 
@@ -290,6 +288,7 @@ def _start_worker(model_bytes: bytes, parent: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     _worker_vocabulary = Vocabulary(model_bytes)
+    _worker_vocabulary.num_threads = 1
 
 
 def _work(chunk: Chunk) -> EncodedChunk:

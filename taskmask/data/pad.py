@@ -53,7 +53,12 @@ def _fill(out: np.ndarray, values: np.ndarray, starts: np.ndarray, sizes: np.nda
     """Copies values[start : start + size] to out[row, 1 : 1 + size]."""
     if len(sizes) and (sizes == sizes[0]).all():
         size = int(sizes[0])
-        out[:, 1 : size + 1] = values[starts[:, None] + np.arange(size)]
+        out[:, 1 : size + 1] = values.take(starts[:, None] + np.arange(size))
         return
-    for row, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist(), strict=True)):
-        out[row, 1 : size + 1] = values[start : start + size]
+    if sizes.max(initial=0) >= out.shape[1] > 0:
+        raise ValueError(f"{sizes.max()} values do not fit rows of {out.shape[1]}")
+    before = np.cumsum(sizes) - sizes  # values of the rows above
+    number = np.arange(sizes.sum())
+    first = np.arange(len(sizes)) * out.shape[1] + 1  # where each row's values go in the flat array
+    here = number + np.repeat(first - before, sizes)
+    out.reshape(-1)[here] = values.take(number + np.repeat(starts - before, sizes))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taskmask.data.utf8 import decode
 from taskmask.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def layout_of(
         return Layout(name, format, tuple(text[:1]), documents=documents)
     number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
     line = line.removesuffix(b"\r")
-    fields = _decode(line, name, number).split("\t") if format == "tsv" else list(_record(line, name, number))
+    fields = decode(line, name, number).split("\t") if format == "tsv" else list(_record(line, name, number))
     if label is None:
         label = ["label"] if "label" in fields else []
     _check_fields([*text, *label], fields, f"{name}:{number}")
@@ -103,9 +104,9 @@ def parse(chunk: Chunk) -> Parsed:
     """
     layout = chunk.layout
     text = chunk.text
-    if b"\r\n" in text:
+    if b"\r" in text:  # quicker to look for than both
         text = text.replace(b"\r\n", b"\n")
-    _decode(text, layout.name, chunk.first_line)
+    decode(text, layout.name, chunk.first_line)
     if layout.format == "txt":
         return _parse_txt(text, chunk)
     rows = _tsv_rows(text, chunk) if layout.format == "tsv" else _jsonl_rows(text, chunk)
@@ -116,11 +117,10 @@ def parse(chunk: Chunk) -> Parsed:
 
 def _parse_txt(text: bytes, chunk: Chunk) -> Parsed:
     lines = text.removesuffix(b"\n").translate(_TO_SPACE_BUT_LINE_FEED).split(b"\n")
-    if chunk.layout.documents == "line":
-        lines = [line for line in lines if line.strip()]
-        return Parsed((lines,), (), np.ones(len(lines), bool))
-    is_text = np.fromiter((bool(line.strip()) for line in lines), bool, len(lines))
     rows = [line for line in lines if line.strip()]
+    if chunk.layout.documents == "line":
+        return Parsed((rows,), (), np.ones(len(rows), bool))
+    is_text = np.array([bool(line.strip()) for line in lines])
     followed_by_blank = np.append(~is_text[1:], chunk.ends_document)
     return Parsed((rows,), (), followed_by_blank[is_text])
 
@@ -200,20 +200,6 @@ def _encode(value: str, where: str, field: str) -> bytes:
             f"{field!r} holds half a surrogate pair (\\u{ord(value[error.start]):04x})",
             where=where,
             expected="text that UTF-8 can hold",
-        ) from error
-
-
-def _decode(text: bytes, name: str, first_line: int) -> str:
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        line = first_line + text.count(b"\n", 0, error.start)
-        byte = error.start - text.rfind(b"\n", 0, error.start)
-        raise DataError(
-            f"byte 0x{text[error.start]:02x} is not UTF-8",
-            where=f"{name}:{line}:{byte}",
-            expected="UTF-8 text",
-            fix="convert the file, e.g. with iconv -f latin1 -t utf-8",
         ) from error
 
 

@@ -1,8 +1,9 @@
 """Reading text files: .txt, .tsv and .jsonl, plain or .gz, in chunks of whole lines.
 
-What is done to the text: it must be strict UTF-8; a byte order mark at the start of a file is dropped; only a line feed
-ends a line (a carriage return before it is dropped, U+2028 is an ordinary character); every other control character
-(U+0000 to U+001F, U+007F) becomes a space, also inside the strings of a .jsonl file.
+What is done to the text: it must be strict UTF-8 (or is mended, see `taskmask.data.utf8`); a byte order mark at the
+start of a file is dropped; only a line feed ends a line (a carriage return before it is dropped, U+2028 is an ordinary
+character); every other control character (U+0000 to U+001F, U+007F) becomes a space, also inside the strings of a
+.jsonl file.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import IO, Any
 
 from taskmask.data import pydocs
 from taskmask.data.parse import Layout, is_blank, layout_of
+from taskmask.data.utf8 import mend
 from taskmask.errors import DataError, StorageError
 
 FORMATS = ("txt", "tsv", "jsonl")
@@ -59,28 +61,49 @@ class Source:
         path: the file; the spooled copy of standard input; a `python-docs:` name.
         size: bytes on the disk.
         spool: keeps a spooled copy alive.
+        on_bad_utf8: what is done with lines that are not UTF-8: "stop", "replace" or "skip".
+        bad_lines: how many of them there were when the file was read last.
+        first_bad: where the first of them is.
     """
 
     layout: Layout
     path: str
     size: int
     spool: IO[bytes] | None = None
+    on_bad_utf8: str = "stop"
+    bad_lines: int = 0
+    first_bad: str = ""
 
     def chunks(self) -> Iterator[Chunk]:
         """Reads the file in chunks of about `CHUNK` bytes."""
-        line = 1
+        line, self.bad_lines = 1, 0
         waiting: Chunk | None = None  # held back until it is known how the next one begins
-        for text, position in _read_lines(self.path, self.layout.name):
-            if waiting:
-                yield dataclasses.replace(waiting, ends_document=is_blank(text.partition(b"\n")[0]))
-            waiting = Chunk(self.layout, line, text, True, position)
-            line += text.count(b"\n")
+        for raw, position in _read_lines(self.path, self.layout.name):
+            text = raw if self.on_bad_utf8 == "stop" else self._mended(raw, line)
+            if text:
+                if waiting:
+                    yield dataclasses.replace(waiting, ends_document=is_blank(text.partition(b"\n")[0]))
+                waiting = Chunk(self.layout, line, text, True, position)
+            line += raw.count(b"\n")
         if waiting:
             yield waiting
 
+    def _mended(self, text: bytes, first_line: int) -> bytes:
+        text, bad, (line, byte) = mend(text, self.on_bad_utf8, keep_empty=self.layout.format != "txt")
+        if bad and not self.bad_lines:
+            self.first_bad = f"{self.layout.name}:{first_line + line - 1}:{byte}"
+        self.bad_lines += bad
+        return text
+
 
 def find_sources(
-    paths: dict[str, list[str]], *, input_format: str | None, text: list[str], label: list[str] | None, documents: str
+    paths: dict[str, list[str]],
+    *,
+    input_format: str | None,
+    text: list[str],
+    label: list[str] | None,
+    documents: str,
+    on_bad_utf8: str = "stop",
 ) -> dict[str, list[Source]]:
     """Checks all input files and finds their layouts, before any work.
 
@@ -90,6 +113,7 @@ def find_sources(
         text: fields of tsv and jsonl files that hold text.
         label: fields that hold labels; None: `label`, where the first file of a split has it.
         documents: what a document of a txt file is: "line", "blank" (between blank lines), or "auto".
+        on_bad_utf8: what is done with lines that are not UTF-8: "stop", "replace" or "skip".
 
     Returns:
         split -> sources.
@@ -112,9 +136,11 @@ def find_sources(
         fields = label
         sources[split] = []
         for source, format, head in files:
+            if on_bad_utf8 != "stop" and format == "jsonl":  # but the header of a tsv file must be right
+                head = mend(head, on_bad_utf8, keep_empty=True)[0]
             layout = layout_of(source.layout.name, format, head, text, fields, documents)
             fields = list(layout.label)  # the first file of a split decides
-            sources[split].append(dataclasses.replace(source, layout=layout))
+            sources[split].append(dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8))
     return sources
 
 

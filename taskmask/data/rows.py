@@ -41,6 +41,11 @@ class Rows:
         return self.tokens.shape[0], self.tokens.shape[1]
 
     @functools.cached_property
+    def is_full(self) -> bool:
+        """Whether no row has padding."""
+        return bool(self.lengths.min(initial=self.tokens.shape[1]) == self.tokens.shape[1])
+
+    @functools.cached_property
     def keep(self) -> np.ndarray:
         """Bool [B, T], False at padding."""
         return np.arange(self.tokens.shape[1])[None, :] < self.lengths[:, None]
@@ -48,8 +53,8 @@ class Rows:
     @functools.cached_property
     def maskable(self) -> np.ndarray:
         """Bool [B, T], True where a masker may choose: no special token, no padding, no piece that was ruled out."""
-        maskable = self.keep & ~self.vocab.is_special[self.tokens]
-        return maskable if self.allowed is None else maskable & self.allowed[self.tokens]
+        maskable = ~self.vocab.is_special.take(self.tokens)  # padding is special too
+        return maskable if self.allowed is None else maskable & self.allowed.take(self.tokens)
 
     @functools.cached_property
     def words(self) -> np.ndarray:
@@ -82,10 +87,6 @@ class Batch:
     targets: dict[str, Any]
     ids: np.ndarray
     num_tokens: int
-
-    def pin_memory(self) -> Batch:
-        """Returns the batch in memory from which a GPU can fetch it; called by torch's loader."""
-        return self.map(lambda tensor: tensor.pin_memory())
 
     def map(self, function: Callable[[Any], Any]) -> Batch:
         """Returns the batch with `function` applied to every array of inputs and targets, dicts inside included."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import numpy as np
 
 from taskmask.data import blocks, pad
@@ -56,6 +58,8 @@ class RowSource:
         starts, stops = self.blocks.starts[ids], self.blocks.stops[ids]
         vocab = self.vocab
         tokens, lengths = pad.gather(self.split.values("tokens"), starts, stops, vocab.bos, vocab.eos, vocab.pad)
+        if tokens.max() >= vocab.size:
+            self._blame(tokens, ids)
         columns = {}
         for name in self.columns:
             values = self.split.values(name)
@@ -64,3 +68,15 @@ class RowSource:
             else:
                 columns[name] = np.asarray(values[self.blocks.source[ids]])
         return Rows(tokens, lengths, np.asarray(ids), vocab, columns)
+
+    def _blame(self, tokens: np.ndarray, ids: np.ndarray) -> NoReturn:
+        """Raises a DataError that names the stored row with a token that is not in the vocabulary."""
+        row, position = np.argwhere(tokens >= self.vocab.size)[0]
+        place = self.blocks.starts[ids[row]] + position - 1  # after <s>
+        stored = int(np.searchsorted(self.split.offsets("tokens"), place, side="right")) - 1
+        raise DataError(
+            f"token id {tokens[row, position]} is not in the vocabulary",
+            where=f"{self.split.folder}, row {stored} of split {self.split.name}",
+            expected=f"0 to {self.vocab.size - 1}",
+            fix="check the dataset with taskmask list --data DIR --verify",
+        )

@@ -16,5 +16,6 @@ def labels_in_place(tokens: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, n
         positions int64 [P] into the K*B*T tokens, and labels int64 [P].
     """
     positions = np.flatnonzero(mask)
-    labels = tokens.reshape(-1)[positions % tokens.size]  # every view holds the same B*T tokens
+    places = positions % tokens.size if len(mask) > 1 else positions  # every view holds the same B*T tokens
+    labels = tokens.reshape(-1).take(places)
     return positions, labels

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from taskmask.data.word_cache import SPACE, WordCache, is_sum_of_words
 from taskmask.data.words import is_unspaced, piece_flags, word_numbers
 from taskmask.errors import ConfigError, DataError, did_you_mean
 
 VOCABULARY_FILE = "vocab.model"
 PAD, BOS, EOS, UNK, MASK = "<pad>", "<s>", "</s>", "<unk>", "<mask>"
-SPACE = "▁"  # U+2581, how SentencePiece writes a space
 _ANCHOR = "\U0010fffd"  # private use: part of no piece, so nothing merges across it
 _LONGEST_ENCODED = 1 << 18  # bytes; longer texts are encoded in parts, which bounds the engine's memory
 _LONGEST_TRAINED = 4000  # bytes; SentencePiece skips longer sentences
@@ -29,7 +29,8 @@ class Vocabulary:
     """A SentencePiece model with the five special pieces `<pad> <s> </s> <unk> <mask>`.
 
     The special ids are looked up by piece name. Those that a foreign model lacks are appended after its own pieces, in
-    the order above, so its own ids never move. It pickles by its model bytes.
+    the order above, so its own ids never move. It pickles by its model bytes. `num_threads` is that of the engine;
+    -1 is one a core.
 
     Args:
         model_bytes: the content of a SentencePiece `.model` file.
@@ -41,6 +42,7 @@ class Vocabulary:
 
     def __init__(self, model_bytes: bytes, name: str = "vocabulary"):
         self.model_bytes = model_bytes
+        self.num_threads = -1
         self._engine = _load_engine(model_bytes, name)
         num_own = self._engine.vocab_size()
         self._pieces: list[str] = list(self._engine.id_to_piece(list(range(num_own))))
@@ -142,12 +144,25 @@ class Vocabulary:
         """
         if any(len(text) > _LONGEST_ENCODED for text in texts):
             return [self._encode_long(text) for text in texts]
-        return self._engine.encode(list(texts), out_type="numpy")
+        return self._engine.encode(list(texts), out_type="numpy", num_threads=self.num_threads)
 
     def _encode_long(self, text: str | bytes) -> np.ndarray:
         raw = text.encode() if isinstance(text, str) else text
-        parts = self._engine.encode(list(cut_text(raw, _LONGEST_ENCODED)), out_type="numpy")
+        parts = self.encode(list(cut_text(raw, _LONGEST_ENCODED)))
         return np.concatenate([np.zeros(0, np.int32), *parts])
+
+    def encode_flat(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """Encodes UTF-8 texts as `encode` does, many at once: (ids of all int32, number of ids of each int64)."""
+        space = SPACE.encode()
+        if self._words is not None and not any(space in text or len(text) >= _LONGEST_ENCODED for text in texts):
+            return self._words.encode(texts)
+        arrays = self.encode(texts)
+        return np.concatenate([np.zeros(0, np.int32), *arrays]), np.fromiter(map(len, arrays), np.int64, len(arrays))
+
+    @cached_property
+    def _words(self) -> WordCache | None:
+        own = self._pieces[: self._engine.vocab_size()]
+        return WordCache(self.encode, own) if is_sum_of_words(self._engine, own) else None
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """Encodes a text in which `<mask>` stands for masked tokens, int32.

@@ -20,7 +20,11 @@ from bisect import bisect_right
 
 import numpy as np
 
-_STARTS, _ENDS, _JOINS, _SPACE, _SPECIAL = 1, 2, 4, 8, 16
+_STARTS, _ENDS, _JOINS, _SPACE = 1, 2, 4, 8
+
+# A piece starts a word if it has one of three traits and the piece before it has the trait's partner, 4 bits above.
+_ORDINARY, _MAY_FOLLOW = 8, 4  # partners: _SPECIAL; ends a word. That of _STARTS is to be more than a lone space
+_SPECIAL, _LETS_FOLLOW, _LETS_START = _ORDINARY << 4, _MAY_FOLLOW << 4, _STARTS << 4
 
 # First and last code points of the scripts written without spaces, ascending.
 _UNSPACED = (
@@ -42,7 +46,12 @@ def is_unspaced(character: str) -> bool:
 
 def piece_flags(pieces: list[str], is_special: np.ndarray) -> np.ndarray:
     """The word rule of every piece as bits: 1 starts a word, 2 ends a word, 4 and up are internal. uint8 [V]."""
-    flags = np.fromiter((_flags_of(piece) for piece in pieces), np.uint8, len(pieces))
+    traits = np.fromiter((_traits_of(piece) for piece in pieces), np.uint8, len(pieces))
+    is_space = traits & _SPACE != 0
+    flags = traits & (_STARTS | _ENDS) | _ORDINARY
+    flags |= np.where(traits & _JOINS == 0, _MAY_FOLLOW, 0).astype(np.uint8)
+    flags |= np.where(~is_space, _LETS_START, 0).astype(np.uint8)
+    flags |= np.where(~is_space & (traits & _ENDS != 0), _LETS_FOLLOW, 0).astype(np.uint8)
     flags[is_special] = _SPECIAL
     return flags
 
@@ -57,22 +66,23 @@ def word_numbers(tokens: np.ndarray, flags: np.ndarray) -> np.ndarray:
     Returns:
         int32 [B, T].
     """
-    here = flags[tokens]
-    before = np.full_like(here, _SPECIAL)
-    before[:, 1:] = here[:, :-1]
-    ended = (before & _ENDS != 0) & (here & _JOINS == 0)
-    starts = ((here & _STARTS != 0) | ended) & (before & _SPACE == 0) | (before & _SPECIAL != 0)
-    special = here & _SPECIAL != 0
-    numbers = np.cumsum(starts & ~special, axis=1, dtype=np.int32) - np.int32(1)
-    numbers[special] = -1
+    flag = flags.take(tokens)
+    is_ordinary = flag & _ORDINARY != 0
+    starts = np.empty(tokens.shape, bool)
+    flat = flag.reshape(-1)
+    starts.reshape(-1)[1:] = flat[1:] & (flat[:-1] >> 4) != 0
+    starts[:, 0] = is_ordinary[:, 0]  # follows nothing, as if a special were before it
+    numbers = np.cumsum(starts, axis=1, dtype=np.int32)
+    numbers *= is_ordinary  # 0 at specials
+    numbers -= 1
     return numbers
 
 
-def _flags_of(piece: str) -> int:
+def _traits_of(piece: str) -> int:
     if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
         value = int(byte[1], 16)
         if value < 0x80:
-            return _flags_of(chr(value))
+            return _traits_of(chr(value))
         return _STARTS if 0xE0 <= value <= 0xF4 else _JOINS if value < 0xC0 else 0
     text = piece.lstrip("▁")
     if not text:

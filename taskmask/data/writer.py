@@ -25,6 +25,7 @@ from taskmask.data.columns import (
     VERSION,
     Column,
     DataFile,
+    beside,
     check_name,
     checksum_of,
 )
@@ -168,6 +169,8 @@ class SplitWriter:
     def close(self, sync: bool = True) -> dict[str, Any]:
         """Closes all files; the split's entry in dataset.json."""
         columns = {name: column_entry(writer.close(sync)) for name, writer in self._writers.items()}
+        if sync:
+            sync_folder(self.folder)
         tokens = self._writers["tokens"]
         return {"rows": tokens.rows, "tokens": tokens.num_values, "columns": columns}
 
@@ -198,10 +201,13 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         with storage_errors(self._partial):
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            _clean_stale(self.out)
             self._partial.mkdir()
+        try:
             with written_whole(self._partial / VOCABULARY_FILE) as file:
                 file.write(self.vocabulary.model_bytes)
+        except BaseException:
+            shutil.rmtree(self._partial, ignore_errors=True)
+            raise
         return self
 
     def split(self, name: str, columns: Mapping[str, Column]) -> SplitWriter:
@@ -233,16 +239,24 @@ class DatasetWriter:
         write_header(self._partial, header)
         with storage_errors(self.out):
             old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
-            if self.out.exists():
-                os.rename(self.out, old)
-            reach("data.rename")
-            os.rename(self._partial, self.out)
-            sync_folder(self.out.parent)
-            shutil.rmtree(old, ignore_errors=True)
+            try:
+                if self.out.exists():
+                    os.rename(self.out, old)
+                reach("data.rename")
+                os.rename(self._partial, self.out)
+                sync_folder(self.out.parent)
+            finally:
+                if old.exists():  # it goes, or comes back; what is called "replaced" is always whole
+                    os.rename(old, self._partial if self.out.exists() else self.out)
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Raises DataError if a dataset may not be written to `out`. Cheap; call it before any long work."""
+    """Raises DataError if a dataset may not be written to `out`; first puts what killed processes left there right.
+
+    Cheap; call it before any long work.
+    """
+    with storage_errors(out):
+        _clean_stale(out)
     if not out.exists():
         return
     if not out.is_dir():
@@ -273,7 +287,7 @@ def column_entry(column: Column) -> dict[str, Any]:
 def _clean_stale(out: Path) -> None:
     """Removes what killed processes left beside `out`, and puts back a dataset that was being replaced."""
     for kind in ("replaced", "partial"):
-        for folder in out.parent.glob(f"{out.name}.{kind}-*"):
+        for folder in beside(out, kind):
             pid = folder.name.rpartition("-")[2]
             if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
                 continue

@@ -98,10 +98,10 @@ class Masker:
         are taken off.
         """
         everything = rows.maskable.sum(axis=1)
-        taken = (rows.keep & self._always[rows.tokens]).sum(axis=1) if self._has_lists else np.zeros_like(everything)
+        taken = (rows.keep & self._always[rows.tokens]).sum(axis=1) if self._has_lists else 0
         wanted = (everything + taken) * self.config.ratio_at(draw.progress)
-        budget = np.floor(wanted + draw.uniform("budget", 1)[:, 0]).astype(np.int64)
-        return np.clip(budget - taken, 0, everything)
+        budget = (wanted + draw.once[:, 0]).astype(np.int64) - taken  # astype rounds down
+        return np.minimum(np.maximum(budget, 0), everything)
 
     def __call__(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [K, B, T]: the checked choice of the policy, with the lists of pieces seen to.
@@ -122,11 +122,23 @@ class Masker:
             raise
         except Exception as error:
             raise ConfigError(
-                f"{type(error).__name__}: {error}", where=f"{self._title()}, {_place(error)}", fix=self._remedy()
+                f"{type(error).__name__}: {error}",
+                where=f"{self._title()}{self._failing_row(rows, draw)}, {_place(error)}",
+                fix=self._remedy(),
             ) from error
         mask = mask[None] if mask.ndim == 2 else mask
         self._check(mask, rows)
         return mask
+
+    def _failing_row(self, rows: Rows, draw: Draw) -> str:
+        """Returns ", row N" of the first row on which the policy fails alone as well, "" where there is none."""
+        for number, row in enumerate(rows.ids):
+            index = np.array([number])
+            try:
+                self.select(rows.take(index), draw.take(index))
+            except Exception:
+                return f", row {row}"
+        return ""
 
     def _title(self) -> str:
         return f"masker {self.name or type(self).__name__}"
@@ -143,7 +155,7 @@ class Masker:
                 expected=f"bool {list(expected)}",
                 fix=self._remedy(),
             )
-        wrong = mask & ~rows.maskable
+        wrong = mask > rows.maskable
         if wrong.any():
             _, row, position = np.argwhere(wrong)[0]
             piece = rows.vocab.piece(int(rows.tokens[row, position]))
@@ -224,16 +236,26 @@ def sample_tokens(weights: np.ndarray, budget: np.ndarray, random: np.ndarray) -
     **Source:** exponential keys, Efraimidis and Spirakis 2006, algorithm A.
     """
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        keys = np.minimum(-np.log1p(-random) / weights, np.finfo(np.float64).max)  # below that of a weight of 0
-    keys = np.where(weights > 0, keys, np.inf)
-    return _lowest(keys, np.minimum(budget, (weights > 0).sum(axis=1)))
+        keys = np.maximum(np.log1p(-random) / weights, np.finfo(np.float64).min)  # above that of a weight of 0
+    keys = np.where(weights > 0, keys, -np.inf)
+    return highest(keys, np.minimum(budget, (weights > 0).sum(axis=1)))
 
 
-def _lowest(keys: np.ndarray, num: np.ndarray) -> np.ndarray:
-    """Returns bool [B, T], True at the `num` [B] lowest keys of each row."""
-    order = np.argsort(keys, axis=1, kind="stable")
-    chosen = np.zeros(keys.shape, dtype=bool)
-    np.put_along_axis(chosen, order, np.arange(keys.shape[1])[None, :] < num[:, None], axis=1)
+def random_keys(inside: np.ndarray, stream: str, draw: Draw) -> np.ndarray:
+    """Returns uint32 [B, T], high where `draw.uniform` of the stream is low; 0 where not `inside`, and only there."""
+    return np.maximum(~draw.small(stream, inside.shape[1], "<u4"), np.uint32(1)) * inside
+
+
+def highest(keys: np.ndarray, num: np.ndarray) -> np.ndarray:
+    """Returns bool [B, T], True at the `num` [B] highest keys of each row; of equal keys those that come first."""
+    num_rows, num_tokens = keys.shape
+    place = np.arange(1, num_rows + 1) * num_tokens - np.maximum(num, 1)
+    limit = np.sort(keys, axis=1).reshape(-1).take(place)
+    chosen = keys >= limit[:, None]
+    chosen[num == 0] = False
+    if np.count_nonzero(chosen) != num.sum():  # some row has more keys that equal its limit than it needs
+        order = np.argsort(-keys.astype(np.float64), axis=1, kind="stable")
+        np.put_along_axis(chosen, order, np.arange(num_tokens) < num[:, None], axis=1)
     return chosen
 
 
@@ -242,7 +264,8 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
 
     The units of a row are laid in random order around a circle. Those that start in an arc of `budget` tokens, at a
     random place, are taken. So a unit is taken with probability budget / tokens exactly, the mean number of tokens is
-    exact, and a row misses its budget by less than the size of one unit.
+    exact, and a row misses its budget by less than the size of one unit. (Two units of a row that draw the same number,
+    one pair in 2**32, count as one unit.)
 
     Args:
         units: int [B, T], the unit of each token, from 0; -1 where there is none.
@@ -255,18 +278,21 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
     **Source:** systematic sampling of units in random order, Madow 1949 ("On the theory of systematic sampling, II").
     """
     num_rows, num_tokens = units.shape
+    row = np.arange(num_rows) * num_tokens  # where each begins in a flat array
     inside = maskable & (units >= 0)
-    flat = np.arange(num_rows)[:, None] * num_tokens + np.maximum(units, 0)
-    sizes = np.bincount(flat[inside], minlength=num_rows * num_tokens).reshape(num_rows, num_tokens)  # [B, U]
-    keys = np.where(sizes > 0, draw.uniform("units", num_tokens), np.inf)
-    order = np.argsort(keys, axis=1, kind="stable")
-    ordered = np.take_along_axis(sizes, order, axis=1)
-    total = np.maximum(ordered.sum(axis=1, keepdims=True), 1)
-    arc = (draw.uniform("arc", 1) * total).astype(np.int64)  # [B, 1], where it begins
-    place = (np.cumsum(ordered, axis=1) - ordered - arc) % total  # of each unit, from where the arc begins
-    chosen = np.zeros(sizes.shape, dtype=bool)
-    np.put_along_axis(chosen, order, (ordered > 0) & (place < budget[:, None]), axis=1)
-    return inside & np.take_along_axis(chosen, np.maximum(units, 0), axis=1)
+    # Each token has the key of its unit, so sorting lays the circle out, token by token, after those of no unit.
+    numbers = draw.small("units", num_tokens, "<u4").reshape(-1)
+    keys = numbers.take(units + row[:, None]) * inside
+    circle = np.sort(keys, axis=1).reshape(-1)
+    total = np.maximum(inside.sum(axis=1), 1)
+    begin = (draw.once[:, 1] * total).astype(np.int64) + 1  # a place of the circle, counted from 1 to `total`
+    end = begin + np.minimum(budget, total)
+    wraps = end > total
+    # A unit starts at or after a place if its key is above that of the place before.
+    before = row + num_tokens - total - 1
+    after_begin = keys > circle.take(before + begin)[:, None]
+    after_end = keys > circle.take(before + end - wraps * total)[:, None]
+    return inside & (after_begin ^ after_end ^ wraps[:, None])
 
 
 def register_masker(name: str, *, config: type | None = None) -> Callable[[Any], Any]:
@@ -344,4 +370,4 @@ def _function_masker(function: Callable, name: str) -> type[Masker]:
 
 def build_masker(name: str, options: Any, vocab: Vocabulary) -> Masker:
     """Makes the masker registered as `name`."""
-    return MASKERS.get(name).load()(options, vocab)
+    return MASKERS.get(name).make(options, vocab)

@@ -53,29 +53,57 @@ class Span(Masker):
             chances = config.p * (1 - config.p) ** (length - 1.0)
         else:
             chances = np.exp(length * math.log(config.mean) - [math.lgamma(n + 1) for n in length])
-        self.cumulative = np.cumsum(chances / chances.sum())
+        self.lengths = _table(chances)
         # The tiling is endless, so a row begins within a span. What is left of it is n units long with probability
         # P(length >= n) / mean length; so every unit of the row is as likely as any other to begin a span.
-        left = np.cumsum(chances[::-1])[::-1]
-        self.cumulative_first = np.cumsum(left / left.sum())
-        self.cumulative[-1] = self.cumulative_first[-1] = 1.0
+        self.first_lengths = _table(np.cumsum(chances[::-1])[::-1])
+        self.mean = float(self.lengths.mean())
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
         return sample_units(self.tile(rows, draw), rows.maskable, self.budget(rows, draw), draw)
 
     def tile(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Returns int [B, T], the number of the span of each token in a random tiling of the row."""
-        num_rows, num_tokens = rows.shape
-        drawn = np.searchsorted(self.cumulative, draw.uniform("span length", num_tokens), side="right") + 1
-        drawn[:, :1] = np.searchsorted(self.cumulative_first, draw.uniform("first span", 1), side="right") + 1
-        ends = np.cumsum(drawn, axis=1)  # [B, T], the unit before which each span ends
-        borders = np.zeros((num_rows, num_tokens + 1), dtype=np.int64)
-        np.put_along_axis(borders, np.minimum(ends, num_tokens), 1, axis=1)
-        span_of_unit = np.cumsum(borders, axis=1)
-        units = rows.words if self.config.unit == "word" else np.broadcast_to(np.arange(num_tokens), rows.shape)
-        span = np.take_along_axis(span_of_unit, np.maximum(units, 0), axis=1)
-        special = rows.vocab.is_special[rows.tokens]
-        starts = np.ones(rows.shape, dtype=bool)
-        starts[:, 1:] = (span[:, 1:] != span[:, :-1]) | special[:, :-1] | special[:, 1:]
-        return np.cumsum(starts, axis=1) - 1
+        """Returns int32 [B, T], the number of the span of each token in a random tiling of the row."""
+        units = rows.words
+        if self.config.unit == "token":
+            units = np.where(units < 0, np.int32(-1), np.arange(units.shape[1], dtype=np.int32))
+        begins = self._begins(len(units), int(units.max(initial=0)) + 1, draw)
+        first = np.arange(len(units)) * begins.shape[1] + 1
+        starts = begins.reshape(-1).take(units + first[:, None])
+        flat_units, flat_starts = units.reshape(-1), starts.reshape(-1)
+        flat_starts[1:] |= flat_units[:-1] < 0  # after a special token
+        flat_starts[1:] &= flat_units[1:] != flat_units[:-1]  # at the first token of a unit
+        starts[:, 0] = True
+        numbers = np.cumsum(starts, axis=1, dtype=np.int32)
+        numbers -= 1
+        return numbers
+
+    def _begins(self, num_rows: int, num_units: int, draw: Draw) -> np.ndarray:
+        """Returns bool [B, U + 2], whether a span begins before unit 0, at unit 0, ..., at unit U - 1, after it.
+
+        The first column, where special tokens look, is True, the last means nothing.
+        """
+        num = min(num_units, int(1.5 * num_units / self.mean) + 8)  # spans that mostly are enough to fill a row
+        ends = self._ends(num, draw)
+        if ends[:, -1].min(initial=num_units) < num_units:
+            ends = self._ends(num_units, draw)
+        begins = np.zeros((num_rows, num_units + 2), dtype=bool)
+        first = np.arange(num_rows) * begins.shape[1] + 1
+        begins.reshape(-1)[np.minimum(ends, num_units) + first[:, None]] = True
+        begins[:, 0] = True
+        return begins
+
+    def _ends(self, num: int, draw: Draw) -> np.ndarray:
+        """Returns int [B, num], the unit before which each span of the tiling ends."""
+        random = draw.small("span length", num, "<u2")
+        lengths = self.lengths.take(random)
+        lengths[:, 0] = self.first_lengths.take(random[:, 0])
+        return np.cumsum(lengths, axis=1)
+
+
+def _table(chances: np.ndarray) -> np.ndarray:
+    """Returns int32 [65536], the length that a random uint16 stands for; chances are off by less than 2**-16."""
+    cumulative = np.cumsum(chances / chances.sum())
+    lengths = np.searchsorted(cumulative[:-1], (np.arange(1 << 16) + 0.5) / (1 << 16)) + 1
+    return lengths.astype(np.int32)

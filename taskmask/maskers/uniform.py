@@ -4,7 +4,7 @@ import numpy as np
 
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
-from taskmask.maskers.base import Masker, register_masker, sample_tokens
+from taskmask.maskers.base import Masker, highest, random_keys, register_masker
 
 
 @register_masker("uniform")
@@ -17,5 +17,4 @@ class Uniform(Masker):
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
-        weights = rows.maskable.astype(np.float64)
-        return sample_tokens(weights, self.budget(rows, draw), draw.uniform("uniform", rows.shape[1]))
+        return highest(random_keys(rows.maskable, "uniform", draw), self.budget(rows, draw))

@@ -76,7 +76,7 @@ class EncoderConfig:
         return 4 * self.width if self.activation == "gelu" else -(-8 * self.width // (3 * 64)) * 64
 
     def _nearest_divisor(self) -> int:
-        divisors = [number for number in range(1, self.width + 1) if self.width % number == 0]
+        divisors = [number for number in range(1, min(self.width, 1 << 16) + 1) if self.width % number == 0]
         return min(divisors, key=lambda number: abs(number - self.heads), default=1)
 
 

@@ -73,7 +73,7 @@ class MaskedLM(Task):
         )
         positions, labels = labels_in_place(rows.tokens, mask)
         inputs: dict[str, Any] = {"tokens": tokens, "positions": {"mlm": positions}}
-        if not rows.keep.all():
+        if not rows.is_full:
             inputs["keep"] = np.tile(rows.keep, (len(mask), 1))
         return Batch(inputs, {"mlm": labels}, rows.ids, int(rows.lengths.sum()) * len(mask))
 

@@ -5,13 +5,14 @@ A file is called after its step and, where the weights were validated, its score
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from taskmask.errors import CheckpointError
+from taskmask.faults import reach
 from taskmask.machine import storage_error, written_whole
 
 FORMAT = 1
@@ -81,7 +83,8 @@ def prune(run: Path, keep_last: int, keep_best: int, direction: str) -> None:
     """Removes all checkpoints but the last and the best ones."""
     files = all_of(run)
     scored = [file for file in _ranked(files, direction) if score_of(file) is not None]
-    for file in set(files) - {*files[-keep_last:], *scored[:keep_best]}:
+    for file in sorted(set(files) - {*files[-keep_last:], *scored[:keep_best]}):
+        reach("save.prune")
         file.unlink(missing_ok=True)
 
 
@@ -89,10 +92,13 @@ def save(file: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; nothing is left under the final name.
+        StorageError: the disk is full, the folder is gone or cannot be written; nothing is left under the final name.
     """
+    if not file.parent.parent.is_dir():
+        raise storage_error(file, FileNotFoundError(errno.ENOENT, "the run folder is gone"))
     try:
-        with written_whole(file) as stream:
+        with written_whole(file, "save") as stream:
+            reach("save.write")
             torch.save({"format": FORMAT, **state}, stream)
     except RuntimeError as error:  # as which torch reports a full disk
         if "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
@@ -135,7 +141,8 @@ def load(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"is damaged or no checkpoint: {reason}", where=str(file), fix=fix) from error
     if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError("is no checkpoint of taskmask", where=str(file), fix=fix)
-    _check_size(state, file)
+    with contents_of(str(file)):
+        _check_size(state, file)
     if type(state["format"]) is not int or state["format"] != FORMAT:
         raise CheckpointError(
             f"has format {str(state['format'])[:20]}",
@@ -146,10 +153,28 @@ def load(file: Path) -> dict[str, Any]:
     lacking = [name for name, kind in _CONTENT.items() if name not in state or not isinstance(state[name], kind)]
     if lacking:
         raise CheckpointError(f"lacks {', '.join(lacking)}", where=str(file), fix=fix)
-    for name, tensor in [*state["model"].items(), *(state["average"] or {}).items()]:
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError("holds weights that are no tensors", where=str(file), fix=fix)
+    with contents_of(str(file)):
+        _check_content(state, file)
     return state
+
+
+def _check_content(state: dict[str, Any], file: Path) -> None:
+    """Checks what is inside the parts: weights are plain tensors by name, labels are texts, the step is a number."""
+    fix = "use another checkpoint of the run"
+    for name, tensor in [*state["model"].items(), *(state["average"] or {}).items()]:
+        if not isinstance(name, str) or not _is_plain(tensor):
+            raise CheckpointError("holds weights that are no tensors", where=str(file), fix=fix)
+    for column, names in state["labels"].items():
+        if not isinstance(names, list) or not all(isinstance(text, str) for text in [column, *names]):
+            raise CheckpointError("holds labels that are no texts", where=str(file), fix=fix)
+    if type(state["step"]) is not int or state["step"] < 0:
+        raise CheckpointError(f"is of step {str(state['step'])[:20]}", where=str(file), expected="0 or more", fix=fix)
+
+
+def _is_plain(found: Any) -> bool:
+    """Whether it is a tensor of numbers in memory: not sparse, nested or quantized, nor without content."""
+    plain = type(found) in (Tensor, nn.Parameter) and found.layout is torch.strided and found.device.type == "cpu"
+    return plain and not found.is_quantized and not found.is_nested
 
 
 def _check_size(state: dict[str, Any], file: Path) -> None:
@@ -164,7 +189,10 @@ def _check_size(state: dict[str, Any], file: Path) -> None:
             elif isinstance(part, list | tuple | set):
                 inner += part
             elif isinstance(part, Tensor) and part.layout is torch.strided and part.device.type == "cpu":
-                storages[part.untyped_storage().data_ptr()] = part.untyped_storage().nbytes()
+                size = part.untyped_storage().nbytes()
+                storages[part.untyped_storage().data_ptr()] = size
+                if part.numel() * part.element_size() > size:  # one number, said to be many
+                    raise CheckpointError("holds less than its tensors say", where=str(file), fix="do not use it")
             if number + len(inner) > 1_000_000:
                 raise CheckpointError("is nested without end", where=str(file), fix="do not use it")
         level, number = inner, number + len(inner)
@@ -188,19 +216,73 @@ def _verify(file: Path) -> None:
             )
 
 
+@contextlib.contextmanager
+def contents_of(where: str) -> Iterator[None]:
+    """Turns whatever happens inside a `with` because a checkpoint holds what no run saves into a CheckpointError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        what = f"holds what no run saves: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise CheckpointError(what, where=where, fix="use another checkpoint of the run") from error
+
+
 def put_weights(module: nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Loads weights into a module.
 
     Raises:
         CheckpointError: they are not those of this module.
     """
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).partition(":")[2].split())
-        raise CheckpointError(
-            f"does not fit the model: {reason[:300]}", where=where, fix="give the model settings it was trained with"
-        ) from error
+    with contents_of(where):
+        try:
+            module.load_state_dict(dict(weights))
+        except RuntimeError as error:
+            reason = " ".join(str(error).partition(":")[2].split())
+            raise CheckpointError(
+                f"does not fit the model: {reason[:300]}",
+                where=where,
+                fix="give the model settings it was trained with",
+            ) from error
+
+
+def put_moments(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Loads the moments of AdamW; its settings stay those of this run.
+
+    Raises:
+        ValueError: they are not those of these parameters; torch itself would read beyond their end.
+    """
+    if not all(_is_plain(tensor) for moments in state["state"].values() for tensor in moments.values()):
+        raise ValueError("moments that are no tensors")
+    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, moments in optimizer.state.items():
+        shapes = {name: tuple(tensor.shape) for name, tensor in moments.items()}
+        size = tuple(parameter.shape)
+        if moments and shapes != {"step": (), "exp_avg": size, "exp_avg_sq": size}:
+            raise ValueError(f"moments of {shapes} for a parameter of {size}")
+
+
+def check_like(found: Any, own: Any) -> None:
+    """Checks numbers that were saved against those of a run that has not begun.
+
+    Args:
+        found: dicts, lists and numbers in them.
+        own: the same at the start: None stands for a number or None, an empty dict or a list for any numbers.
+
+    Raises:
+        ValueError: a name is unknown, or a number is none, or below that of the start.
+    """
+    if isinstance(own, dict):
+        if not all(isinstance(name, str) for name in found) or (own and found.keys() - own.keys()):
+            raise ValueError(f"{sorted(map(str, found))[:9]} instead of {sorted(own)}")
+        for name, value in found.items():
+            check_like(value, own.get(name, math.nan))
+    elif isinstance(own, list):
+        for value in found:
+            check_like(value, math.nan)
+    elif type(own) is int:
+        if type(found) is not int or not min(own, 0) <= found < 1 << 62:
+            raise ValueError(f"{str(found)[:40]} is no count")
+    elif type(found) not in (int, float) and not (own is None and found is None):
+        raise ValueError(f"{str(found)[:40]} is no number")
 
 
 def load_last(run: Path, report: Callable[[str], None]) -> dict[str, Any] | None:

@@ -5,14 +5,17 @@ import dataclasses
 import datetime
 import os
 import re
+import time
 from collections.abc import Iterator
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from taskmask.errors import ConfigError, DistributedError
+from taskmask.faults import reach
 from taskmask.machine import num_cores
 from taskmask.settings import RunSettings
 
@@ -26,12 +29,14 @@ class World:
         size: number of processes.
         local_rank: its number on this machine.
         local_size: processes on this machine.
+        store: the table of keys and values that all processes share, None for one alone.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     local_size: int = 1
+    store: dist.Store | None = None
 
     @property
     def is_first(self) -> bool:
@@ -45,6 +50,28 @@ class World:
         tensor = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(tensor)
         return tensor.tolist()
+
+    def gather(self, value: int) -> list[int]:
+        """Returns the 64-bit integer of each process, in their order, in all of them."""
+        if self.size == 1:
+            return [value]
+        found = torch.empty(self.size, dtype=torch.int64)
+        dist.all_gather_single(found, torch.tensor([value], dtype=torch.int64))
+        return found.tolist()
+
+    def missing(self, seconds: float = 3.0) -> list[int]:
+        """Returns the processes that have not called this too, after waiting for them: called by each that fails."""
+        if self.store is None:
+            return []
+        silent, limit = list(range(self.size)), time.monotonic() + seconds
+        try:
+            self.store.set(f"taskmask-{self.rank}-failed", "")
+            while silent and time.monotonic() < limit:
+                time.sleep(0.05)
+                silent = [rank for rank in silent if not self.store.check([f"taskmask-{rank}-failed"])]
+        except RuntimeError:  # its keeper is gone: without torchrun, the first process
+            return [0]
+        return silent
 
     def wait(self) -> None:
         """Returns when every process has come here."""
@@ -74,23 +101,27 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
     torch.set_num_threads(settings.threads or max(1, num_cores() // world.local_size))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        patience = datetime.timedelta(minutes=settings.timeout_minutes)
         try:
-            dist.init_process_group(backend, timeout=datetime.timedelta(minutes=settings.timeout_minutes))
+            store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=patience))
+            dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
         except (ValueError, RuntimeError) as error:
             what = f"no connection to the other processes: {str(error).splitlines()[0]}"
             raise DistributedError(what, fix="start them with torchrun") from error
+        world = dataclasses.replace(world, store=store)
     return world, device
 
 
 @contextlib.contextmanager
-def peers_watched() -> Iterator[None]:
+def peers_watched(world: World) -> Iterator[None]:
     """Turns the many errors by which torch tells that another process is gone, or silent, into a DistributedError."""
     try:
         yield
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not re.search(r"gloo|NCCL|by peer|Timed out waiting", str(error)):
             raise
-        what = f"lost another process: {str(error).splitlines()[0]}"
+        lost = ", ".join(map(str, world.missing()))
+        what = f"lost {f'process {lost}' if lost else 'another process'}: {str(error).splitlines()[0]}"
         raise DistributedError(what, fix="see its own message; the same command resumes") from error
 
 
@@ -109,8 +140,40 @@ def wrap(objective: nn.Module, world: World) -> nn.Module:
     return wrapped
 
 
+def check_replicas(module: nn.Module, world: World, since: int) -> None:
+    """Checks that all processes hold the same weights, to the last bit.
+
+    DDP sums gradients, not weights: once weights differ, by a flipped bit or a step that one process made alone, they
+    differ for ever, and no norm of a gradient shows it.
+
+    Args:
+        module: the objective.
+        world: the processes.
+        since: the last step at which they were the same.
+
+    Raises:
+        DistributedError: they differ; names the processes.
+    """
+    if world.size == 1:
+        return
+    # a sum of the weights' bits as integers, which any other bit changes
+    sums = [p.detach().view(getattr(torch, f"int{8 * p.element_size()}")).sum() for p in module.parameters()]
+    hashes = world.gather(int(torch.stack(sums).sum()))
+    apart = [str(rank) for rank, value in enumerate(hashes) if value != hashes[0]]
+    if apart:
+        raise DistributedError(
+            f"the weights of process {', '.join(apart)} differ from those of process 0; at step {since} they did not",
+            fix="the same command goes on from the last checkpoint, which is sound; if it happens again, suspect the "
+            "machine of that process, or code of your own that treats processes differently",
+        )
+
+
 def _sum_gradients(state: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
     """Sums instead of averaging: each loss is already divided by the count over all processes."""
+    if reach("step.gradients") == "skip":
+        alone: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+        alone.set_result(bucket.buffer())
+        return alone
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from taskmask.config import Assignment, from_tables
-from taskmask.settings import Settings, parse
+from taskmask.faults import reach
+from taskmask.settings import parse
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import BatchMaker, batches, frozen_tickets, workers_watched
@@ -18,45 +19,47 @@ from taskmask.training.objective import Objective
 from taskmask.training.parts import build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 
+STOP_EVERY = 16
+
 
 @torch.no_grad()
 def total_over(
     objective: Objective,
     maker: BatchMaker,
-    settings: Settings,
     world: World,
     device: torch.device,
     advance: Callable[[int], Any] = lambda rows: None,
-) -> dict[str, float]:
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Returns the sums and counts of the objective over a split, over all processes.
 
     Args:
         objective: gives the sums of a batch; put into evaluation mode meanwhile.
         maker: makes the batches of the split.
-        settings: token budget and precision.
         world: the processes that share the work.
         device: where the objective lives.
         advance: called with the rows of each batch that is done.
+        asked_to_stop: called now and then, by all processes together; None is returned where it says yes.
     """
-
-    def totals_of(rank: int, world_size: int) -> Iterator[dict[str, float | torch.Tensor]]:
-        lengths, budget, views = maker.source.lengths, settings.train.max_tokens, maker.task.views
-        tickets = frozen_tickets(lengths, budget, views, rank, world_size)
-        for _, batch in batches(tickets, maker, settings.run.workers, device):
-            with autocast(device, settings.train.precision):
-                sums = objective(batch)
-            counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
-            yield {**{name: value.double() for name, value in sums.items()}, **counts, "tokens": batch.num_tokens}
-            advance(len(batch.ids))
-
+    train = maker.settings.train
+    tickets = frozen_tickets(maker.source.lengths, train.max_tokens, maker.task.views)
+    shared = len(tickets) // world.size  # batches that every process has
+    # a process that has none does the first for the names of the sums alone
+    mine = tickets[world.rank :: world.size] or tickets[:1]
     was_training = objective.training
     objective.eval()
     totals: dict[str, float | torch.Tensor] = {}
-    for parts in totals_of(world.rank, world.size):
+    for number, (_, batch) in enumerate(batches(mine, maker, device)):
+        reach("validation.batch")
+        if number % STOP_EVERY == 0 and number < max(shared, 1) and asked_to_stop():
+            return None
+        with autocast(device, train.precision):
+            sums = objective(batch)
+        counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
+        parts = {**{name: value.double() for name, value in sums.items()}, **counts, "tokens": batch.num_tokens}
         for name, value in parts.items():
-            totals[name] = totals.get(name, 0.0) + value
-    if not totals:  # more processes than micro-batches: this one learns the names of the sums from the first
-        totals = dict.fromkeys(next(totals_of(0, 1)), 0.0)
+            totals[name] = totals.get(name, 0.0) + value * (world.rank < len(tickets))
+        advance(len(batch.ids))
     objective.train(was_training)
     names = sorted(totals)
     return dict(zip(names, world.sum([float(totals[name]) for name in names]), strict=True))
@@ -96,10 +99,11 @@ def evaluate(
     speed_up_fp32(device)
     parts = build_data(settings, [split])
     objective = loaded.objective(settings, parts.task).to(device)
-    maker = BatchMaker(parts.sources[split], parts.task)
-    with distributed.peers_watched(), workers_watched():
-        totals = total_over(objective, maker, settings, world, device, advance)
+    maker = BatchMaker(parts, split, settings)
+    with distributed.peers_watched(world), workers_watched(settings.data.path):
+        totals = total_over(objective, maker, world, device, advance)
     distributed.leave()
+    assert totals is not None  # nobody asked it to stop
     metrics = parts.task.metrics(totals)
     masker = settings.masker
     return {

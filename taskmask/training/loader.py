@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.plan import plan_epoch, this_rank
 from taskmask.data.rows import Batch
-from taskmask.data.source import RowSource
 from taskmask.errors import DataError, TaskmaskError
+from taskmask.faults import reach
+from taskmask.registry import load_user_dir, user_dirs
 from taskmask.settings import Settings
-from taskmask.tasks.base import Task
+from taskmask.training.parts import DataParts, build_data
+
+LOOK_EVERY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +66,7 @@ def training_tickets(
     for step in range(start.step, train.steps):
         orders = []
         for _ in range(train.micro_batches_per_step):
-            if place == len(plan):
+            if place >= len(plan):
                 epoch, place = epoch + 1, 0
                 plan = plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
             orders.append((epoch, plan[place]))
@@ -71,28 +77,35 @@ def training_tickets(
             yield Ticket(ids, draw, number, Position(step + 1, epoch, place))
 
 
-def frozen_tickets(lengths: np.ndarray, max_tokens: int, views: int, rank: int, world_size: int) -> Iterator[Ticket]:
-    """Yields this process's tickets for one pass over a split whose masks never change: epoch 0, seed 0, always."""
+def frozen_tickets(lengths: np.ndarray, max_tokens: int, views: int) -> list[Ticket]:
+    """Returns the tickets of one pass over a split whose masks never change: epoch 0, seed 0, always."""
     plan = plan_epoch(lengths, 0, 0, max_tokens, views)
-    for place in range(rank, len(plan), world_size):
-        yield Ticket(plan[place], Draw(0, 0, plan[place], progress=1.0))
+    return [Ticket(plan[place], Draw(0, 0, plan[place], progress=1.0)) for place in range(len(plan))]
 
 
-class BatchMaker(Dataset):
+class BatchMaker:
     """Makes the batch of a ticket; what worker processes run.
 
+    A process that is forked inherits it. One that is spawned gets the settings and makes it anew, since a plug-in's
+    classes and functions cannot be sent, but can be loaded there again.
+
     Args:
-        source: the rows of a split.
-        task: makes batches of rows.
+        parts: task and rows.
+        split: the split whose rows it takes.
+        settings: what the parts were made from.
     """
 
-    def __init__(self, source: RowSource, task: Task):
-        self.source, self.task = source, task
+    def __init__(self, parts: DataParts, split: str, settings: Settings):
+        self.source, self.task = parts.sources[split], parts.task
+        self.split, self.settings = split, settings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make_anew, (self.settings.to_dict(), self.split, user_dirs())
 
     def make(self, ticket: Ticket) -> Batch:
-        """Makes the batch that a ticket orders."""
-        batch = self.task.make_batch(self.source[ticket.ids], ticket.draw)
-        return batch.map(lambda array: torch.from_numpy(np.ascontiguousarray(array)))
+        """Makes the batch that a ticket orders, of numpy arrays."""
+        reach("data.read")
+        return self.task.make_batch(self.source[ticket.ids], ticket.draw)
 
     def __getitem__(self, ticket: Ticket) -> Batch | TaskmaskError:
         try:
@@ -101,13 +114,33 @@ class BatchMaker(Dataset):
             return error
 
 
-def batches(
-    tickets: Iterator[Ticket], maker: BatchMaker, workers: int, device: torch.device
-) -> Iterator[tuple[Ticket, Batch]]:
-    """Yields each ticket with its batch on `device`; with workers, batches are prepared ahead, in the same order."""
-    if not workers:
+def _make_anew(tables: dict[str, Any], split: str, plug_ins: tuple[str, ...]) -> BatchMaker:
+    """Makes a `BatchMaker` in a process that shares no memory with the one that trains."""
+    for path in plug_ins:
+        load_user_dir(path)
+    settings = Settings.of(tables)
+    return BatchMaker(build_data(settings, [split]), split, settings)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Returns the batch as tensors on `device`; to a GPU through pinned memory, so that nobody waits for the copy."""
+
+    def move(array: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    return batch.map(move)
+
+
+def batches(tickets: Iterable[Ticket], maker: BatchMaker, device: torch.device) -> Iterator[tuple[Ticket, Batch]]:
+    """Yields each ticket with its batch on `device`; with workers, batches are prepared ahead, in the same order.
+
+    Workers are started in Python's own way, which `multiprocessing.set_start_method` changes.
+    """
+    run = maker.settings.run
+    if not run.workers:
         for ticket in tickets:
-            yield ticket, maker.make(ticket).map(lambda tensor: tensor.to(device))
+            yield ticket, on_device(maker.make(ticket), device)
         return
     sent: list[Ticket] = []
 
@@ -116,19 +149,39 @@ def batches(
             sent.append(ticket)
             yield ticket
 
-    loader = DataLoader(
-        maker,
+    loader: Any = DataLoader(
+        maker,  # type: ignore[arg-type]
         batch_size=None,
         sampler=remember(),
-        num_workers=workers,
+        num_workers=run.workers,
         worker_init_fn=_outlive_signals,
-        multiprocessing_context="fork",  # plug-ins and functions as maskers live in this process alone
-        pin_memory=device.type == "cuda",
+        timeout=LOOK_EVERY,
     )
-    for batch in loader:
+    for batch in _waited_for(iter(loader), 60 * run.timeout_minutes):
         if isinstance(batch, TaskmaskError):
             raise batch
-        yield sent.pop(0), batch.map(lambda tensor: tensor.to(device, non_blocking=True))
+        yield sent.pop(0), on_device(batch, device)
+
+
+def _waited_for(batches_of_workers: Iterator[Any], patience: float) -> Iterator[Any]:
+    """Yields the batches of worker processes. Every `LOOK_EVERY` seconds torch looks whether the workers still live.
+
+    Raises:
+        RuntimeError: a worker has died, or all are silent for longer than `patience` seconds.
+    """
+    waited = 0.0
+    while True:
+        try:
+            batch = next(batches_of_workers)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            waited += LOOK_EVERY
+            if "timed out" not in str(error) or waited >= patience:
+                raise
+        else:
+            waited = 0.0
+            yield batch
 
 
 def _outlive_signals(worker: int) -> None:
@@ -142,16 +195,25 @@ def _outlive_signals(worker: int) -> None:
 
 
 @contextlib.contextmanager
-def workers_watched() -> Iterator[None]:
-    """Turns the several errors that torch raises, anywhere, when a worker process has died, into one line."""
+def workers_watched(data: str) -> Iterator[None]:
+    """Turns the several errors that torch raises when a worker process has died into one line.
+
+    Args:
+        data: folder of the dataset. A file that shrinks while it is mapped kills its reader without a word of it.
+    """
     try:
         yield
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if not any(sign in repr(error) for sign in ("DataLoader worker", "ConnectionReset", "EOFError")):
+        if not any(sign in repr(error) for sign in ("DataLoader", "ConnectionReset", "EOFError")):
             raise
+        for worker in multiprocessing.active_children():
+            if worker.daemon:  # as torch makes its workers; one that hangs would hold up the end of this process
+                worker.kill()
+        if data:
+            Dataset.open(data)  # names the file that is not as long as it was
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(
-            f"a process that prepares batches has died: {reason}",
+            f"a process that prepares batches has died or hangs: {reason}",
             where="run.workers",
             fix="lower run.workers if memory is short, or check the dataset's files; the same command resumes",
         ) from error

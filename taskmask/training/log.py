@@ -14,6 +14,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from taskmask.errors import visible
+from taskmask.faults import reach
+
 GROUPS = {
     "lr": "optim",
     "grad_norm": "optim",
@@ -25,8 +28,14 @@ GROUPS = {
 }
 
 
-def cut_log(file: Path, step: int) -> None:
-    """Removes the lines after `step`, and a torn last line, from a log that is to be gone on with."""
+def cut_log(file: Path, step: int, validated_step: int) -> None:
+    """Removes the lines after `step`, and a torn last line, from a log that is to be gone on with.
+
+    Args:
+        file: the log.
+        step: the last step that is done.
+        validated_step: the last validation that is done; that of `step` may be still to come.
+    """
     if not file.exists():
         return
     kept = []
@@ -35,7 +44,9 @@ def cut_log(file: Path, step: int) -> None:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and record.get("step", 0) <= step:
+        if not isinstance(record, dict):
+            continue
+        if record.get("step", 0) <= (validated_step if record.get("kind") == "valid" else step):
             kept.append(line + "\n")
     temporary = file.with_suffix(".tmp")
     temporary.write_text("".join(kept), encoding="utf-8")
@@ -48,6 +59,25 @@ def read_log(file: Path, kind: str) -> list[dict[str, Any]]:
     return [record for record in records if record["kind"] == kind]
 
 
+def open_board(folder: Path, start: int) -> Any:
+    """Returns TensorBoard's writer, or None, after a warning, where it cannot be had: the log holds all that it shows.
+
+    Args:
+        folder: where its files go; emptied where a run begins.
+        start: steps done before.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+
+        if not start:
+            shutil.rmtree(folder, ignore_errors=True)
+        return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+    except (ImportError, OSError, UnicodeError) as error:
+        text = f"taskmask: warning: nothing is written for TensorBoard: {error}; log.jsonl holds the same figures"
+        print(visible(text), file=sys.stderr, flush=True)
+        return None
+
+
 class RunLog:
     """Writes the records of a run; made in the first process only.
 
@@ -55,21 +85,16 @@ class RunLog:
         folder: the run folder.
         steps: steps of the whole run.
         start: steps done before; what a log holds beyond them is removed.
+        validated: the last step of them that was validated.
         tensorboard: whether to write TensorBoard files too.
     """
 
-    def __init__(self, folder: Path, steps: int, start: int, tensorboard: bool):
+    def __init__(self, folder: Path, steps: int, start: int, validated: int, tensorboard: bool):
         self.folder, self.steps = folder, steps
-        cut_log(folder / "log.jsonl", start)
+        cut_log(folder / "log.jsonl", start, validated)
         self.file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self.board: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            if not start:
-                shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
-        self.terminal = sys.stderr.isatty()
+        self.board = open_board(folder / "tensorboard", start) if tensorboard else None
+        self.terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.bar = tqdm(
             total=steps, initial=start, unit="step", disable=not self.terminal, dynamic_ncols=True, smoothing=0.05
         )
@@ -153,6 +178,7 @@ class RunLog:
             self.board.close()
 
     def _write(self, kind: str, step: int, record: dict[str, Any]) -> None:
+        reach("log.write")
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         self.file.write(json.dumps({"kind": kind, "step": step, **clean}, allow_nan=False) + "\n")
         self.file.flush()

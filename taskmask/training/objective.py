@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from taskmask.criteria.base import Criterion
 from taskmask.data.rows import Batch
+from taskmask.faults import reach
+from taskmask.machine import is_out_of_memory
 from taskmask.models.base import Model
 
 
@@ -15,15 +20,31 @@ class Objective(nn.Module):
     Args:
         model: the network.
         criterion: turns its outputs into sums.
+
+    Attributes:
+        lack_of_memory: what torch said when memory ran out in training; whoever reads it empties it.
     """
 
     def __init__(self, model: Model, criterion: Criterion):
         super().__init__()
         self.model, self.criterion = model, criterion
+        self.lack_of_memory = ""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Returns the sums of the batch's losses and statistics."""
-        return self.criterion(self.model, batch)
+        """Returns the sums of the batch's losses and statistics.
+
+        Where memory runs out in training they are NaN, with a gradient at every parameter: so this process keeps its
+        part in the exchange of gradients, and all processes skip the step.
+        """
+        try:
+            reach("step.forward")
+            return self.criterion(self.model, batch)
+        except (MemoryError, RuntimeError) as error:
+            if not (self.training and torch.is_grad_enabled() and is_out_of_memory(error)):
+                raise
+            self.lack_of_memory = str(error).split("\n")[0]
+        nothing = torch.stack([p.sum() for p in self.parameters() if p.requires_grad]).sum() * math.nan
+        return dict.fromkeys(self.criterion.weights, nothing)
 
 
 def weighted_total(sums: dict[str, Tensor], counts: dict[str, float], weights: dict[str, float]) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,22 @@ def scale_and_clip(parameters: list[nn.Parameter], loss_scale: float, clip: floa
     if factor != 1.0 and norm < float("inf"):
         torch._foreach_mul_(gradients, factor)
     return norm
+
+
+SPIKE_WINDOW = 128
+
+
+def is_spike(norm: float, before: Sequence[float], deviations: float) -> bool:
+    """Tells a gradient whose norm lies far above those of the steps before.
+
+    Args:
+        norm: of this step.
+        before: norms of the last `SPIKE_WINDOW` steps; with fewer than half of them nothing is a spike.
+        deviations: how many standard deviations above their mean is far; 0 = nothing is.
+    """
+    if not deviations or len(before) < SPIKE_WINDOW // 2:
+        return False
+    return norm > statistics.fmean(before) + deviations * statistics.pstdev(before)
 
 
 class Average:

@@ -39,7 +39,7 @@ class DataParts:
 def build_task(settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]]) -> Task:
     """Makes the task and its masker."""
     masker = settings.masker and build_masker(settings.masker.name, settings.masker.options, vocab)
-    return TASKS.get(settings.task.name).load()(settings.task.options, vocab, masker, labels)
+    return TASKS.get(settings.task.name).make(settings.task.options, vocab, masker, labels)
 
 
 def build_data(settings: Settings, splits: list[str]) -> DataParts:
@@ -63,11 +63,10 @@ def build_data(settings: Settings, splits: list[str]) -> DataParts:
 def build_objective(settings: Settings, task: Task) -> Objective:
     """Makes model and criterion; the weights depend on `train.seed` alone."""
     torch.manual_seed(settings.train.seed)
-    entry = MODELS.get(settings.model.name)
-    model = entry.load()(
+    model = MODELS.get(settings.model.name).make(
         settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
     )
-    criterion = CRITERIA.get(settings.criterion.name).load()(settings.criterion.options)
+    criterion = CRITERIA.get(settings.criterion.name).make(settings.criterion.options)
     return Objective(model, criterion)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from taskmask.config import from_tables
 from taskmask.data.columns import Dataset
@@ -66,8 +68,13 @@ class Pretrained:
         return build_task(self.settings, self.vocab, self.labels)
 
     def objective(self, settings: Settings, task: Task) -> Objective:
-        """Makes model and criterion with these weights, in evaluation mode."""
-        objective = build_objective(settings, task)
+        """Makes model and criterion with these weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: the weights are not those of a model with these settings.
+        """
+        with no_larger_than(self.weights, str(self.file)):
+            objective = build_objective(settings, task)
         checkpoint.put_weights(objective, self.weights, str(self.file))
         return objective.eval()
 
@@ -95,6 +102,38 @@ class Pretrained:
     def fill_mask(self, text: str, top: int = 5) -> list[list[dict[str, Any]]]:
         """Returns, for every `<mask>` of the text, the `top` fills: [[{"token", "piece", "probability"}, ...], ...]."""
         return [mask["fills"] for mask in self.predict([text], top)[0]["masks"]]
+
+
+@contextlib.contextmanager
+def no_larger_than(weights: Mapping[str, Tensor], where: str) -> Iterator[None]:
+    """Ends the making of a model, inside a `with`, as soon as it has more parameters than `weights` could fill.
+
+    The settings of a stranger may ask for a model that fills the machine. Its parameters are counted as they are made:
+    at that moment their memory is reserved, but not yet in use. Where some are made twice, or in a smaller number
+    format than they are kept in, there is room for it.
+
+    Raises:
+        CheckpointError: the model is larger than that, or than any machine.
+    """
+    fix = "do not use it, or give the model settings it was trained with"
+    names, numbers = 2 * len(weights) + 8, 4 * sum(tensor.numel() for tensor in weights.values()) + 1024
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal names, numbers
+        names, numbers = names - 1, numbers - parameter.numel()
+        if names < 0 or numbers < 0:
+            raise CheckpointError("its settings say a model that is larger than its weights", where=where, fix=fix)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # more than torch can count, or there is
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(
+            f"its settings say a model that cannot be made: {reason}", where=where, fix=fix
+        ) from error
+    finally:
+        hook.remove()
 
 
 def load(source: str) -> Pretrained:

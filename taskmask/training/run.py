@@ -19,8 +19,9 @@ import torch
 from taskmask import __version__
 from taskmask.config import read_file
 from taskmask.data.columns import Dataset
-from taskmask.errors import ConfigError, visible
-from taskmask.machine import storage_error, written_whole
+from taskmask.errors import ConfigError, StorageError, visible
+from taskmask.machine import in_our_words, storage_error, written_whole
+from taskmask.registry import user_dir_checksums
 from taskmask.settings import Settings, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
@@ -58,13 +59,12 @@ class Summary:
     parameters: int
 
 
-def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ...] = ()) -> Summary:
+def train(settings: Settings, *, restart: bool = False) -> Summary:
     """Trains as the settings say; where the run folder holds a checkpoint, goes on from it to the same bits.
 
     Args:
         settings: all settings.
         restart: begin anew; what the run folder holds is moved aside.
-        user_dirs: plug-ins in use, noted in the run folder.
 
     Raises:
         TaskmaskError: see its kinds; nothing that was computed is lost.
@@ -77,7 +77,7 @@ def train(settings: Settings, *, restart: bool = False, user_dirs: tuple[str, ..
     check_world(settings, world)
     speed_up_fp32(device)
     parts = open_data(settings)
-    with distributed.peers_watched(), claimed(folder, settings, world, restart, user_dirs):
+    with claimed(folder, settings, world, restart), distributed.peers_watched(world):
         objective = build_objective(settings, parts.task)
         if settings.train.init_from and not checkpoint.all_of(folder):
             report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
@@ -134,26 +134,43 @@ def open_data(settings: Settings) -> DataParts:
             fix="prepare the data with --valid, or leave it out",
         )
     if "valid" in parts.sources:
-        next(frozen_tickets(parts.sources["valid"].lengths, settings.train.max_tokens, parts.task.views, 0, 1))
+        frozen_tickets(parts.sources["valid"].lengths, settings.train.max_tokens, parts.task.views)
     return parts
 
 
 @contextlib.contextmanager
-def claimed(
-    folder: Path, settings: Settings, world: World, restart: bool, user_dirs: tuple[str, ...]
-) -> Iterator[None]:
-    """Makes the run folder this run's own: checks that it fits, writes the settings into it, locks it."""
+def claimed(folder: Path, settings: Settings, world: World, restart: bool) -> Iterator[None]:
+    """Makes the run folder this run's own: checks that it fits, writes the settings into it, locks it.
+
+    How the run ends is noted in it, since torchrun gives the same exit code to every end.
+    """
     if not world.is_first:
-        world.wait()
+        with distributed.peers_watched(world):
+            world.wait()
         yield
         return
     if restart and (folder / "settings.json").exists():
         with lock(folder):  # not the folder of a run that is at work
             move_aside(folder)
     with lock(folder):
-        prepare(folder, settings, user_dirs)
-        world.wait()
-        yield
+        prepare(folder, settings)
+        with distributed.peers_watched(world):
+            world.wait()
+        try:
+            yield
+        except BaseException as error:
+            note_end(folder, error)
+            raise
+        note_end(folder, None)
+
+
+def note_end(folder: Path, error: BaseException | None) -> None:
+    """Writes exit.json: the exit code of the command line, and its last words."""
+    known = in_our_words(error) if error else None
+    code = known.exit_code if known else 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 1
+    message = str(known) if known else "" if error is None else f"{type(error).__name__}: {error}"
+    with contextlib.suppress(StorageError):  # the error that is on its way says more
+        write_json(folder / "exit.json", {"exit_code": code, "message": message})
 
 
 @contextlib.contextmanager
@@ -164,6 +181,7 @@ def lock(folder: Path) -> Iterator[None]:
         file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
         raise storage_error(folder, error) from error
+    os.register_at_fork(after_in_child=file.close)  # else the lock would outlive this process in its workers
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +197,7 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> None:
+def prepare(folder: Path, settings: Settings) -> None:
     """Writes settings and environment; a folder with other settings, or with strange files, is refused."""
     file = folder / "settings.json"
     if file.exists():
@@ -197,7 +215,7 @@ def prepare(folder: Path, settings: Settings, user_dirs: tuple[str, ...]) -> Non
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "command": sys.argv,
-        "user_dirs": [str(Path(path).resolve()) for path in user_dirs],
+        "user_dirs": user_dir_checksums(),
     }
     write_json(file, settings.to_dict())
     write_json(folder / "environment.json", environment)

@@ -17,12 +17,13 @@ from typing import Any
 import torch
 
 from taskmask import __version__
-from taskmask.data.draws import hash_integers
 from taskmask.data.rows import Batch
-from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted
+from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, visible
+from taskmask.faults import reach
 from taskmask.settings import Settings
-from taskmask.training import checkpoint, distributed
-from taskmask.training.distributed import World
+from taskmask.training import checkpoint
+from taskmask.training.blame import first_bad_place
+from taskmask.training.distributed import World, check_replicas
 from taskmask.training.evaluate import total_over
 from taskmask.training.loader import (
     BatchMaker,
@@ -30,16 +31,17 @@ from taskmask.training.loader import (
     Ticket,
     batches,
     frozen_tickets,
+    on_device,
     training_tickets,
     workers_watched,
 )
 from taskmask.training.log import RunLog
-from taskmask.training.objective import Objective, weighted_total
-from taskmask.training.optim import Average, adamw, scale_and_clip
+from taskmask.training.objective import Objective
+from taskmask.training.optim import SPIKE_WINDOW
 from taskmask.training.parts import DataParts
-from taskmask.training.precision import LossScale, autocast
-from taskmask.training.schedule import learning_rate
+from taskmask.training.precision import autocast
 from taskmask.training.signals import StopRequest
+from taskmask.training.update import Outcome, Updater
 
 SHOWN_ROWS = 4
 
@@ -52,6 +54,7 @@ class Progress:
     tokens: int = 0
     skipped_steps: int = 0
     bad_steps: int = 0
+    norms: list[float] = dataclasses.field(default_factory=list)
     best: float | None = None
     validations_without_best: int = 0
     validated: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -81,36 +84,40 @@ class Trainer:
         self.objective = objective
         if settings.run.compile:
             objective.model.compile()
-        self.wrapped = distributed.wrap(objective, world)
-        self.optimizer = adamw(objective, settings.optim)
-        self.parameters = [p for p in objective.parameters() if p.requires_grad]
-        self.average = Average(objective, settings.train.ema) if settings.train.ema else None
-        self.scale = LossScale(settings.train.precision)
+        self.updater = Updater(settings, objective, world, device)
         self.progress = Progress()
         self.log: RunLog | None = None
-        self.stop = StopRequest()
+        self.stop = StopRequest(settings.run.stop_after_minutes)
         self.log_began, self.log_tokens = time.monotonic(), 0
+        self.alike_at = 0
 
     def fit(self) -> Progress:
         """Trains to the last step, from the last checkpoint if there is one.
 
         Raises:
-            Interrupted: a signal came; everything is saved.
-            DivergedError: too many steps in a row were not finite.
+            Interrupted: a signal came, or time is over; everything is saved.
+            DivergedError: too many steps in a row were skipped.
         """
         self.resume()
+        steps = self.world.gather(self.progress.position.step)
+        if len(set(steps)) > 1:
+            raise DistributedError(
+                f"the processes have found checkpoints of different steps: {steps}",
+                where=f"--run {self.folder}",
+                fix="the run folder must be on a disk that all machines share",
+            )
         if self.finished and not self._validation_is_due:
             self._say(f"already finished at step {self.progress.position.step}")
             return self.progress
         run, train = self.settings.run, self.settings.train
         start = self.progress.position.step
         if self.world.is_first:
-            self.log = RunLog(self.folder, train.steps, start, run.tensorboard)
+            self.log = RunLog(self.folder, train.steps, start, self.progress.validated_step, run.tensorboard)
             if not start:
                 tables = self.settings.to_dict()
                 self.log.text("settings", [f"{s}.{f} = {v}" for s in tables for f, v in tables[s].items()], 0)
         try:
-            with self.stop.watched(announce=self.world.is_first), workers_watched():
+            with self.stop.watched(announce=self.world.is_first), workers_watched(self.settings.data.path):
                 if self._validation_is_due:  # stopped just before it
                     self._conclude(start)
                 self._loop()
@@ -143,8 +150,6 @@ class Trainer:
             step = self.progress.position.step
             if step % self.settings.run.log_every == 0 or step == self.settings.train.steps:
                 self._log_training(step)
-            if self._validation_is_due and self.world.sum([float(self.stop.made)])[0]:
-                self._interrupt()  # now, since a validation may outlast the patience of a scheduler
             self._conclude(step)
             if self.log:
                 self.log.advance()
@@ -165,7 +170,7 @@ class Trainer:
         tickets = training_tickets(
             source.lengths, self.settings, task.views, self.progress.position, self.world.rank, self.world.size
         )
-        stream = batches(tickets, BatchMaker(source, task), self.settings.run.workers, self.device)
+        stream = batches(tickets, BatchMaker(self.parts, "train", self.settings), self.device)
         share = train.micro_batches_per_step // self.world.size
         group: list[tuple[Ticket, Batch]] = []
         for item in stream:
@@ -175,37 +180,17 @@ class Trainer:
                 group = []
 
     def step(self, micro_batches: list[tuple[Ticket, Batch]]) -> None:
-        """Does one update, or skips it where the gradient is not finite; the same in every process."""
-        progress, train, optim = self.progress, self.settings.train, self.settings.optim
+        """Does one update, or skips it where it would do harm; the same in every process."""
+        progress = self.progress
         step = progress.position.step + 1
+        reach("step.begin")
         counts, tokens = self._agree(micro_batches, step)
-        rate = learning_rate(optim, step, train.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, torch.Tensor] = {}
-        for index, (ticket, batch) in enumerate(micro_batches):
-            # dropout follows from (seed, step, micro-batch), so a resume needs no state of any generator
-            torch.manual_seed(int(hash_integers(train.seed, step, ticket.number)[0] >> 1))
-            last = index == len(micro_batches) - 1
-            with contextlib.nullcontext() if last or self.world.size == 1 else self.wrapped.no_sync():  # type: ignore[operator]
-                with autocast(self.device, train.precision):
-                    parts = self.wrapped(batch)
-                loss = weighted_total(parts, counts, self.objective.criterion.weights)
-                # an infinite loss may have a finite gradient: NaN makes every process skip the step
-                (loss * torch.where(loss.isfinite(), self.scale.value, math.nan)).backward()
-            for name, value in parts.items():
-                value = value.detach().double()
-                sums[name] = sums[name] + value if name in sums else value
-        norm = scale_and_clip(self.parameters, self.scale.value, optim.clip)
-        finite = math.isfinite(norm)
-        if finite:
-            self.optimizer.step()
-            if self.average:
-                self.average.update()
+        outcome = self.updater(micro_batches, counts, step, progress.norms)
         progress.position = micro_batches[-1][0].after
         progress.tokens += tokens
-        self._account(finite, norm, {name: float(value) for name, value in sums.items()}, counts)
+        self._account(outcome, counts)
+        if progress.bad_steps >= self.settings.train.max_bad_steps:
+            self._give_up(micro_batches[-1][1])
 
     def _agree(self, micro_batches: list[tuple[Ticket, Batch]], step: int) -> tuple[dict[str, float], int]:
         """Returns the targets of each loss and the tokens of the step, over all processes; acts on their signals."""
@@ -215,7 +200,8 @@ class Trainer:
             for name, count in criterion.count(batch).items():
                 counts[name] += count
         tokens = sum(batch.num_tokens for _, batch in micro_batches)
-        *totals, tokens_sum, steps_sum, stop = self.world.sum([*counts.values(), tokens, step, float(self.stop.made)])
+        stop = float(bool(self.stop.reason))
+        *totals, tokens_sum, steps_sum, stop = self.world.sum([*counts.values(), tokens, step, stop])
         if steps_sum != step * self.world.size:
             raise DistributedError(
                 f"the processes are not at one step: this one is at {step}, the mean is {steps_sum / self.world.size}",
@@ -225,31 +211,46 @@ class Trainer:
             self._interrupt()
         return dict(zip(counts, totals, strict=True)), int(tokens_sum)
 
-    def _account(self, finite: bool, norm: float, sums: dict[str, float], counts: dict[str, float]) -> None:
+    def _account(self, outcome: Outcome, counts: dict[str, float]) -> None:
         """Adds a step to the figures that wait to be logged; counts the steps that were skipped."""
         progress = self.progress
-        if finite:
-            progress.bad_steps = 0
-            common = {**{f"{name}_count": count for name, count in counts.items()}, "steps": 1.0, "grad_norm": norm}
-            if not self.world.is_first:  # what all processes know is counted in the first alone
-                common = dict.fromkeys(common, 0.0)
-            for name, value in {**sums, **common}.items():
-                progress.pending[name] = progress.pending.get(name, 0.0) + value
-        else:
+        if self.settings.train.skip_spikes and math.isfinite(outcome.norm):
+            progress.norms = [*progress.norms, outcome.norm][-SPIKE_WINDOW:]
+        if not outcome.updated:
             progress.skipped_steps += 1
             progress.bad_steps += 1
-        self.scale.update(finite)
-        if progress.bad_steps >= self.settings.train.max_bad_steps:
-            raise DivergedError(
-                f"the gradient was not finite in {progress.bad_steps} steps in a row, to step {progress.position.step}",
-                where="train.max_bad_steps",
-                fix="in a new run, or with --run.restart: lower optim.lr, or lengthen optim.warmup_steps; the last "
-                "checkpoint is from before, and may serve as its --train.init_from",
-            )
+            return
+        progress.bad_steps = 0
+        common = {**{f"{name}_count": count for name, count in counts.items()}, "steps": 1.0, "grad_norm": outcome.norm}
+        if not self.world.is_first:  # what all processes know is counted in the first alone
+            common = dict.fromkeys(common, 0.0)
+        for name, value in {**outcome.sums, **common}.items():
+            progress.pending[name] = progress.pending.get(name, 0.0) + value
+
+    def _give_up(self, batch: Batch) -> None:
+        """Ends a run that skips step after step: with a checkpoint to look into, and the place of the first bad number.
+
+        Raises:
+            DivergedError: always.
+        """
+        file = self.folder / "crash.pt"
+        if self.world.is_first:
+            checkpoint.save(file, self.state())
+        place = first_bad_place(self.objective, batch, autocast(self.device, self.settings.train.precision))
+        self.world.wait()
+        step = self.progress.position.step
+        raise DivergedError(
+            f"{self.progress.bad_steps} steps in a row were skipped, to step {step}; run again, the last batch has "
+            + (f"its first number that is not finite {place}" if place else "only finite numbers"),
+            where="train.max_bad_steps",
+            fix=f"{file} holds the weights of before these steps; in a new run, or with --run.restart: lower optim.lr, "
+            "or lengthen optim.warmup_steps, perhaps with that file as --train.init_from",
+        )
 
     def _log_training(self, step: int) -> None:
         """Logs the means since the last time, over all processes."""
         progress = self.progress
+        self._check_replicas()
         self._gather_pending()
         totals, progress.pending = progress.pending, {}
         now = time.monotonic()
@@ -260,9 +261,9 @@ class Trainer:
         metrics = self.parts.task.metrics(totals) if totals else {"loss": math.nan}
         record = {
             **metrics,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.updater.rate,
             "grad_norm": totals["grad_norm"] / totals["steps"] if totals else math.nan,
-            "loss_scale": self.scale.value,
+            "loss_scale": self.updater.scale.value,
             "skipped_steps": progress.skipped_steps,
             "epoch": progress.position.epoch,
             "tokens": progress.tokens,
@@ -280,12 +281,15 @@ class Trainer:
 
     def _validate(self, step: int) -> bool:
         """Validates with frozen masks; returns whether this is the best so far."""
-        began, task = time.monotonic(), self.parts.task
-        maker = BatchMaker(self.parts.sources["valid"], task)
-        with self.average.in_place() if self.average else contextlib.nullcontext():
-            totals = total_over(self.objective, maker, self.settings, self.world, self.device)
-            if self.log and self.log.board:
+        began, task, average = time.monotonic(), self.parts.task, self.updater.average
+        maker = BatchMaker(self.parts, "valid", self.settings)
+        with average.in_place() if average else contextlib.nullcontext():
+            totals = total_over(self.objective, maker, self.world, self.device, asked_to_stop=self._all_asked_to_stop)
+            if totals and self.log and self.log.board:
                 self.log.text("guesses", self._guesses(maker), step)
+        if totals is None:
+            self._interrupt()  # now, since a validation may outlast the patience of a scheduler
+        assert totals is not None
         metrics = task.metrics(totals)
         name, direction = task.best
         sign = 1 if direction == "min" else -1
@@ -303,18 +307,28 @@ class Trainer:
     @torch.no_grad()
     def _guesses(self, maker: BatchMaker) -> list[str]:
         """Returns the same few validation rows each time, with the model's answers of now."""
-        ticket = next(frozen_tickets(maker.source.lengths, self.settings.train.max_tokens, maker.task.views, 0, 1))
+        ticket = frozen_tickets(maker.source.lengths, self.settings.train.max_tokens, maker.task.views)[0]
         few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
-        batch = maker.make(few)
+        arrays = maker.make(few)
         self.objective.eval()
         with autocast(self.device, self.settings.train.precision):
-            outputs = self.objective.model(**batch.map(lambda tensor: tensor.to(self.device)).inputs)
+            outputs = self.objective.model(**on_device(arrays, self.device).inputs)
         self.objective.train()
-        return maker.task.show(batch, {name: tensor.float().cpu() for name, tensor in outputs.items()})
+        return maker.task.show(arrays, {name: tensor.float().cpu() for name, tensor in outputs.items()})
+
+    def _all_asked_to_stop(self) -> bool:
+        """Whether any process is to stop; called by all together."""
+        return bool(self.world.sum([float(bool(self.stop.reason))])[0])
+
+    def _check_replicas(self) -> None:
+        """Checks that the weights are the same in all processes."""
+        check_replicas(self.objective, self.world, self.alike_at)
+        self.alike_at = self.progress.position.step
 
     def _save(self) -> None:
         """Writes a checkpoint; the other processes wait for it."""
         step, task = self.progress.position.step, self.parts.task
+        self._check_replicas()
         self._gather_pending()
         if self.log:
             self.log.flush()
@@ -330,9 +344,9 @@ class Trainer:
         return {
             "step": self.progress.position.step,
             "model": self.objective.state_dict(),
-            "average": self.average.weights if self.average else None,
-            "optimizer": self.optimizer.state_dict(),
-            "loss_scale": self.scale.state_dict(),
+            "average": self.updater.average.weights if self.updater.average else None,
+            "optimizer": self.updater.optimizer.state_dict(),
+            "loss_scale": self.updater.scale.state_dict(),
             "progress": dataclasses.asdict(self.progress),
             "settings": self.settings.to_dict(),
             "vocabulary": self.parts.vocab.model_bytes,
@@ -348,6 +362,7 @@ class Trainer:
         state = checkpoint.load_last(self.folder, self._say)
         if state is None:
             return
+        reach("resume.load")
         if self.world.is_first:
             checkpoint.set_aside(self.folder, state["step"])
         if state["data_fingerprint"] != self.parts.fingerprint:
@@ -358,11 +373,10 @@ class Trainer:
                 fix="give another --run folder, or continue from it with --train.init_from",
             )
         checkpoint.put_weights(self.objective, state["model"], str(self.folder))
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scale.load_state_dict(state["loss_scale"])
-        if self.average and state["average"]:
-            self.average.load(state["average"])
-        self.progress = Progress.of(state["progress"])
+        with checkpoint.contents_of(str(self.folder)):
+            checkpoint.check_like(state["progress"], dataclasses.asdict(Progress()))
+            self.updater.load(state)
+            self.progress = Progress.of(state["progress"])
         if not self.world.is_first:  # which holds the figures of all
             self.progress.pending = dict.fromkeys(self.progress.pending, 0.0)
         self.log_tokens = self.progress.tokens
@@ -370,11 +384,13 @@ class Trainer:
 
     def _interrupt(self) -> None:
         self._save()
-        what = f"stopped by a signal at step {self.progress.position.step}; saved"
+        reason = self.stop.reason or "another process was asked to"
+        what = f"at step {self.progress.position.step}, saved: {reason}"
         raise Interrupted(what, where=str(self.folder), fix="the same command goes on")
 
     def _say(self, text: str) -> None:
+        text = visible(f"taskmask: {text}")
         if self.log:
-            self.log.say(f"taskmask: {text}")
+            self.log.say(text)
         elif self.world.is_first:
-            print(f"taskmask: {text}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)

@@ -55,4 +55,5 @@ def test_predictions(evil_data, good_state, settings_tables, tmp_path, monkeypat
 def test_errors(evil_data, tmp_path, capfd):
     assert front.run(front.main, ["list", "--data", str(tmp_path / EVIL)]) == 3
     assert front.run(front.main, [EVIL]) == 2
+    assert front.run(front.main, ["list", "--debug", "--data", str(tmp_path / EVIL)]) == 3
     assert not RAW & set("".join(capfd.readouterr()))

@@ -55,6 +55,7 @@ def test_makes_a_dataset_and_says_what_is_next(files, tmp_path, capsys):
     dataset.verify()
 
 
+@pytest.mark.fault(12)
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_the_same_command_gives_the_same_bytes(files, tmp_path, kind):
     for out in ("a", "b"):
@@ -75,6 +76,7 @@ def test_the_same_command_gives_the_same_bytes(files, tmp_path, kind):
     assert Dataset.open(tmp_path / "a").fingerprint == Dataset.open(tmp_path / "b").fingerprint
 
 
+@pytest.mark.fault(8)
 def test_existing_output_is_refused_before_any_work(files, tmp_path):
     arguments = ["--train", "/nowhere.txt", "--out", str(files / "base"), "--vocab-size", "290"]
     with pytest.raises(DataError, match="--overwrite"):
@@ -116,6 +118,7 @@ def big_text(folder):
     return folder / "big.txt"
 
 
+@pytest.mark.fault(10)
 def test_a_full_disk(files, tmp_path):
     code = ("import resource, sys; from taskmask_cli.preprocess import main\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
@@ -144,6 +147,7 @@ def test_a_full_disk(files, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["big.txt"]
 
 
+@pytest.mark.fault(9)
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_killed_in_the_middle(files, tmp_path, how):
     text = big_text(tmp_path)

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +87,7 @@ def test_opening_maps_nothing(dataset, monkeypatch):
     Dataset.open(dataset).split("train")
 
 
+@pytest.mark.fault(13)
 def test_every_flipped_or_missing_header_byte_is_found_or_harmless(dataset):
     header = dataset / "dataset.json"
     good = header.read_bytes()
@@ -112,6 +115,7 @@ def change_header(dataset, change):
     (dataset / "dataset.json").write_text(json.dumps(header))
 
 
+@pytest.mark.fault(13)
 @pytest.mark.parametrize("change", [
     lambda h, c: c["tokens"].update(dtype="object"),
     lambda h, c: c["tokens"].update(dtype="uint8"),
@@ -141,6 +145,59 @@ def test_lying_headers(dataset, change):
         Dataset.open(dataset)
 
 
+HOSTILE = [
+    None, True, -1, 0, 5, 1 << 31, 1 << 61, 1 << 63, 10**400, 1.5, -0.0, 1e308, float("nan"), float("inf"), "",
+    "tokens", "x" * 5000, "../..", "/dev/zero", "\0", "\x1b[31m\ud800", "object", "9", [], [1], [[[]]] * 99, {},
+    {"a": {}}, {"path": "/etc/passwd"},
+]  # fmt: skip
+
+
+def places(tree):
+    """Every dict or list inside a header, with every key in it."""
+    for key, value in list(tree.items() if isinstance(tree, dict) else enumerate(tree)):
+        yield tree, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+def peak():
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024
+
+
+@pytest.mark.fault(13)
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is measured as Linux tells it")
+def test_every_value_replaced_by_hostile_ones_dropped_or_joined_by_others(dataset):
+    """With the checksum made right again: refused, or of no consequence, and nothing large is allocated."""
+    file = dataset / "dataset.json"
+    header = json.loads(file.read_bytes())
+    before, refused, harmless = peak(), 0, 0
+
+    def check():
+        nonlocal refused, harmless
+        file.write_text(json.dumps({**header, "checksum": checksum_of(header)}))
+        try:
+            Dataset.open(dataset).verify()
+            harmless += 1
+        except DataError as error:
+            refused += 1
+            assert error.exit_code == 3 and len(str(error)) < 12_000
+
+    for number, (inner, key) in enumerate(list(places(header))):
+        kept = inner[key]
+        for value in HOSTILE[number % 3 :: 3]:
+            inner[key] = value
+            check()
+        if isinstance(inner, dict):
+            del inner[key]
+            check()
+            inner["strange"] = kept
+            check()
+            del inner["strange"]
+        inner[key] = kept
+    assert refused > 1000 and harmless > 10 and peak() - before < 200
+
+
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("path", ["../outside.bin", "/etc/passwd", "train/../../outside.bin", "train/link.bin"])
 def test_no_path_leaves_the_folder(dataset, path):
     size = os.path.getsize(dataset / "train/label.bin")
@@ -151,6 +208,7 @@ def test_no_path_leaves_the_folder(dataset, path):
         Dataset.open(dataset)
 
 
+@pytest.mark.fault(14)
 @pytest.mark.parametrize("name", ["tokens.bin", "tokens.offsets.bin", "label.bin"])
 def test_files_of_another_size_or_missing(dataset, name):
     path = dataset / "train" / name
@@ -164,6 +222,7 @@ def test_files_of_another_size_or_missing(dataset, name):
         Dataset.open(dataset)
 
 
+@pytest.mark.fault(16)
 def test_a_flipped_bit_is_found_by_verify_and_named(dataset):
     path = dataset / "valid" / "score.bin"
     content = bytearray(path.read_bytes())
@@ -173,6 +232,7 @@ def test_a_flipped_bit_is_found_by_verify_and_named(dataset):
         Dataset.open(dataset).verify()
 
 
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("offsets", [[0, 5, 4, 8], [1, 3, 4, 8], [0, 3, 4, 9], [0, -3, 4, 8], [0, 3, 1 << 62, 8]])
 def test_damaged_offsets(dataset, offsets):
     np.array(offsets, "<i8").tofile(dataset / "train" / "tokens.offsets.bin")
@@ -182,6 +242,7 @@ def test_damaged_offsets(dataset, offsets):
             split.offsets("tokens")
 
 
+@pytest.mark.fault(17)
 def test_a_token_that_is_not_in_the_vocabulary(tmp_path, unigram):
     with DatasetWriter(tmp_path / "d", unigram) as writer:
         tokens = np.array([5, 6, unigram.size, 7])
@@ -236,7 +297,7 @@ def test_leftovers_of_the_dead_are_cleaned_and_of_the_living_kept(tmp_path, unig
     for pid in (dead, alive):
         (tmp_path / f"d.partial-{pid}").mkdir()
     os.rename(dataset, tmp_path / f"d.replaced-{dead}")
-    with pytest.raises(ZeroDivisionError), DatasetWriter(tmp_path / "d", unigram):
+    with pytest.raises(ZeroDivisionError), DatasetWriter(tmp_path / "d", unigram, overwrite=True):
         raise ZeroDivisionError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d", f"d.partial-{alive}"]
     assert Dataset.open(tmp_path / "d").split("train").rows == 3

@@ -70,6 +70,16 @@ def test_random_pieces_are_uniform_and_never_special(unigram):
     assert abs(((counts - expected) ** 2 / expected).sum() - free) < 5 * np.sqrt(2 * free)
 
 
+@pytest.mark.parametrize("per", ["token", "word"])
+def test_random_pieces_do_not_depend_on_the_decision(unigram, per):
+    rows = random_rows(unigram, 1000, 130)
+    out = replace_tokens(rows, rows.maskable[None], Draw(1, 1, rows.ids), mask_share=0.45, random_share=0.1, per=per)
+    counts = np.bincount(out[rows.maskable & (out != rows.tokens) & (out != unigram.mask)], minlength=unigram.size)
+    counts = counts[~unigram.is_special]
+    expected, free = counts.mean(), len(counts) - 1
+    assert abs(((counts - expected) ** 2 / expected).sum() - free) < 5 * np.sqrt(2 * free)
+
+
 @given(
     st.integers(0, 10**6), st.integers(1, 3), st.sampled_from(["token", "word", "span"]),
     st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),

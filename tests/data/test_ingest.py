@@ -49,6 +49,7 @@ def texts_of(dataset, vocabulary, split="train", column="tokens"):
     return [vocabulary.decode(row) + "|" * int(np.sum(row == vocabulary.eos)) for row in rows]
 
 
+@pytest.mark.fault(4)
 def test_txt_lines(make, unigram):
     dataset = make(
         {"train.txt": "\ufeffthe dog\r\n\n  \nfox\u2028jumps\n\x00a\tb\x0bc\x7f\nlast <mask>"}, documents="line"
@@ -111,6 +112,7 @@ def test_a_split_without_labels_has_no_label_column(make):
         make({"train1.tsv": "text\tlabel\na\tb\n", "train2.tsv": "text\na\n"})
 
 
+@pytest.mark.fault(2, 3, 4)
 @pytest.mark.parametrize("files, message", [
     ({"train.txt": b"good\nabc\xffd\n"}, r"train\.txt:2:4: byte 0xff is not UTF-8"),
     ({"train.txt": b"\xff"}, r"train\.txt:1:1: "),
@@ -137,12 +139,14 @@ def test_bad_text_is_named_with_its_place_and_nothing_is_written(make, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(files)
 
 
+@pytest.mark.fault(3)
 def test_bad_utf8_is_found_in_a_later_chunk(make, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK", 64)
     with pytest.raises(DataError, match=r"train\.txt:501:3: "):
         make({"train.txt": b"the dog\n" * 500 + b"ab\xc3(\n" + b"fox\n" * 100}, workers=2)
 
 
+@pytest.mark.fault(1)
 def test_all_bad_inputs_at_once(tmp_path):
     (tmp_path / "empty.txt").touch()
     (tmp_path / "empty.txt.gz").write_bytes(gzip.compress(b""))
@@ -172,6 +176,7 @@ def test_fields_asked_of_a_txt_file(make):
         make({"train.txt": "a"}, label=["label"])
 
 
+@pytest.mark.fault(4, 12)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     lines=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=30), min_size=1)
@@ -188,6 +193,7 @@ def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.fault(11)
 def test_a_killed_worker_is_an_error_and_leaves_nothing(make, tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK", 64)
     monkeypatch.setattr(ingest, "CHUNK", 64)
@@ -236,6 +242,7 @@ def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
     assert twice == repr([b"the dog\nfox\n"] * 2) and not Path(path).exists()
 
 
+@pytest.mark.fault(5)
 @pytest.mark.parametrize("work", [
     "encode_files(sources, Vocabulary.load('.'), 'out', workers=0, overwrite=True)",
     "encode_files(sources, Vocabulary.load('.'), 'out', workers=2, overwrite=True)",

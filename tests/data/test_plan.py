@@ -53,6 +53,13 @@ def test_deterministic_and_new_in_each_epoch_and_for_each_seed():
         assert abs(agreement) < 5 / np.sqrt(len(plans[0]))
 
 
+def test_every_row_is_as_likely_in_every_place():
+    lengths, num = np.full(5, 10), 4000
+    orders = np.array([plan_epoch(lengths, 1, epoch, 10).order for epoch in range(num)])
+    counts = (orders[:, :, None] == np.arange(5)).sum(axis=0)
+    assert np.abs(counts / num - 0.2).max() < 5 * np.sqrt(0.2 * 0.8 / num)
+
+
 def test_micro_batches_are_not_taken_in_order_of_length():
     lengths = lognormal(20_000)
     plan = plan_epoch(lengths, 1, 1, 1024)

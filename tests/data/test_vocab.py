@@ -35,6 +35,7 @@ def test_round_trip_and_nothing_unknown(vocabulary, text):
     assert vocabulary.decode(ids) == text
 
 
+@pytest.mark.fault(4)
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="▁"), max_size=40))
 def test_any_text_round_trips_up_to_spaces(unigram, text):
@@ -51,6 +52,7 @@ def test_specials(vocabulary):
     assert vocabulary.decode([0, 1, *vocabulary.encode(["the dog"])[0], 2]) == "the dog"
 
 
+@pytest.mark.fault(7)
 def test_specials_that_a_foreign_model_lacks_come_after_its_pieces():
     import io
 
@@ -113,6 +115,7 @@ def test_pickle_load_and_fingerprint(vocabulary, tmp_path):
         assert other.fingerprint == vocabulary.fingerprint and other.size == vocabulary.size
 
 
+@pytest.mark.fault(6)
 def test_damaged_models(vocabulary, tmp_path):
     model = vocabulary.model_bytes
     for damaged in (b"", b"x", model[:100], model[:-3], bytes(range(256)) * 20):
@@ -151,6 +154,7 @@ def test_cut_text(text, limit):
     assert all(len(part) <= limit and part.decode() is not None for part in parts)
 
 
+@pytest.mark.fault(5)
 def test_a_very_long_text_is_encoded_as_its_words(unigram):
     (one,) = unigram.encode(["the dog"])
     assert np.array_equal(unigram.encode(["the dog " * 40_000])[0], np.tile(one, 40_000))

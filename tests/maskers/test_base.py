@@ -17,6 +17,7 @@ from taskmask.maskers.base import (
     MaskerConfig,
     RowMasker,
     build_masker,
+    highest,
     register_masker,
     sample_tokens,
     sample_units,
@@ -240,6 +241,43 @@ def test_neighbouring_units_are_chosen_independently_of_their_order():
     found = sample_units(units, np.ones(units.shape, bool), np.full(num, 3), Draw(1, 1, np.arange(num)))
     for one, other in itertools.combinations(range(6), 2):
         assert abs((found[:, one] & found[:, other]).mean() - 0.2) < SIGMAS * 0.4 / np.sqrt(num)
+
+
+def units_by_hand(units, maskable, budget, draw):
+    """Systematic sampling as its definition says it, for one row."""
+    number, arc = draw.small("units", len(units), "<u4")[0], draw.once[0, 1]
+    sizes = {u: int((maskable & (units == u)).sum()) for u in sorted(set(units[maskable & (units >= 0)].tolist()))}
+    total, start, mask = sum(sizes.values()), 0, np.zeros(len(units), bool)
+    begin = int(arc * total) + 1
+    for unit in sorted(sizes, key=lambda u: number[u]):
+        if (start - begin) % total < budget:
+            mask |= maskable & (units == unit)
+        start += sizes[unit]
+    return mask
+
+
+@given(st.data())
+def test_units_are_those_of_the_definition_in_any_order_and_any_batch(data):
+    num, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 12))
+    generator = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    units = generator.integers(-1, width, (num, width))
+    maskable = generator.random((num, width)) < data.draw(st.sampled_from([0.0, 0.5, 1.0]))
+    budget = generator.integers(0, width + 3, num)
+    draw = Draw(data.draw(st.integers(0, 999)), 1, np.arange(num))
+    found = sample_units(units, maskable, budget, draw)
+    for i in range(num):
+        assert np.array_equal(found[i], units_by_hand(units[i], maskable[i], budget[i], draw.take(np.array([i]))))
+
+
+@given(st.data(), st.sampled_from([np.uint32, np.float64]))
+def test_the_highest_keys_are_exactly_as_many_and_of_equal_ones_the_first(data, kind):
+    num, width = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 9))
+    keys = np.random.default_rng(data.draw(st.integers(0, 10**6))).integers(0, 6, (num, width)).astype(kind)
+    wanted = np.array(data.draw(st.lists(st.integers(0, width), min_size=num, max_size=num)))
+    found = highest(keys, wanted)
+    for i in range(num):
+        order = sorted(range(width), key=lambda place: (-int(keys[i, place]), place))
+        assert np.flatnonzero(found[i]).tolist() == sorted(order[: wanted[i]])
 
 
 def test_units_count_only_what_is_maskable():

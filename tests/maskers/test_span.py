@@ -94,6 +94,14 @@ def test_no_span_crosses_a_special_token(vocab, copies, unit):
     assert (tile[:, border - 2] == tile[:, border - 1]).mean() > 0.9
 
 
+@pytest.mark.parametrize("unit", ["word", "token"])
+def test_a_row_that_needs_more_spans_than_most_has_them(vocab, copies, unit):
+    rows, masker = copies(ENGLISH * 3, 100), Span(SpanConfig(unit=unit), vocab)
+    expected = masker.tile(rows, Draw(1, 1, rows.ids))
+    masker.mean = 1e9  # guesses that 8 spans fill a row
+    assert np.array_equal(masker.tile(rows, Draw(1, 1, rows.ids)), expected)
+
+
 def test_masked_runs_are_longer_than_those_of_uniform(mask, copies):
     rows = copies([10] * 100, 500)
     runs = [(np.diff(mask(name, rows, **kind)[0].astype(int), axis=1) == 1).sum()

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import resource
 import shutil
 import zipfile
@@ -10,10 +11,27 @@ import pytest
 import torch
 from training_help import SPAWN, Crash, last, make, same_runs, train_until
 
+from taskmask.data.columns import Dataset
 from taskmask.errors import CheckpointError, ConfigError, Interrupted, StorageError
 from taskmask.training import checkpoint
-from taskmask.training.checkpoint import all_of, best_of, load, load_last, name_of, prune, save, score_of, step_of
+from taskmask.training.checkpoint import (
+    all_of,
+    best_of,
+    check_like,
+    contents_of,
+    load,
+    load_last,
+    name_of,
+    prune,
+    put_moments,
+    save,
+    score_of,
+    step_of,
+)
+from taskmask.training.evaluate import evaluate
 from taskmask.training.run import train
+from taskmask_cli import main as front
+from taskmask_cli import train as train_verb
 
 STATE = {
     "step": 3, "model": {"a": torch.arange(6.0)}, "average": None, "optimizer": {}, "loss_scale": {}, "progress": {},
@@ -120,6 +138,7 @@ def full_disk(folder, file):
         (folder / "message").write_text(str(error))
 
 
+@pytest.mark.fault(36)
 def test_a_full_disk_is_named_and_the_file_before_is_whole(tmp_path):
     file = tmp_path / "checkpoints" / "step-3.pt"
     save(file, STATE)
@@ -181,6 +200,7 @@ def test_a_flipped_bit_in_any_record_is_found(trained, tmp_path):
             load(file.__class__(file))
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("damage", ["cut", "empty", "random", "bit", "missing end"])
 def test_a_damaged_last_one_is_named_and_the_one_before_used(damage, trained, settings, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
@@ -231,6 +251,7 @@ class Attack:
         return os.system, (f"touch {self.canary}",)
 
 
+@pytest.mark.fault(39)
 @pytest.mark.parametrize("kind", ["torch", "legacy", "pickle"])
 def test_code_in_a_checkpoint_is_refused_and_never_run(kind, tmp_path):
     file, canary = tmp_path / "step-1.pt", tmp_path / "canary"
@@ -260,6 +281,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("change", CHANGES)
 def test_an_archive_that_torch_does_not_write_is_refused(change, trained, tmp_path):
     rewrite(all_of(trained)[0], tmp_path / "step-2.pt", CHANGES[change])
@@ -267,6 +289,7 @@ def test_an_archive_that_torch_does_not_write_is_refused(change, trained, tmp_pa
         load(tmp_path / "step-2.pt")
 
 
+@pytest.mark.fault(40)
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_doubled_records_are_refused(trained, tmp_path):
     rewrite(all_of(trained)[0], tmp_path / "step-2.pt", lambda name, content: [(name, content, STORED)] * 2)
@@ -274,6 +297,7 @@ def test_doubled_records_are_refused(trained, tmp_path):
         load(tmp_path / "step-2.pt")
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize(
     "state, message",
     [
@@ -299,6 +323,7 @@ def test_other_zips_folders_and_nothing(tmp_path):
             load(tmp_path / f"step-{number}.pt")
 
 
+@pytest.mark.fault(38)
 def test_a_checkpoint_of_another_model_is_named(trained, settings, tmp_path):
     train(settings("small", model={"width": 16}, train={"steps": 2}))
     shutil.copytree(trained, tmp_path / "run")
@@ -307,6 +332,7 @@ def test_a_checkpoint_of_another_model_is_named(trained, settings, tmp_path):
         train(settings())
 
 
+@pytest.mark.fault(43)
 def test_already_finished_rewrites_nothing(trained, settings, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     chosen = settings(run={"save_every": 2, "keep_last": 9})
@@ -332,3 +358,126 @@ def test_state_holds_all_that_a_stranger_needs(trained):
     state = last(trained)
     assert {"vocabulary", "labels", "versions", "data_fingerprint"} <= state.keys()
     assert checkpoint.load(all_of(trained)[-1])["settings"]["model"]["name"] == "tiny"
+
+
+# a checkpoint that does not fit what is asked
+
+
+def ends(capfd, config, *words):
+    """The exit code of taskmask-train with these settings, and its last line."""
+    capfd.readouterr()
+    code = front.run(train_verb.main, ["--config", str(config), *map(str, words)])
+    shown = capfd.readouterr().err
+    assert "Traceback" not in shown
+    return code, shown.splitlines()[-1]
+
+
+def copied(trained, folder, step=2):
+    """Copies a run up to a step; returns what its checkpoints and its log hold."""
+    shutil.copytree(trained, folder)
+    for file in all_of(folder):
+        if step_of(file) > step:
+            file.unlink()
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.suffix in (".pt", ".jsonl")}
+
+
+@pytest.mark.fault(19, 20)
+@pytest.mark.parametrize("kind", ["other text", "other vocabulary"])
+def test_changed_data_ends_a_resume_with_both_fingerprints(
+    kind, trained, other_data, other_vocabulary, tmp_path, capfd
+):
+    other = other_data if kind == "other text" else other_vocabulary
+    before = copied(trained, tmp_path / "run")
+    code, last = ends(capfd, trained / "settings.json", "--run", tmp_path / "run", "--data", other)
+    own = load(all_of(tmp_path / "run")[-1])["data_fingerprint"]
+    assert code == 4 and f"was trained on data {own[:12]}; expected the data of {other}, " in last
+    assert own[:12] not in last.partition("expected")[2] and "--train.init_from" in last
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+@pytest.mark.fault(19)
+def test_another_vocabulary_is_named_by_both_fingerprints(trained, data, other_vocabulary, tmp_path, capfd):
+    own, other = (Dataset.open(path).vocabulary().fingerprint[:12] for path in (data, other_vocabulary))
+    words = ["--run", tmp_path / "new", "--data", other_vocabulary, "--train.init_from", trained]
+    code, last = ends(capfd, trained / "settings.json", *words)
+    assert code == 4 and f"vocabulary {own}; expected that of the dataset, {other}; " in last
+    with pytest.raises(CheckpointError, match=rf"vocabulary {own}; expected that of dataset .*, {other}; "):
+        evaluate(str(trained), data=str(other_vocabulary))
+
+
+@pytest.mark.fault(45)
+def test_changed_settings_end_a_resume_with_the_list_of_changes(trained, tmp_path, capfd):
+    before = copied(trained, tmp_path / "run")
+    words = ["--optim.lr", "0.1", "--masker", "span", "--train.seed", "7", "--data.length", "16"]
+    words += ["--train.micro_batches_per_step", "2", "--run", tmp_path / "run"]
+    code, last = ends(capfd, trained / "settings.json", *words)
+    assert code == 2
+    for change in ("optim.lr was 0.0005, is 0.1", "masker.name was 'uniform', is 'span'", "train.seed was 1, is 7"):
+        assert change in last
+    for change in ("train.micro_batches_per_step was 1, is 2", "data.length was 32, is 16", "--run.restart"):
+        assert change in last
+    assert all(file.read_bytes() == content for file, content in before.items())
+
+
+@pytest.mark.fault(38)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weights: weights.pop("model.heads.mlm.dense.weight"), r"Missing key.*heads\.mlm\.dense\.weight"),
+        (lambda weights: weights.update(strange=torch.ones(1)), r"Unexpected key.*strange"),
+        (lambda weights: weights.update({"model.heads.mlm.norm.bias": torch.ones(5)}), r"size mismatch.*\[5\].*\[32\]"),
+    ],
+)
+def test_weights_of_another_model_are_named_both_ways(change, says, trained, tmp_path, capfd):
+    copied(trained, tmp_path / "run")
+    (file,) = all_of(tmp_path / "run")
+    state = load(file)
+    change(state["model"])
+    save(file, state)
+    code, last = ends(capfd, trained / "settings.json", "--run", tmp_path / "run")
+    assert code == 4 and re.search(f"does not fit the model: .*{says}", last), last
+    with pytest.raises(CheckpointError, match=f"does not fit the model: .*{says}"):
+        evaluate(str(file))
+
+
+# content that no run saves
+
+
+def moments(change):
+    """Tries the moments of a small AdamW after a change of them."""
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    optimizer = torch.optim.AdamW([weight], fused=True)
+    weight.grad = torch.ones(3, 2)
+    optimizer.step()
+    state = optimizer.state_dict()
+    change(state["state"][0])
+    put_moments(torch.optim.AdamW([weight], fused=True), state)
+
+
+def test_moments_that_do_not_fit_are_refused():
+    """torch reads beyond the end of them, where it is not told."""
+    moments(lambda state: None)
+    for change in (
+        lambda state: state.update(exp_avg=torch.ones(1)),
+        lambda state: state.update(exp_avg=torch.ones(2, 3)),
+        lambda state: state.update(step=torch.ones(2)),
+        lambda state: state.update(step=5),
+        lambda state: state.update(exp_avg_sq=torch.ones(3, 2).to_sparse()),
+        lambda state: state.update(other=torch.ones(3, 2)),
+        lambda state: state.pop("exp_avg"),
+    ):
+        with pytest.raises(ValueError, match="moments"):
+            moments(change)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [5, None, [], {"a": "1"}, {"a": True}, {"a": -1}, {"a": 1 << 62}, {"a": 1.0}, {"x": 1}, {"b": 5}, {"b": {"c": "x"}},
+     {"d": {5: 1.0}}, {"d": {"x": [1]}}, {"e": "x"}, {"e": False}, {"f": [None]}, {"f": 5}, {"g": -2}],
+)  # fmt: skip
+def test_numbers_of_another_kind_are_refused(found):
+    own = {"a": 0, "b": {"c": 0.0}, "d": {}, "e": None, "f": [], "g": -1}
+    check_like({"a": 5, "b": {"c": 1}, "d": {"x": float("nan")}, "e": None, "f": [1.0, 2], "g": -1}, own)
+    check_like({"e": 0.5}, own)
+    with pytest.raises(CheckpointError, match="holds what no run saves"), contents_of("file"):
+        check_like(found, own)

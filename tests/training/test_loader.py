@@ -1,14 +1,18 @@
 """Tickets and batches: each row of an epoch once, and nothing depends on workers or processes."""
 
 import collections
+import dataclasses
 import itertools
+import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+from plug_in_help import plug_ins_taken_back
 from training_help import make
 
 from taskmask.errors import ConfigError
+from taskmask.registry import load_user_dir
 from taskmask.training.loader import BatchMaker, Position, batches, frozen_tickets, training_tickets
 from taskmask.training.run import open_data
 
@@ -55,7 +59,7 @@ def test_dropout_of_a_step_has_a_number_for_each_micro_batch(data, tmp_path):
 
 def test_validation_takes_each_row_once_in_epoch_0(data):
     for size in (1, 2, 3, 200):
-        tickets = [t for rank in range(size) for t in frozen_tickets(LENGTHS, 64, 1, rank, size)]
+        tickets = [t for rank in range(size) for t in frozen_tickets(LENGTHS, 64, 1)[rank::size]]
         assert sorted(int(i) for t in tickets for i in t.ids) == list(range(len(LENGTHS)))
         assert {(t.draw.seed, t.draw.epoch, t.draw.progress) for t in tickets} == {(0, 0, 1.0)}
 
@@ -66,18 +70,48 @@ def flat(batch):
     return list(found.values())
 
 
+PLUG_IN = """
+from taskmask import register_masker
+
+@register_masker("every_nth")
+def every_nth(rows, draw, *, n: int = 3):
+    chosen = rows.maskable.copy()
+    chosen[:, ::n] = False
+    return chosen
+"""
+
+
+@pytest.fixture(scope="module")
+def plug_in(tmp_path_factory):
+    file = tmp_path_factory.mktemp("plug-in") / "statistics.py"  # called like a module of the standard library
+    file.write_text(PLUG_IN)
+    with plug_ins_taken_back():
+        load_user_dir(str(file))
+        yield "every_nth"
+
+
+@pytest.fixture
+def start_method(request):
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(request.param, force=True)
+    yield request.param
+    multiprocessing.set_start_method(before, force=True)
+
+
+def all_batches(settings, workers):
+    settings = dataclasses.replace(settings, run=dataclasses.replace(settings.run, workers=workers))
+    maker = BatchMaker(open_data(settings), "train", settings)
+    tickets = training_tickets(maker.source.lengths, settings, 1, Position(), 0, 1)
+    return [(ticket, flat(batch)) for ticket, batch in batches(tickets, maker, CPU)]
+
+
+@pytest.mark.fault(27, 44)
+@pytest.mark.parametrize("start_method", ["fork", "forkserver", "spawn"], indirect=True)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_give_the_same_batches_in_the_same_order(workers, data, tmp_path):
-    settings = make(data, tmp_path, train={"steps": 5, "micro_batches_per_step": 3})
-    parts = open_data(settings)
-    source = parts.sources["train"]
-    maker = BatchMaker(source, parts.task)
-
-    def all_of(workers):
-        tickets = training_tickets(source.lengths, settings, 1, Position(), 0, 1)
-        return [(ticket, flat(batch)) for ticket, batch in batches(tickets, maker, workers, CPU)]
-
-    for (a, x), (b, y) in zip(all_of(0), all_of(workers), strict=True):
+def test_workers_give_the_same_batches_in_the_same_order(workers, start_method, plug_in, data, tmp_path):
+    masker = {"name": plug_in, "n": 4}
+    settings = make(data, tmp_path, masker=masker, train={"steps": 5, "micro_batches_per_step": 3})
+    for (a, x), (b, y) in zip(all_batches(settings, 0), all_batches(settings, workers), strict=True):
         assert a.after == b.after and a.number == b.number and np.array_equal(a.ids, b.ids)
         assert all(torch.equal(p, q) for p, q in zip(x, y, strict=True))
 
@@ -94,18 +128,22 @@ class Bad:
         raise self.what
 
 
+def first_batch(what, workers, data, tmp_path):
+    """Takes a batch of a task that raises."""
+    settings = make(data, tmp_path, run={"workers": workers})
+    maker = BatchMaker(dataclasses.replace(open_data(settings), task=Bad(what)), "train", settings)
+    next(batches(frozen_tickets(maker.source.lengths, 256, 1), maker, CPU))
+
+
+@pytest.mark.fault(58)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_is_the_same_one_line(workers, data, tmp_path):
-    source = open_data(make(data, tmp_path)).sources["train"]
-    maker = BatchMaker(source, Bad(ConfigError("chose <s>", where="masker mine", fix="mend it")))
     with pytest.raises(ConfigError) as error:
-        next(batches(frozen_tickets(source.lengths, 256, 1, 0, 1), maker, workers, CPU))
+        first_batch(ConfigError("chose <s>", where="masker mine", fix="mend it"), workers, data, tmp_path)
     assert str(error.value) == "masker mine: chose <s>; mend it" and error.value.fix == "mend it"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_programming_error_in_a_worker_keeps_its_type(workers, data, tmp_path):
-    source = open_data(make(data, tmp_path)).sources["train"]
-    maker = BatchMaker(source, Bad(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        next(batches(frozen_tickets(source.lengths, 256, 1, 0, 1), maker, workers, CPU))
+        first_batch(ZeroDivisionError(), workers, data, tmp_path)

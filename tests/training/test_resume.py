@@ -38,6 +38,7 @@ def test_stopped_at_every_step_by_a_signal_for_every_masker(masker, settings, tm
     check_every_stop(settings, tmp_path, monkeypatch, "stop", masker={"name": masker, **OPTIONS.get(masker, {})})
 
 
+@pytest.mark.fault(43)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_crashed_at_every_step_in_every_precision(precision, settings, tmp_path, monkeypatch):
     check_every_stop(settings, tmp_path, monkeypatch, "crash", train={"precision": precision, "steps": 5})
@@ -71,6 +72,7 @@ def test_loss_scale_is_resumed_in_the_middle_of_overflows(settings, tmp_path, mo
     assert last(tmp_path / "whole")["loss_scale"]["value"] > 2.0**15
 
 
+@pytest.mark.fault(43)
 def test_resume_without_a_checkpoint_starts_over(settings, tmp_path, monkeypatch):
     train(settings("whole"))
     chosen = settings("crashed")

@@ -14,6 +14,7 @@ LONG = {"train": {"steps": 100_000, "valid_every": 0}}
 SHORT = {"train": {"steps": 8}, "run": {"keep_last": 9}}
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGINT", "SIGUSR1"])
 def test_a_signal_saves_once_and_the_same_command_goes_on(kind, data, tmp_path):
     train(make(data, tmp_path / "whole", **SHORT))
@@ -58,6 +59,7 @@ def test_a_killed_worker_is_named_in_one_line(data, tmp_path):
     assert "taskmask: error: run.workers: a process that prepares batches has died" in launch.text()
 
 
+@pytest.mark.fault(52)
 def test_a_second_signal_ends_at_once(data, tmp_path):
     config = tables(data, tmp_path / "run", **LONG)
     launch = Launch(tmp_path, config, faults=[("SIGINT", 5, 0), ("SIGINT", 5, 0)])
@@ -73,6 +75,7 @@ def test_a_signal_in_the_last_step_is_a_finished_run(data, tmp_path):
     assert Launch(tmp_path, config).wait() == [0] and time.monotonic() - began < 20
 
 
+@pytest.mark.fault(42)
 def test_a_second_run_in_the_folder_is_refused(data, tmp_path):
     config = tables(data, tmp_path / "run", **LONG)
     first = Launch(tmp_path / "first", config)

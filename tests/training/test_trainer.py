@@ -9,6 +9,7 @@ from training_help import arm, last, rows, same
 
 from taskmask.errors import DataError, DivergedError
 from taskmask.training import checkpoint
+from taskmask.training.loader import BatchMaker, on_device
 from taskmask.training.objective import weighted_total
 from taskmask.training.run import train
 from taskmask_cli.preprocess import main as preprocess
@@ -38,9 +39,7 @@ def test_accumulation_is_one_big_batch(trainer, monkeypatch):
     ticket = next(big.steps())[0][0]
     draw = type(ticket.draw)(ticket.draw.seed, 1, ids, 0.0)
     whole = type(ticket)(ids, draw, 0, ticket.after)
-    from taskmask.training.loader import BatchMaker
-
-    batch = BatchMaker(big.parts.sources["train"], big.parts.task).make(whole)
+    batch = on_device(BatchMaker(big.parts, "train", big.settings).make(whole), big.device)
     monkeypatch.setattr(big, "steps", lambda: iter([[(whole, batch)]]))
     expected, expected_sums, expected_counts, _ = gradients_of(big)
     assert counts == expected_counts
@@ -122,7 +121,7 @@ def test_too_many_bad_gradients_end_the_run(settings, tmp_path, monkeypatch):
     for step in (3, 4, 6, 7, 8):
         arm("nan", step, set_attribute=monkeypatch.setattr)
     chosen = settings(train={"steps": 20, "max_bad_steps": 3}, run={"save_every": 1, "keep_last": 99})
-    with pytest.raises(DivergedError, match=r"3 steps in a row, to step 8.*lower optim\.lr") as error:
+    with pytest.raises(DivergedError, match=r"3 steps in a row were skipped, to step 8.*lower optim\.lr") as error:
         train(chosen)
     assert error.value.exit_code == 5
     files = checkpoint.all_of(tmp_path / "run")

@@ -4,6 +4,7 @@ import json
 import math
 import multiprocessing
 import os
+import random
 import resource
 import signal
 import socket
@@ -16,6 +17,7 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint
 from taskmask.training.run import train
 from taskmask.training.trainer import Trainer
+from taskmask_cli.preprocess import main as preprocess
 
 TIME_FIELDS = ("seconds", "tokens_per_second")
 SPAWN = multiprocessing.get_context("forkserver")  # each child is new, but finds torch imported
@@ -27,6 +29,28 @@ TABLES = {
     "optim": {"warmup_steps": 0},
     "run": {"tensorboard": False, "threads": 1, "log_every": 1, "save_every": 1000},
 }
+
+WORDS = [
+    "amber", "basin", "candle", "dapper", "eagle", "fabric", "garden", "harbor", "island", "jacket", "kettle", "ladder",
+    "magnet", "napkin", "orchid", "pepper", "quartz", "ribbon", "saddle", "tunnel", "umbrella", "velvet", "walnut",
+]  # fmt: skip
+
+
+def sentence(random_numbers):
+    """A stretch of a fixed cycle of words: what is masked can be told from its neighbours."""
+    start, length = random_numbers.randrange(len(WORDS)), random_numbers.randrange(5, 14)
+    return " ".join(WORDS[(start + i) % len(WORDS)] for i in range(length)) + "."
+
+
+def write_dataset(folder, lines, seed=0, *arguments):
+    random_numbers = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, number in (("train", lines), ("valid", 40)):
+        (folder / f"{split}.txt").write_text("\n".join(sentence(random_numbers) for _ in range(number)) + "\n")
+    out = folder / "bin"
+    files = ["--train", str(folder / "train.txt"), "--valid", str(folder / "valid.txt"), "--out", str(out)]
+    preprocess([*files, "--workers", "0", *(arguments or ("--vocab-size", "310"))])
+    return out
 
 
 def tables(dataset, folder, /, **changes):
@@ -106,7 +130,7 @@ def arm(kind, step, rank=0, set_attribute=setattr):
         if kind == "full disk":
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         if kind == "stop":
-            self.stop.made = True
+            self.stop.noted = "a test"
         handle = self.objective.register_forward_hook(poison) if kind == "nan" else None
         try:
             return original(self, micro_batches)
@@ -146,35 +170,37 @@ class Launch:
 
     Args:
         folder: for the settings and the output.
-        settings: tables.
+        settings: tables, or a list of one for each process.
         ranks: number of processes.
         faults: (kind, step, rank) each.
+        order: a fault on order, as TASKMASK_FAULT.
         arguments: further command-line arguments.
     """
 
-    def __init__(self, folder, settings, ranks=1, faults=(), arguments=()):
+    def __init__(self, folder, settings, ranks=1, faults=(), arguments=(), order=""):
         folder.mkdir(parents=True, exist_ok=True)
-        config = folder / f"config-{time.monotonic_ns()}.json"
-        config.write_text(json.dumps(settings))
+        configs = [folder / f"config-{rank}-{time.monotonic_ns()}.json" for rank in range(ranks)]
+        for rank, config in enumerate(configs):
+            config.write_text(json.dumps(settings[rank] if isinstance(settings, list) else settings))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.outputs = [folder / f"output-{rank}" for rank in range(ranks)]
         self.processes = []
         for rank in range(ranks):
-            environment = {"TASKMASK_TEST": "1"}
+            environment = {"TASKMASK_FAULT": order}
             if ranks > 1:
                 numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
                 environment |= {k: str(v) for k, v in {**numbers, "MASTER_PORT": port}.items()}
                 environment |= {"MASTER_ADDR": "127.0.0.1"}
-            arguments_of = (str(config), str(self.outputs[rank]), environment, list(faults), list(arguments))
+            arguments_of = (str(configs[rank]), str(self.outputs[rank]), environment, list(faults), list(arguments))
             self.processes.append(SPAWN.Process(target=child, args=arguments_of))
             self.processes[-1].start()
 
-    def wait(self, seconds=60):
-        """Returns the exit codes."""
+    def wait(self, seconds=60, ranks=None):
+        """Waits for all, or for some, and returns the exit codes; None of one that has not ended."""
         limit = time.monotonic() + seconds
-        for process in self.processes:
+        for process in self.processes if ranks is None else [self.processes[rank] for rank in ranks]:
             process.join(max(0.1, limit - time.monotonic()))
         codes = [process.exitcode for process in self.processes]
         for process in self.processes:

@@ -1,0 +1,183 @@
+"""One update of the weights from the micro-batches of a step; or none, where it would do harm."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from taskmask.data.draws import hash_integers
+from taskmask.data.rows import Batch
+from taskmask.errors import ConfigError, DivergedError
+from taskmask.faults import reach
+from taskmask.machine import is_out_of_memory
+from taskmask.settings import Settings
+from taskmask.training import checkpoint, distributed
+from taskmask.training.distributed import World
+from taskmask.training.loader import Ticket
+from taskmask.training.objective import Objective, weighted_total
+from taskmask.training.optim import Average, adamw, is_spike, scale_and_clip
+from taskmask.training.precision import LossScale, autocast
+from taskmask.training.schedule import learning_rate
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What came of a step.
+
+    Args:
+        updated: whether the weights have changed; the same in every process.
+        norm: norm of the gradient over all processes, before clipping.
+        sums: the sums of the losses over the micro-batches of this process.
+    """
+
+    updated: bool
+    norm: float
+    sums: dict[str, float]
+
+
+class Updater:
+    """Makes the update of a step. Holds the optimizer, the loss scale and the average of the weights.
+
+    Args:
+        settings: the settings of the run.
+        objective: model and criterion, on the device.
+        world: this process among those of the run.
+        device: where the objective lives.
+    """
+
+    def __init__(self, settings: Settings, objective: Objective, world: World, device: torch.device):
+        self.settings, self.objective, self.world, self.device = settings, objective, world, device
+        self.wrapped = distributed.wrap(objective, world)
+        self.optimizer = adamw(objective, settings.optim)
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.average = Average(objective, settings.train.ema) if settings.train.ema else None
+        self.scale = LossScale(settings.train.precision)
+        self.parts_checked = world.size == 1
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def __call__(
+        self, micro_batches: list[tuple[Ticket, Batch]], counts: dict[str, float], step: int, norms: Sequence[float]
+    ) -> Outcome:
+        """Does one update, or skips it where the gradient is not finite or a spike; the same in every process.
+
+        Args:
+            micro_batches: those of this process.
+            counts: targets of each loss over all micro-batches and processes.
+            step: number of the step, from 1.
+            norms: norms of the gradient in the steps before.
+
+        Raises:
+            DivergedError: the loss scale has reached its floor, or memory ran out in the middle of the update.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.settings.optim, step, self.settings.train.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        sums, whole = self._gradients(micro_batches, counts, step)
+        self._check_parts()
+        norm = scale_and_clip(self.parameters, self.scale.value, self.settings.optim.clip) if whole else math.nan
+        finite = math.isfinite(norm)
+        update = finite and not is_spike(norm, norms, self.settings.train.skip_spikes)
+        if update:
+            self._update()
+        self.scale.update(finite)
+        return Outcome(update, norm, {name: float(value) for name, value in sums.items()})
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes back what a checkpoint holds of optimizer, loss scale and average."""
+        checkpoint.put_moments(self.optimizer, state["optimizer"])
+        checkpoint.check_like(state["loss_scale"], self.scale.state_dict())
+        self.scale.load_state_dict(state["loss_scale"])
+        if self.average and state["average"]:
+            self.average.load(state["average"])
+
+    def _gradients(
+        self, micro_batches: list[tuple[Ticket, Batch]], counts: dict[str, float], step: int
+    ) -> tuple[dict[str, torch.Tensor], bool]:
+        """Runs forward and backward; returns the sums of the losses, and whether memory was enough for all of it."""
+        train, whole = self.settings.train, True
+        sums: dict[str, torch.Tensor] = {}
+        for index, (ticket, batch) in enumerate(micro_batches):
+            # dropout follows from (seed, step, micro-batch), so a resume needs no state of any generator
+            torch.manual_seed(int(hash_integers(train.seed, step, ticket.number)[0] >> 1))
+            last = index == len(micro_batches) - 1
+            with contextlib.nullcontext() if last or self.world.size == 1 else self.wrapped.no_sync():  # type: ignore[operator]
+                with autocast(self.device, train.precision):
+                    parts = self.wrapped(batch)
+                loss = weighted_total(parts, counts, self.objective.criterion.weights)
+                if reach("step.loss") == "nan":
+                    loss = loss * math.nan
+                # an infinite loss may have a finite gradient: NaN makes every process skip the step
+                whole &= self._backward(loss * torch.where(loss.isfinite(), self.scale.value, math.nan))
+            if self.objective.lack_of_memory:
+                self._warn(step)
+            for name, value in parts.items():
+                value = value.detach().double()
+                sums[name] = sums[name] + value if name in sums else value
+        return sums, whole
+
+    def _backward(self, loss: torch.Tensor) -> bool:
+        """Runs the backward pass; returns whether memory was enough.
+
+        Among several processes it must be: half-way through, the others have part of this one's gradients.
+        """
+        try:
+            reach("step.backward")
+            loss.backward()
+        except (MemoryError, RuntimeError) as error:
+            if self.world.size > 1 or not is_out_of_memory(error):
+                raise
+            self.objective.lack_of_memory = str(error).split("\n")[0]
+            return False
+        return True
+
+    def _warn(self, step: int) -> None:
+        """Says that a step is lost for want of memory."""
+        lack, self.objective.lack_of_memory = self.objective.lack_of_memory, ""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        text = f"taskmask: warning: step {step} is skipped, not enough memory in process {self.world.rank}: {lack}"
+        print(text, file=sys.stderr, flush=True)
+
+    def _check_parts(self) -> None:
+        """Raises a ConfigError where DDP would fail at the next step: at parameters that the loss does not reach."""
+        if self.parts_checked:
+            return
+        self.parts_checked = True
+        apart = [name for name, p in self.objective.named_parameters() if p.requires_grad and p.grad is None]
+        if apart:
+            raise ConfigError(
+                f"the loss does not depend on {', '.join(apart[:5])}{' ...' if len(apart) > 5 else ''}",
+                where=f"--model {self.settings.model.name}",
+                expected="a part for every parameter, as training in several processes needs it",
+                fix="set requires_grad to False on those that are not trained, or leave them out",
+            )
+
+    def _update(self) -> None:
+        try:
+            reach("step.update")
+            self.optimizer.step()
+            if self.average:
+                self.average.update()
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DivergedError(
+                f"not enough memory in the middle of an update, so that some weights have changed and others have not: "
+                f"{str(error).splitlines()[0]}",
+                where="--model",
+                fix="the same command goes on from the last checkpoint; on a machine with more memory, or take a "
+                "smaller model",
+            ) from error
+        if reach("step.weights") == "bend":
+            with torch.no_grad():
+                self.parameters[0].view(-1)[0] += 1e-3

@@ -1,0 +1,24 @@
+"""What a test registers or loads for everyone is taken back after it."""
+
+import contextlib
+import sys
+
+from taskmask import registry
+
+
+@contextlib.contextmanager
+def plug_ins_taken_back():
+    """Restores registries, loaded plug-ins and their modules when the `with` ends."""
+    entries = {kind: dict(known._entries) for kind, known in registry.REGISTRIES.items()}
+    loaded, modules = dict(registry._user_dirs), set(sys.modules)
+    try:
+        yield
+    finally:
+        for kind, before in entries.items():
+            registry.REGISTRIES[kind]._entries.clear()
+            registry.REGISTRIES[kind]._entries.update(before)
+        registry._user_dirs.clear()
+        registry._user_dirs.update(loaded)
+        for name in set(sys.modules) - modules:
+            if name.startswith(("taskmask_user_", "plug_in_")) and name != "plug_in_help":
+                del sys.modules[name]

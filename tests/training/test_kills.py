@@ -1,0 +1,95 @@
+"""Killed at any instant, the same command goes on to the same bits: weights, optimizer and log."""
+
+import random
+import time
+
+import pytest
+from training_help import Launch, last, rows, same, same_runs, tables
+
+from taskmask.registry import MASKERS
+from taskmask.training import checkpoint
+
+CONFIG = {
+    "train": {"steps": 12, "valid_every": 3, "micro_batches_per_step": 2},
+    "run": {"log_every": 2, "save_every": 2, "keep_last": 2, "keep_best": 1},
+}
+OWN = [name for name in MASKERS.names() if "taskmask/maskers" in MASKERS.where(name)]
+POINTS = ["save.write", "save.fsync", "save.rename", "save.prune", "log.write", "step.update", "resume.load"]
+DAY = 4  # how many times a run is killed before it is left alone
+
+
+def whole_run(masker, data, folder):
+    """The uninterrupted run, and the seconds from its start to its end."""
+    began = time.monotonic()
+    launch = Launch(folder / "uninterrupted", tables(data, folder / "whole", masker=masker, **CONFIG))
+    assert launch.wait() == [0], launch.text()
+    return time.monotonic() - began
+
+
+def check_whole(folder, run):
+    """Every checkpoint of the run loads, and its end is that of the uninterrupted run."""
+    assert not list((run / "checkpoints").glob(".*"))
+    for file in checkpoint.all_of(run):
+        checkpoint.load(file)
+    same_runs(folder / "whole", run)
+
+
+def kill_at_random(masker, data, folder, instants, seed):
+    """Kills runs at random instants, a few times each; between two kills the same command goes on."""
+    seconds = whole_run(masker, data, folder)
+    numbers, killed = random.Random(seed), 0
+    for number in range(-(-instants // DAY)):
+        run = folder / f"killed-{number}"
+        for _ in range(DAY):
+            launch = Launch(folder / f"launch-{number}", tables(data, run, masker=masker, **CONFIG))
+            time.sleep(numbers.uniform(0.1, 1.0) * seconds)
+            launch.processes[0].kill()
+            (code,) = launch.wait()
+            assert code in (-9, 0), launch.text()
+            killed += code == -9
+        launch = Launch(folder / f"launch-{number}", tables(data, run, masker=masker, **CONFIG))
+        assert launch.wait() == [0], launch.text()
+        check_whole(folder, run)
+    assert killed > instants / 3
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("masker", OWN)
+def test_killed_at_random_instants(masker, data, tmp_path):
+    kill_at_random(masker, data, tmp_path, 8, seed=OWN.index(masker))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("masker", OWN)
+def test_killed_at_50_random_instants(masker, data, tmp_path):
+    kill_at_random(masker, data, tmp_path, 50, seed=100 + OWN.index(masker))
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at_the_worst_instants(point, data, tmp_path):
+    """The third time: with a checkpoint before, and inside the save, the prune or the log of the next."""
+    whole_run("uniform", data, tmp_path)
+    config = tables(data, tmp_path / "run", masker="uniform", **CONFIG)
+    launch = Launch(tmp_path, config, order=f"kill@{point}#{1 if point == 'resume.load' else 3}")
+    assert launch.wait() == [-9 if point != "resume.load" else 0]
+    if point == "resume.load":
+        assert Launch(tmp_path, tables(data, tmp_path / "run", masker="uniform", **CONFIG)).wait() == [0]
+    for time_of_day in (1, 2):  # and again, in the resumed run
+        code = Launch(tmp_path, config, order=f"kill@{point}#{time_of_day}").wait()
+        assert code in ([-9], [0])
+    assert Launch(tmp_path, config).wait() == [0]
+    check_whole(tmp_path, tmp_path / "run")
+
+
+@pytest.mark.fault(35, 44)
+def test_two_processes_killed_at_once_go_on(data, tmp_path):
+    whole = {**CONFIG, "train": {**CONFIG["train"], "steps": 8}}
+    assert Launch(tmp_path, tables(data, tmp_path / "whole", **whole), 2).wait() == [0, 0]
+    config = tables(data, tmp_path / "run", **whole)
+    for time_of_day, rank in ((5, 0), (3, 1)):
+        codes = Launch(tmp_path, config, 2, order=f"kill@step.update#{time_of_day},rank={rank}").wait()
+        assert codes[rank] == -9 and codes[1 - rank] == 6
+    assert Launch(tmp_path, config, 2).wait() == [0, 0]
+    same(last(tmp_path / "whole"), last(tmp_path / "run"))
+    assert rows(tmp_path / "whole") == rows(tmp_path / "run")
