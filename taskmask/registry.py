@@ -8,6 +8,7 @@ component.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.machinery
@@ -164,7 +165,7 @@ class Registry:
         importlib.import_module(self.package)
 
     def _entry_points(self) -> tuple[importlib.metadata.EntryPoint, ...]:
-        return tuple(importlib.metadata.entry_points(group=f"taskmask.{self.kind}"))
+        return tuple(_installed(tuple(sys.path)).select(group=f"taskmask.{self.kind}"))
 
     def _load_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
         package = point.dist.name if point.dist else "an installed package"
@@ -184,6 +185,12 @@ class Registry:
                 where=f"package {package}",
                 fix=f"decorate it with @register_{self.kind}({point.name!r})",
             )
+
+
+@functools.cache
+def _installed(search: tuple[str, ...]) -> Any:
+    """Returns the entry points of all packages on a search path, read once."""
+    return importlib.metadata.entry_points()
 
 
 def caller() -> str:

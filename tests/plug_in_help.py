@@ -9,6 +9,8 @@ from taskmask import registry
 @contextlib.contextmanager
 def plug_ins_taken_back():
     """Restores registries, loaded plug-ins and their modules when the `with` ends."""
+    for known in registry.REGISTRIES.values():
+        known._load_builtin()
     entries = {kind: dict(known._entries) for kind, known in registry.REGISTRIES.items()}
     loaded, modules = dict(registry._user_dirs), set(sys.modules)
     try:
