@@ -75,7 +75,7 @@ class StorageError(TaskmaskError):
 
 
 class Interrupted(TaskmaskError):
-    """Stopped by a signal after saving; the same command goes on."""
+    """Stopped after saving, by a signal, by the clock or because torchrun is gone; the same command goes on."""
 
     exit_code = 75
 

@@ -47,7 +47,7 @@ class TrainSettings:
     valid_every: int = opt(500, "steps between validations; 0 = only at the end")
     patience: int = opt(0, "stop after this many validations without a better loss; 0 = never")
     ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
-    max_bad_steps: int = opt(20, "steps in a row that were skipped, as a loss or gradient was not finite, that end it")
+    max_bad_steps: int = opt(20, "steps in a row that end the run when skipped: not finite, spikes, no memory")
     skip_spikes: float = opt(0.0, "skip steps whose gradient is this many deviations above the last 128; 0 = none")
 
     def __post_init__(self) -> None:

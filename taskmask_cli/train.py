@@ -28,8 +28,9 @@ EPILOG = """examples:
   torchrun --nproc-per-node 8 -m -- taskmask_cli.main train --data data-bin --run runs/big \\
     --train.micro_batches_per_step 8
 
-exit codes: 0 done, 2 wrong settings, 3 bad data, 4 bad checkpoint, 5 diverged, 6 lost a process, 7 no space,
-75 stopped by a signal (the same command goes on)"""
+exit codes: 0 done, 2 wrong settings, 3 bad data, 4 bad checkpoint, 5 diverged, 6 lost a process, 7 no space or memory,
+75 stopped by a signal or by the clock (the same command goes on), 130 interrupted before there was anything to save;
+under torchrun, which itself ends with 0 or 1, the code stands in exit.json of the run folder"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

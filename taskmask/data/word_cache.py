@@ -64,6 +64,7 @@ class WordCache(dict[bytes, int]):
         texts = [b" ".join(new[at : at + _WORDS_A_TEXT]) for at in range(0, len(new), _WORDS_A_TEXT)]
         ids = np.concatenate([np.zeros(0, np.int32), *self._engine(texts)])
         starts = np.flatnonzero(self._is_start[ids])
+        assert len(starts) == len(new)
         self._ids = np.append(self._ids, ids)
         self._lengths = np.append(self._lengths, np.diff(np.append(starts, len(ids))))
 

@@ -51,9 +51,9 @@ def score_of(file: Path) -> float | None:
 
 
 def all_of(run: Path) -> list[Path]:
-    """Returns the checkpoints of a run folder, oldest first."""
+    """Returns the checkpoints of a run folder, oldest first; of one step, that with a score last."""
     files = (run / "checkpoints").glob("step-*.pt")
-    return sorted((file for file in files if _NAME.fullmatch(file.name)), key=step_of)
+    return sorted((file for file in files if _NAME.fullmatch(file.name)), key=lambda file: (step_of(file), file.name))
 
 
 def best_of(run: Path, direction: str) -> Path:
@@ -92,10 +92,8 @@ def save(file: Path, state: dict[str, Any]) -> None:
     """Writes a checkpoint, whole or not at all.
 
     Raises:
-        StorageError: the disk is full, the folder is gone or cannot be written; nothing is left under the final name.
+        StorageError: the disk is full or the folder cannot be written; nothing is left under the final name.
     """
-    if not file.parent.parent.is_dir():
-        raise storage_error(file, FileNotFoundError(errno.ENOENT, "the run folder is gone"))
     try:
         with written_whole(file, "save") as stream:
             reach("save.write")
@@ -108,8 +106,9 @@ def save(file: Path, state: dict[str, Any]) -> None:
 
 def clean(run: Path) -> None:
     """Removes what a killed save left behind."""
-    for file in (run / "checkpoints").glob(".*.tmp"):
-        file.unlink(missing_ok=True)
+    for folder in (run, run / "checkpoints"):
+        for file in folder.glob(".*.tmp"):
+            file.unlink(missing_ok=True)
 
 
 def set_aside(run: Path, after: int) -> None:

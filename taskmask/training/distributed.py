@@ -59,6 +59,14 @@ class World:
         dist.all_gather_single(found, torch.tensor([value], dtype=torch.int64))
         return found.tolist()
 
+    def told(self, text: str) -> list[str]:
+        """Returns the text of each process, in their order; called by all together."""
+        if self.store is None:
+            return [text]
+        self.store.set(f"taskmask-{self.rank}-tells", text)
+        self.wait()
+        return [self.store.get(f"taskmask-{rank}-tells").decode() for rank in range(self.size)]
+
     def missing(self, seconds: float = 3.0) -> list[int]:
         """Returns the processes that have not called this too, after waiting for them: called by each that fails."""
         if self.store is None:
@@ -104,6 +112,9 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
         patience = datetime.timedelta(minutes=settings.timeout_minutes)
         try:
             store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=patience))
+            if os.environ.get("GROUP_WORLD_SIZE") == "1":
+                # torchrun keeps the store over a restart, with the addresses of the dead; machines count restarts apart
+                store = dist.PrefixStore(f"life-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
             dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
         except (ValueError, RuntimeError) as error:
             what = f"no connection to the other processes: {str(error).splitlines()[0]}"
@@ -128,6 +139,9 @@ def peers_watched(world: World) -> Iterator[None]:
 def leave() -> None:
     """Leaves the group of processes, if there is one."""
     if dist.is_initialized():
+        # A thread of torch drops the tensors of the last exchange and needs the interpreter for it; the end of the
+        # group, which holds the interpreter, waits for that thread. So the thread goes first.
+        time.sleep(0.1)
         dist.destroy_process_group()
 
 
@@ -156,7 +170,7 @@ def check_replicas(module: nn.Module, world: World, since: int) -> None:
     """
     if world.size == 1:
         return
-    # a sum of the weights' bits as integers, which any other bit changes
+    # the sum of all weights as integers: one other bit changes it
     sums = [p.detach().view(getattr(torch, f"int{8 * p.element_size()}")).sum() for p in module.parameters()]
     hashes = world.gather(int(torch.stack(sums).sum()))
     apart = [str(rank) for rank, value in enumerate(hashes) if value != hashes[0]]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from taskmask.data.draws import Draw
+from taskmask.errors import DivergedError
 from taskmask.settings import Settings
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
@@ -50,6 +51,13 @@ def dry_run(settings: Settings) -> list[str]:
         )
         trainer = Trainer(short, parts, objective.to(device), World(), device)
         seconds = [time_step(trainer, group) for group in trainer.steps()]
+        if trainer.progress.skipped_steps:
+            raise DivergedError(
+                f"{trainer.progress.skipped_steps} of {len(seconds)} steps were skipped",
+                where="--dry-run",
+                expected="finite losses, and enough memory",
+                fix="lower train.max_tokens or optim.lr",
+            )
         file = Path(folder) / "step-1.pt"
         checkpoint.save(file, trainer.state())
         checkpoint.load(file)

@@ -203,12 +203,13 @@ def workers_watched(data: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if not any(sign in repr(error) for sign in ("DataLoader", "ConnectionReset", "EOFError")):
-            raise
+    except BaseException as error:
         for worker in multiprocessing.active_children():
-            if worker.daemon:  # as torch makes its workers; one that hangs would hold up the end of this process
+            if worker.daemon:  # as torch makes its workers; one that outlives signals, or hangs, would hold up the end
                 worker.kill()
+        signs = ("DataLoader worker (", "DataLoader timed out", "ConnectionReset", "EOFError()")
+        if not any(sign in repr(error) for sign in signs):  # a mistake in the code that a worker ran comes out as it is
+            raise
         if data:
             Dataset.open(data)  # names the file that is not as long as it was
         reason = (str(error) or type(error).__name__).splitlines()[0]

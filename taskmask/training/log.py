@@ -73,9 +73,16 @@ def open_board(folder: Path, start: int) -> Any:
             shutil.rmtree(folder, ignore_errors=True)
         return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
     except (ImportError, OSError, UnicodeError) as error:
-        text = f"taskmask: warning: nothing is written for TensorBoard: {error}; log.jsonl holds the same figures"
-        print(visible(text), file=sys.stderr, flush=True)
+        say(f"warning: nothing is written for TensorBoard: {error}; log.jsonl holds the same figures")
         return None
+
+
+def say(text: str) -> None:
+    """Prints a line for people; where nobody reads any more, the program goes on in silence."""
+    try:
+        print(visible(f"taskmask: {text}"), file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
 
 class RunLog:

@@ -31,25 +31,25 @@ def adamw(module: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
     )
 
 
-def scale_and_clip(parameters: list[nn.Parameter], loss_scale: float, clip: float) -> float:
+def gradient_norm(parameters: list[nn.Parameter], loss_scale: float) -> float:
+    """Returns the norm of all gradients together, the loss scale taken off; infinite or NaN where a gradient is."""
+    return float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])) / loss_scale
+
+
+def scale_and_clip(parameters: list[nn.Parameter], norm: float, loss_scale: float, clip: float) -> None:
     """Takes the loss scale off the gradients and clips their norm, in place.
 
     Args:
         parameters: those with gradients.
+        norm: `gradient_norm` of them.
         loss_scale: what the loss was multiplied by.
         clip: largest norm; 0 = no clipping.
-
-    Returns:
-        The norm before clipping; infinite or NaN where a gradient is, and then the gradients are left alone.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients)) / loss_scale
     factor = 1.0 / loss_scale
     if clip and norm > clip:
         factor *= clip / norm
-    if factor != 1.0 and norm < float("inf"):
-        torch._foreach_mul_(gradients, factor)
-    return norm
+    if factor != 1.0:
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
 
 
 SPIKE_WINDOW = 128

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 
-from taskmask.errors import DivergedError
-
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -17,6 +15,10 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     if precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+class LossScaleAtFloor(ArithmeticError):
+    """Gradients overflow fp16 however small the loss is made."""
 
 
 class LossScale:
@@ -41,7 +43,7 @@ class LossScale:
         """Takes note of a step whose gradients were finite, or were not.
 
         Raises:
-            DivergedError: the scale has reached its floor.
+            LossScaleAtFloor: the gradients overflow with the smallest scale, too.
         """
         if not self.enabled:
             return
@@ -53,12 +55,7 @@ class LossScale:
         self.good_steps = 0
         self.value /= 2
         if self.value < self.floor:
-            raise DivergedError(
-                f"gradients overflow fp16 even at a loss scale of {self.value * 2:g}",
-                where="train.precision",
-                fix="the loss has probably diverged: in a new run, lower optim.lr, lengthen optim.warmup_steps, set "
-                "optim.clip 1.0, or use --train.precision bf16",
-            )
+            raise LossScaleAtFloor(f"gradients overflow fp16 even at a loss scale of {self.value * 2:g}; try bf16")
 
     def state_dict(self) -> dict[str, Any]:
         """Value and count."""

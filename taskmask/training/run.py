@@ -19,7 +19,7 @@ import torch
 from taskmask import __version__
 from taskmask.config import read_file
 from taskmask.data.columns import Dataset
-from taskmask.errors import ConfigError, StorageError, visible
+from taskmask.errors import ConfigError, StorageError, TaskmaskError, visible
 from taskmask.machine import in_our_words, storage_error, written_whole
 from taskmask.registry import user_dir_checksums
 from taskmask.settings import Settings, parse
@@ -44,7 +44,7 @@ class Summary:
         metrics: those of the last validation.
         best_checkpoint: the best that was kept; its score is in its name.
         tokens: tokens seen.
-        skipped_steps: steps whose gradient was not finite.
+        skipped_steps: steps without an update: a number was not finite, a spike, or memory ran out.
         seconds: time this call took.
         parameters: trained numbers.
     """
@@ -74,9 +74,17 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
         raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
     folder = Path(settings.run.folder)
     world, device = distributed.join(settings.run)
-    check_world(settings, world)
     speed_up_fp32(device)
-    parts = open_data(settings)
+    # torchrun gives a run that it starts again the same command
+    restart = restart and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    try:
+        check_world(settings, world)
+        parts = open_data(settings)
+    except TaskmaskError as error:  # before a run folder is made of nothing; one that is there learns of it
+        if world.is_first and (folder / "settings.json").exists():
+            with contextlib.suppress(ConfigError), lock(folder):
+                note_end(folder, error)
+        raise
     with claimed(folder, settings, world, restart), distributed.peers_watched(world):
         objective = build_objective(settings, parts.task)
         if settings.train.init_from and not checkpoint.all_of(folder):
@@ -142,7 +150,8 @@ def open_data(settings: Settings) -> DataParts:
 def claimed(folder: Path, settings: Settings, world: World, restart: bool) -> Iterator[None]:
     """Makes the run folder this run's own: checks that it fits, writes the settings into it, locks it.
 
-    How the run ends is noted in it, since torchrun gives the same exit code to every end.
+    How the run ends is noted in it, since torchrun gives the same exit code to every end; while it runs, and where it
+    was killed, there is no such note.
     """
     if not world.is_first:
         with distributed.peers_watched(world):
@@ -154,6 +163,7 @@ def claimed(folder: Path, settings: Settings, world: World, restart: bool) -> It
             move_aside(folder)
     with lock(folder):
         prepare(folder, settings)
+        (folder / "exit.json").unlink(missing_ok=True)
         with distributed.peers_watched(world):
             world.wait()
         try:
@@ -169,6 +179,8 @@ def note_end(folder: Path, error: BaseException | None) -> None:
     known = in_our_words(error) if error else None
     code = known.exit_code if known else 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 1
     message = str(known) if known else "" if error is None else f"{type(error).__name__}: {error}"
+    if not (folder / "settings.json").exists():
+        return
     with contextlib.suppress(StorageError):  # the error that is on its way says more
         write_json(folder / "exit.json", {"exit_code": code, "message": message})
 
@@ -209,7 +221,7 @@ def prepare(folder: Path, settings: Settings) -> None:
             where=f"--run {folder}",
             fix="name another folder",
         )
-    environment = {
+    environment: dict[str, Any] = {
         "taskmask": __version__,
         "torch": str(torch.__version__),
         "python": sys.version.split()[0],
@@ -217,8 +229,20 @@ def prepare(folder: Path, settings: Settings) -> None:
         "command": sys.argv,
         "user_dirs": user_dir_checksums(),
     }
+    warn_of_changed_plug_ins(folder / "environment.json", environment["user_dirs"])
     write_json(file, settings.to_dict())
     write_json(folder / "environment.json", environment)
+
+
+def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:
+    """Says which plug-ins of a run that is gone on with are not what they were: the result may be another."""
+    try:
+        before = json.loads(file.read_bytes())["user_dirs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path, checksum in now.items():
+        if isinstance(before, dict) and before.get(path, checksum) != checksum:
+            print(visible(f"taskmask: warning: {path} has changed since the run began"), file=sys.stderr)
 
 
 def refuse_changes(file: Path, settings: Settings) -> None:

@@ -54,8 +54,10 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before: dict[int, Any] = {number: signal.signal(number, note) for number in SIGNALS}
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
         try:
+            for number in before:
+                signal.signal(number, note)
             yield
         finally:
             for number, handler in before.items():

@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
 from taskmask import __version__
 from taskmask.data.rows import Batch
-from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, visible
+from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, StorageError, visible
 from taskmask.faults import reach
 from taskmask.settings import Settings
 from taskmask.training import checkpoint
@@ -27,7 +27,6 @@ from taskmask.training.distributed import World, check_replicas
 from taskmask.training.evaluate import total_over
 from taskmask.training.loader import (
     BatchMaker,
-    Position,
     Ticket,
     batches,
     frozen_tickets,
@@ -35,36 +34,16 @@ from taskmask.training.loader import (
     training_tickets,
     workers_watched,
 )
-from taskmask.training.log import RunLog
+from taskmask.training.log import RunLog, say
 from taskmask.training.objective import Objective
 from taskmask.training.optim import SPIKE_WINDOW
 from taskmask.training.parts import DataParts
-from taskmask.training.precision import autocast
+from taskmask.training.precision import LossScaleAtFloor, autocast
+from taskmask.training.progress import Progress
 from taskmask.training.signals import StopRequest
 from taskmask.training.update import Outcome, Updater
 
 SHOWN_ROWS = 4
-
-
-@dataclasses.dataclass
-class Progress:
-    """All that a run has reached, besides its tensors: what a checkpoint holds and a resume takes back."""
-
-    position: Position = dataclasses.field(default_factory=Position)
-    tokens: int = 0
-    skipped_steps: int = 0
-    bad_steps: int = 0
-    norms: list[float] = dataclasses.field(default_factory=list)
-    best: float | None = None
-    validations_without_best: int = 0
-    validated: dict[str, float] = dataclasses.field(default_factory=dict)
-    validated_step: int = -1
-    pending: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    @staticmethod
-    def of(state: dict[str, Any]) -> Progress:
-        """Makes it from what `dataclasses.asdict` gave."""
-        return Progress(**{**state, "position": Position(**state["position"])})
 
 
 class Trainer:
@@ -99,10 +78,11 @@ class Trainer:
             DivergedError: too many steps in a row were skipped.
         """
         self.resume()
-        steps = self.world.gather(self.progress.position.step)
+        is_there = (self.folder / "settings.json").exists()  # the first process has written it
+        steps = self.world.gather(self.progress.position.step if is_there else -1)
         if len(set(steps)) > 1:
             raise DistributedError(
-                f"the processes have found checkpoints of different steps: {steps}",
+                f"the processes do not find the same run there, but those of steps {steps} (-1: none)",
                 where=f"--run {self.folder}",
                 fix="the run folder must be on a disk that all machines share",
             )
@@ -185,12 +165,17 @@ class Trainer:
         step = progress.position.step + 1
         reach("step.begin")
         counts, tokens = self._agree(micro_batches, step)
-        outcome = self.updater(micro_batches, counts, step, progress.norms)
+        try:
+            outcome = self.updater(micro_batches, counts, step, progress.norms)
+        except LossScaleAtFloor as error:
+            self._give_up(micro_batches, str(error))
         progress.position = micro_batches[-1][0].after
         progress.tokens += tokens
         self._account(outcome, counts)
         if progress.bad_steps >= self.settings.train.max_bad_steps:
-            self._give_up(micro_batches[-1][1])
+            why = "for want of memory" if outcome.lack_of_memory else "as a loss or gradient was not finite, or a spike"
+            what = f"{progress.bad_steps} steps in a row were skipped, to step {step}, the last one {why}"
+            self._give_up(micro_batches, what, outcome.lack_of_memory)
 
     def _agree(self, micro_batches: list[tuple[Ticket, Batch]], step: int) -> tuple[dict[str, float], int]:
         """Returns the targets of each loss and the tokens of the step, over all processes; acts on their signals."""
@@ -227,24 +212,27 @@ class Trainer:
         for name, value in {**outcome.sums, **common}.items():
             progress.pending[name] = progress.pending.get(name, 0.0) + value
 
-    def _give_up(self, batch: Batch) -> None:
-        """Ends a run that skips step after step: with a checkpoint to look into, and the place of the first bad number.
+    def _give_up(self, micro_batches: list[tuple[Ticket, Batch]], what: str, lack_of_memory: bool = False) -> NoReturn:
+        """Ends a run that cannot go on: with a checkpoint to look into, and the place of the first bad number.
 
         Raises:
             DivergedError: always.
         """
         file = self.folder / "crash.pt"
         if self.world.is_first:
-            checkpoint.save(file, self.state())
-        place = first_bad_place(self.objective, batch, autocast(self.device, self.settings.train.precision))
-        self.world.wait()
-        step = self.progress.position.step
+            self._write(file)
+        fix = f"{file} holds the weights and may serve as the --train.init_from of a new run, with "
+        if lack_of_memory:
+            raise DivergedError(what, where="train.max_bad_steps", fix=fix + "a lower train.max_tokens")
+        context = autocast(self.device, self.settings.train.precision)
+        places = (first_bad_place(self.objective, batch, context) for _, batch in micro_batches)
+        found = self.world.told(next((place for place in places if place), ""))
+        text = "; ".join(f"{place} (process {rank})" for rank, place in enumerate(found) if place)
         raise DivergedError(
-            f"{self.progress.bad_steps} steps in a row were skipped, to step {step}; run again, the last batch has "
-            + (f"its first number that is not finite {place}" if place else "only finite numbers"),
+            f"{what}; run again, the last batch has "
+            + (f"its first number that is not finite {text}" if text else "only finite numbers"),
             where="train.max_bad_steps",
-            fix=f"{file} holds the weights of before these steps; in a new run, or with --run.restart: lower optim.lr, "
-            "or lengthen optim.warmup_steps, perhaps with that file as --train.init_from",
+            fix=f"{fix}a lower optim.lr or longer optim.warmup_steps",
         )
 
     def _log_training(self, step: int) -> None:
@@ -335,9 +323,14 @@ class Trainer:
         if self.world.is_first:
             name, direction = task.best
             score = self.progress.validated[name] if self.progress.validated_step == step else None
-            checkpoint.save(self.folder / "checkpoints" / checkpoint.name_of(step, name, score), self.state())
+            self._write(self.folder / "checkpoints" / checkpoint.name_of(step, name, score))
             checkpoint.prune(self.folder, self.settings.run.keep_last, self.settings.run.keep_best, direction)
         self.world.wait()
+
+    def _write(self, file: Path) -> None:
+        if not (self.folder / "settings.json").exists():
+            raise StorageError("the run folder is gone", where=str(self.folder), fix="start the run again")
+        checkpoint.save(file, self.state())
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs, and all that a stranger needs to use the weights."""
@@ -389,8 +382,7 @@ class Trainer:
         raise Interrupted(what, where=str(self.folder), fix="the same command goes on")
 
     def _say(self, text: str) -> None:
-        text = visible(f"taskmask: {text}")
         if self.log:
-            self.log.say(text)
+            self.log.say(visible(f"taskmask: {text}"))
         elif self.world.is_first:
-            print(text, file=sys.stderr, flush=True)
+            say(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,8 +19,9 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint, distributed
 from taskmask.training.distributed import World
 from taskmask.training.loader import Ticket
+from taskmask.training.log import say
 from taskmask.training.objective import Objective, weighted_total
-from taskmask.training.optim import Average, adamw, is_spike, scale_and_clip
+from taskmask.training.optim import Average, adamw, gradient_norm, is_spike, scale_and_clip
 from taskmask.training.precision import LossScale, autocast
 from taskmask.training.schedule import learning_rate
 
@@ -32,11 +32,13 @@ class Outcome:
 
     Args:
         updated: whether the weights have changed; the same in every process.
+        lack_of_memory: whether memory ran out, in any process.
         norm: norm of the gradient over all processes, before clipping.
         sums: the sums of the losses over the micro-batches of this process.
     """
 
     updated: bool
+    lack_of_memory: bool
     norm: float
     sums: dict[str, float]
 
@@ -82,15 +84,20 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings.optim, step, self.settings.train.steps)
         self.optimizer.zero_grad(set_to_none=True)
-        sums, whole = self._gradients(micro_batches, counts, step)
+        sums = self._gradients(micro_batches, counts, step)
         self._check_parts()
-        norm = scale_and_clip(self.parameters, self.scale.value, self.settings.optim.clip) if whole else math.nan
-        finite = math.isfinite(norm)
+        # the norm of the first process counts: others may have added up in another order
+        norm = gradient_norm(self.parameters, self.scale.value) if self.world.is_first else 0.0
+        norm, lacking = self.world.sum([norm, float(self._warn_of_lack(step))])
+        figures = {name: float(value) for name, value in sums.items()}  # before the update, so that a GPU goes on alone
+        finite = math.isfinite(norm) and not lacking
         update = finite and not is_spike(norm, norms, self.settings.train.skip_spikes)
         if update:
+            scale_and_clip(self.parameters, norm, self.scale.value, self.settings.optim.clip)
             self._update()
-        self.scale.update(finite)
-        return Outcome(update, norm, {name: float(value) for name, value in sums.items()})
+        if not lacking:
+            self.scale.update(finite)
+        return Outcome(update, bool(lacking), norm if not lacking else math.nan, figures)
 
     def load(self, state: dict[str, Any]) -> None:
         """Takes back what a checkpoint holds of optimizer, loss scale and average."""
@@ -102,9 +109,9 @@ class Updater:
 
     def _gradients(
         self, micro_batches: list[tuple[Ticket, Batch]], counts: dict[str, float], step: int
-    ) -> tuple[dict[str, torch.Tensor], bool]:
-        """Runs forward and backward; returns the sums of the losses, and whether memory was enough for all of it."""
-        train, whole = self.settings.train, True
+    ) -> dict[str, torch.Tensor]:
+        """Runs forward and backward; returns the sums of the losses."""
+        train = self.settings.train
         sums: dict[str, torch.Tensor] = {}
         for index, (ticket, batch) in enumerate(micro_batches):
             # dropout follows from (seed, step, micro-batch), so a resume needs no state of any generator
@@ -117,16 +124,14 @@ class Updater:
                 if reach("step.loss") == "nan":
                     loss = loss * math.nan
                 # an infinite loss may have a finite gradient: NaN makes every process skip the step
-                whole &= self._backward(loss * torch.where(loss.isfinite(), self.scale.value, math.nan))
-            if self.objective.lack_of_memory:
-                self._warn(step)
+                self._backward(loss * torch.where(loss.isfinite(), self.scale.value, math.nan))
             for name, value in parts.items():
                 value = value.detach().double()
                 sums[name] = sums[name] + value if name in sums else value
-        return sums, whole
+        return sums
 
-    def _backward(self, loss: torch.Tensor) -> bool:
-        """Runs the backward pass; returns whether memory was enough.
+    def _backward(self, loss: torch.Tensor) -> None:
+        """Runs the backward pass. A process alone survives it that memory runs out.
 
         Among several processes it must be: half-way through, the others have part of this one's gradients.
         """
@@ -137,16 +142,15 @@ class Updater:
             if self.world.size > 1 or not is_out_of_memory(error):
                 raise
             self.objective.lack_of_memory = str(error).split("\n")[0]
-            return False
-        return True
 
-    def _warn(self, step: int) -> None:
-        """Says that a step is lost for want of memory."""
+    def _warn_of_lack(self, step: int) -> bool:
+        """Says so where memory has run out in this process; returns whether it has."""
         lack, self.objective.lack_of_memory = self.objective.lack_of_memory, ""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        text = f"taskmask: warning: step {step} is skipped, not enough memory in process {self.world.rank}: {lack}"
-        print(text, file=sys.stderr, flush=True)
+        if lack:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            say(f"warning: step {step} is skipped, not enough memory in process {self.world.rank}: {lack}")
+        return bool(lack)
 
     def _check_parts(self) -> None:
         """Raises a ConfigError where DDP would fail at the next step: at parameters that the loss does not reach."""

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 import torch
-from training_help import SPAWN, Crash, last, make, same_runs, train_until
+from training_help import SPAWN, TOUCHED, Crash, last, make, same_runs, train_until
 
 from taskmask.data.columns import Dataset
 from taskmask.errors import CheckpointError, ConfigError, Interrupted, StorageError
@@ -337,9 +337,9 @@ def test_already_finished_rewrites_nothing(trained, settings, tmp_path, capfd):
     shutil.copytree(trained, tmp_path / "run")
     chosen = settings(run={"save_every": 2, "keep_last": 9})
     train(chosen)  # the copy has another folder in its settings
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.name != ".lock"}
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.name not in TOUCHED}
     summary = train(chosen)
-    after = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.name != ".lock"}
+    after = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").rglob("*") if file.name not in TOUCHED}
     assert before == after and summary.step == 6 and summary.metrics
     assert "already finished at step 6" in capfd.readouterr().err
 

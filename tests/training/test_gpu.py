@@ -73,4 +73,4 @@ def test_workers_prepare_batches_for_the_gpu(settings, tmp_path):
 
 def test_settings_say_auto_and_the_gpu_is_taken(settings, capfd):
     train(settings(train={"steps": 1}))
-    assert f"({DEVICE}, fp32)" in capfd.readouterr().err
+    assert f"; {DEVICE}, fp32" in capfd.readouterr().err

@@ -42,8 +42,7 @@ def test_a_nan_in_one_process_is_a_step_skipped_by_all(ranks, data, tmp_path):
 
 @pytest.mark.fault(30)
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_nan_after_nan_ends_with_5_a_crash_checkpoint_and_the_module(ranks, data, tmp_path):
-    """A weight of a layer is set to infinity in one process: the message says which module first shows it."""
+def test_nan_after_nan_ends_with_5_and_a_crash_checkpoint(ranks, data, tmp_path):
     tables_of = tables(data, tmp_path / "run", **{**EVERY, "train": {**EVERY["train"], "max_bad_steps": 2}})
     orders = ";".join(f"nan@step.loss#{n},rank={ranks - 1}" for n in range(5, 20))
     launch = Launch(tmp_path, tables_of, ranks, order=orders)
@@ -56,6 +55,21 @@ def test_nan_after_nan_ends_with_5_a_crash_checkpoint_and_the_module(ranks, data
     same(crash["model"], checkpoint.load(good)["model"])
     assert json.loads((tmp_path / "run" / "exit.json").read_text())["exit_code"] == 5
     assert pretrained.load(str(tmp_path / "run" / "crash.pt")).step == crash["step"]
+
+
+def test_the_module_of_the_first_bad_number_is_named(settings, tmp_path, monkeypatch):
+    from taskmask.modules.layers import FeedForward
+
+    original, calls = FeedForward.forward, []
+
+    def forward(self, x):
+        calls.append(x)
+        return original(self, x) * (math.inf if len(calls) > 6 else 1)
+
+    monkeypatch.setattr(FeedForward, "forward", forward)
+    with pytest.raises(DivergedError, match=r"not finite in the output of model\.\S*feed_forward \(process 0\)"):
+        train(settings(**{**EVERY, "train": {**EVERY["train"], "max_bad_steps": 2}}))
+    assert pretrained.load(str(tmp_path / "run" / "crash.pt")).step == 5
 
 
 class TestBlame:
@@ -143,7 +157,7 @@ def test_fp16_that_overflows_for_ever_ends_at_the_floor(settings, tmp_path, orde
         DivergedError, match=r"overflow fp16 even at a loss scale of 0.0625; .*lower optim\.lr"
     ) as error:
         train(settings(train={"precision": "fp16", "steps": 60, "max_bad_steps": 60, "valid_every": 0}))
-    assert error.value.exit_code == 5
+    assert error.value.exit_code == 5 and (tmp_path / "run" / "crash.pt").exists()
 
 
 @pytest.mark.fault(34)
@@ -171,7 +185,26 @@ def test_out_of_memory_in_one_process_is_a_step_skipped_by_all(data, tmp_path):
 def test_out_of_memory_again_and_again_is_budgeted(data, tmp_path):
     config = tables(data, tmp_path / "run", **{**EVERY, "train": {"max_bad_steps": 3, "valid_every": 0}})
     launch = Launch(tmp_path, config, order=";".join(f"memory@step.forward#{n}" for n in range(2, 9)))
-    assert launch.wait() == [5] and "3 steps in a row were skipped, to step 4" in launch.text()
+    assert launch.wait() == [5] and "3 steps in a row were skipped, to step 4, the last one for want of memory" in (
+        launch.text()
+    )
+    assert "a lower train.max_tokens" in launch.text() and "not finite" not in launch.text().splitlines()[-1]
+
+
+@pytest.mark.fault(34)
+def test_a_rehearsal_without_enough_memory_fails(settings, tmp_path, order):
+    from taskmask.training.dryrun import dry_run
+
+    order("memory@step.forward#2")
+    with pytest.raises(DivergedError, match=r"1 of 4 steps were skipped; .*lower train\.max_tokens"):
+        dry_run(settings())
+
+
+@pytest.mark.fault(34)
+def test_a_lack_of_memory_leaves_the_loss_scale_alone(settings, tmp_path, order):
+    order("memory@step.forward#2")
+    train(settings(train={"precision": "fp16", "steps": 4, "valid_every": 0}))
+    assert last(tmp_path / "run")["loss_scale"]["value"] == 2.0**15
 
 
 @pytest.mark.fault(34)

@@ -121,15 +121,16 @@ def test_fewer_rows_than_processes_or_than_a_batch(lines, data, tmp_path):
 
 
 @pytest.mark.fault(57)
-def test_processes_that_do_not_share_the_run_folder_are_told_so(data, tmp_path):
-    Launch(tmp_path, tables(data, tmp_path / "a", **SHORT), 2, [("stop", 4, 0)]).wait()
+@pytest.mark.parametrize("begun", [True, False])
+def test_processes_that_do_not_share_the_run_folder_are_told_so(begun, data, tmp_path):
+    if begun:
+        Launch(tmp_path, tables(data, tmp_path / "a", **SHORT), 2, [("stop", 4, 0)]).wait()
     configs = [tables(data, tmp_path / name, **SHORT) for name in "ab"]
     launch = Launch(tmp_path, configs, 2)
     assert launch.wait(40) == [6, 6]
     for rank, name in enumerate("ab"):
-        assert f"--run {tmp_path / name}: the processes have found checkpoints of different steps: [3, 0]" in ending(
-            launch, rank
-        )
+        assert f"--run {tmp_path / name}: the processes do not find the same run there" in ending(launch, rank)
+        assert f"of steps [{3 * begun}, -1]" in ending(launch, rank)
 
 
 @pytest.mark.fault(57)
@@ -157,7 +158,8 @@ def test_a_port_that_is_taken_is_said(data, tmp_path, monkeypatch):
 def torchrun(config, tmp_path, *options, **environment):
     """Starts two processes by the real launcher; returns it and the file of what it prints."""
     file = tmp_path / f"torchrun-{time.monotonic_ns()}.json"
-    file.write_text(json.dumps(config))
+    patient = {**config["run"], "timeout_minutes": 2}  # a loaded machine starts them seconds apart
+    file.write_text(json.dumps({**config, "run": patient}))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *options, "-m", "--"]
     command += ["taskmask_cli.main", "train", "--config", str(file)]
     output = file.with_suffix(".txt")
@@ -214,6 +216,8 @@ def test_a_signal_at_an_awkward_instant(place, ranks, whole, data, tmp_path):
     assert Launch(tmp_path, config, ranks).wait(40) == [0] * ranks
     if ranks == 1:
         same_runs(whole, tmp_path / "run")
+    for part in ("model", "optimizer"):
+        same(last(whole)[part], last(tmp_path / "run")[part])
 
 
 @pytest.mark.fault(53)
@@ -294,3 +298,58 @@ def test_a_worker_that_hangs_is_given_up(data, tmp_path):
     launch = Launch(tmp_path, config, order="hang@data.read#9")
     assert launch.wait(40) == [3], launch.text()
     assert "run.workers: a process that prepares batches has died or hangs" in ending(launch)
+
+
+PLUG_IN_TASK = """
+from taskmask import register_task
+from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
+
+@register_task("broken", config=MaskedLMConfig)
+class Broken(MaskedLM):
+    def make_batch(self, rows, draw):
+        raise RuntimeError("a mistake of mine")
+"""
+
+
+@pytest.mark.fault(58)
+def test_a_mistake_in_a_worker_comes_out_as_it_is_and_ends_the_run(data, tmp_path):
+    (tmp_path / "plug_in.py").write_text(PLUG_IN_TASK)
+    config = tables(data, tmp_path / "run", **LONG)
+    config["run"]["workers"] = 2
+    launch = Launch(tmp_path, config, arguments=["--user-dir", str(tmp_path / "plug_in.py"), "--task", "broken"])
+    assert launch.wait(40) == [1], launch.text()
+    assert "RuntimeError: a mistake of mine" in launch.text() and "has died" not in launch.text()
+
+
+# how the run ended
+
+
+def test_exit_json_is_of_this_end(data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "bin")
+    config = tables(copy, tmp_path / "run", **SHORT)
+    assert Launch(tmp_path, config, order="kill@step.update#5").wait() == [-9]
+    assert not (tmp_path / "run" / "exit.json").exists()
+    assert Launch(tmp_path, config, order="term@step.begin#1").wait() == [75]
+    assert end_of(tmp_path / "run")["exit_code"] == 75
+    cut(copy)
+    assert Launch(tmp_path, config).wait() == [3] and end_of(tmp_path / "run")["exit_code"] == 3
+
+
+def test_restarted_by_torchrun_a_run_does_not_begin_anew_again(data, tmp_path, monkeypatch):
+    train(make(data, tmp_path / "run", **SHORT))
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train(make(data, tmp_path / "run", **SHORT), restart=True).step == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_plug_in_that_has_changed_is_told(data, tmp_path):
+    file = tmp_path / "plug_in.py"
+    config = tables(data, tmp_path / "run", **SHORT)
+    arguments = ["--user-dir", str(file)]
+    file.write_text("A = 1")
+    assert Launch(tmp_path, config, faults=[("stop", 4, 0)], arguments=arguments).wait() == [75]
+    for text, warned in (("A = 1", False), ("A = 2", True), ("A = 2", False)):
+        file.write_text(text)
+        launch = Launch(tmp_path, config, arguments=arguments)
+        assert launch.wait() == [0]
+        assert (f"warning: {file} has changed since the run began" in launch.text()) == warned

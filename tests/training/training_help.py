@@ -1,5 +1,6 @@
 """What the tests of training share: tiny settings, comparisons, faults, and runs in processes of their own."""
 
+import faulthandler
 import json
 import math
 import multiprocessing
@@ -20,8 +21,10 @@ from taskmask.training.trainer import Trainer
 from taskmask_cli.preprocess import main as preprocess
 
 TIME_FIELDS = ("seconds", "tokens_per_second")
+TOUCHED = (".lock", "exit.json")  # by a run that was finished before
 SPAWN = multiprocessing.get_context("forkserver")  # each child is new, but finds torch imported
-SPAWN.set_forkserver_preload(["torch", "training_help", "taskmask_cli.main", "taskmask_cli.train"])
+# torch._dynamo comes with the first optimizer
+SPAWN.set_forkserver_preload(["torch", "torch._dynamo", "training_help", "taskmask_cli.main", "taskmask_cli.train"])
 TABLES = {
     "model": {"name": "tiny", "layers": 1, "width": 32, "heads": 2},
     "data": {"length": 32},
@@ -157,6 +160,7 @@ def child(config, output, environment, faults, arguments):
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
+    faulthandler.enable(file)
     from taskmask_cli import main
     from taskmask_cli import train as command
 

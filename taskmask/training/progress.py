@@ -1,0 +1,29 @@
+"""What a run has reached, besides its tensors."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from taskmask.training.loader import Position
+
+
+@dataclasses.dataclass
+class Progress:
+    """All that a run has reached, besides its tensors: what a checkpoint holds and a resume takes back."""
+
+    position: Position = dataclasses.field(default_factory=Position)
+    tokens: int = 0
+    skipped_steps: int = 0
+    bad_steps: int = 0
+    norms: list[float] = dataclasses.field(default_factory=list)
+    best: float | None = None
+    validations_without_best: int = 0
+    validated: dict[str, float] = dataclasses.field(default_factory=dict)
+    validated_step: int = -1
+    pending: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> Progress:
+        """Makes it from what `dataclasses.asdict` gave."""
+        return Progress(**{**state, "position": Position(**state["position"])})
