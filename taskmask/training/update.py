@@ -79,7 +79,8 @@ class Updater:
             norms: norms of the gradient in the steps before.
 
         Raises:
-            DivergedError: the loss scale has reached its floor, or memory ran out in the middle of the update.
+            DivergedError: memory ran out in the middle of the update.
+            LossScaleAtFloor: gradients overflow fp16 even with the smallest scale.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings.optim, step, self.settings.train.steps)
