@@ -19,10 +19,11 @@ DAY = 4  # how many times a run is killed before it is left alone
 
 
 def whole_run(masker, data, folder):
-    """The uninterrupted run, and the seconds from its start to its end."""
-    began = time.monotonic()
-    launch = Launch(folder / "uninterrupted", tables(data, folder / "whole", masker=masker, **CONFIG))
-    assert launch.wait() == [0], launch.text()
+    """The uninterrupted run, and the seconds from the start to the end of another: the first process may be slow."""
+    for name in ("whole", "timed"):
+        began = time.monotonic()
+        launch = Launch(folder / "uninterrupted", tables(data, folder / name, masker=masker, **CONFIG))
+        assert launch.wait() == [0], launch.text()
     return time.monotonic() - began
 
 
