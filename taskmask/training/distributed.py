@@ -5,6 +5,8 @@ import dataclasses
 import datetime
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -124,6 +126,19 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
 
 
 @contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """Ignores the SIGTERM by which torchrun ends a process whose peer is lost, as long as this one finds out whose."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def peers_watched(world: World) -> Iterator[None]:
     """Turns the many errors by which torch tells that another process is gone, or silent, into a DistributedError."""
     try:
@@ -131,8 +146,10 @@ def peers_watched(world: World) -> Iterator[None]:
     except RuntimeError as error:
         if not isinstance(error, dist.DistError) and not re.search(r"gloo|NCCL|by peer|Timed out waiting", str(error)):
             raise
-        lost = ", ".join(map(str, world.missing()))
-        what = f"lost {f'process {lost}' if lost else 'another process'}: {str(error).splitlines()[0]}"
+        with last_words():
+            lost = ", ".join(map(str, world.missing()))
+        reason = re.sub(r"\[\S+\.cc:\d+\] ?", "", str(error).splitlines()[0]).split(". ")[0]  # without torch's advice
+        what = f"lost {f'process {lost}' if lost else 'another process'}: {reason}"
         raise DistributedError(what, fix="see its own message; the same command resumes") from error
 
 

@@ -181,6 +181,16 @@ def test_torchrun_restarts_a_killed_run_to_the_same_bits(whole, data, tmp_path):
     assert end_of(tmp_path / "run")["exit_code"] == 0
 
 
+@pytest.mark.fault(48)
+def test_under_torchrun_a_lost_process_is_named_and_the_end_noted(data, tmp_path):
+    """torchrun ends the others as soon as it sees that one is gone."""
+    fault = {"TASKMASK_FAULT": "kill@step.update#5,rank=1"}
+    process, output = torchrun(tables(data, tmp_path / "run", **SHORT), tmp_path, "--standalone", **fault)
+    assert process.wait(90) == 1
+    assert "taskmask: error: lost process 1: " in output.read_text()
+    assert end_of(tmp_path / "run")["exit_code"] == 6
+
+
 @pytest.mark.fault(55)
 def test_when_torchrun_is_killed_its_processes_save_and_leave(data, tmp_path):
     process, output = torchrun(tables(data, tmp_path / "run", **LONG), tmp_path, "--standalone")
