@@ -21,9 +21,13 @@ setup(
     package_data={"taskmask": ["py.typed"]},
     install_requires=["torch>=2.13", "sentencepiece>=0.2.3", "numpy>=2.0", "tensorboard>=2.20", "tqdm>=4.66"],
     extras_require={
-        "report": ["matplotlib"],
+        "hf": ["safetensors", "tokenizers"],
+        "report": ["matplotlib", "scipy"],
         "benchmarks": ["transformers", "datasets", "accelerate", "tokenizers"],
-        "dev": ["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
+        "dev": [
+            *["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
+            *["transformers", "safetensors", "tokenizers", "scikit-learn", "scipy"],
+        ],
     },
     entry_points={
         "console_scripts": [

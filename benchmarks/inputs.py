@@ -14,7 +14,8 @@ import numpy as np
 
 from taskmask.data import pydocs
 from taskmask.data.columns import Column
-from taskmask.data.vocab import BOS, EOS, MASK, PAD, UNK, Vocabulary
+from taskmask.data.engine import BOS, EOS, MASK, PAD, UNK
+from taskmask.data.vocab import Vocabulary
 from taskmask.data.writer import DatasetWriter
 
 SPECIALS = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "mask_token": MASK}

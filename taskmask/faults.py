@@ -16,7 +16,7 @@ from taskmask.errors import ConfigError
 
 POINTS = (
     "data.read", "data.write", "data.rename", "step.begin", "step.forward", "step.loss", "step.backward", "step.update",
-    "step.gradients", "step.weights", "validation.batch",
+    "step.gradients", "step.weights", "validation.batch", "annotate.chunk", "annotate.merge",
     "save.write", "save.fsync", "save.rename", "save.prune", "resume.load", "log.write", "file.fsync", "file.rename",
 )  # fmt: skip
 SIGNALS = {

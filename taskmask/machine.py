@@ -48,6 +48,40 @@ def written_whole(path: Path, kind: str = "file") -> Iterator[BinaryIO]:
             raise
 
 
+def check_new_folder(path: Path, where: str) -> None:
+    """Raises a ConfigError unless there is nothing at `path`, or an empty folder; `where` names the option."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        what = "is not empty" if path.is_dir() else "is there already and no folder"
+        raise ConfigError(what, where=where, expected="a new or empty folder", fix="name another folder")
+
+
+@contextlib.contextmanager
+def folder_written_whole(path: Path) -> Iterator[Path]:
+    """Gives a folder to fill; it appears at `path`, new or empty until then, when the `with` ends without an error.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(os.path.abspath(path))
+    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that the next one takes away what a kill left
+    with storage_errors(path):
+        made = [folder for folder in path.parents if not folder.exists()]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            yield temporary
+            sync_folder(temporary)
+            os.rename(temporary, path)
+            sync_folder(path.parent)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty: others have come to use it
+                for folder in made:
+                    folder.rmdir()
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from taskmask import config
@@ -39,13 +40,17 @@ class TrainSettings:
     """How long and on what the model is trained. All of it changes the result."""
 
     steps: int = opt(10_000, "optimizer updates in the whole run")
+    epochs: float = opt(0.0, "passes over the training rows, which then give train.steps; 0 = train.steps counts")
     seed: int = opt(1, "seed of the weights, the order of rows, the masks and dropout")
     max_tokens: int = opt(4096, "tokens in a micro-batch, padding and all views of a row included")
     micro_batches_per_step: int = opt(1, "micro-batches in one update, counted over all processes")
     precision: Literal["fp32", "bf16", "fp16"] = opt("fp32", "number format of the forward and backward pass")
-    init_from: str = opt("", "run folder or checkpoint to take the weights from")
-    valid_every: int = opt(500, "steps between validations; 0 = only at the end")
-    patience: int = opt(0, "stop after this many validations without a better loss; 0 = never")
+    init_from: str = opt("", "run folder or checkpoint to take the weights, and model settings not given, from")
+    valid_every: int | None = opt(
+        None, "steps between validations; none = 500, with train.epochs once an epoch; 0 = only at the end"
+    )
+    metric: str = opt("", "metric that picks the best checkpoint and stops early; none = the task's own")
+    patience: int = opt(0, "stop after this many validations without a better train.metric; 0 = never")
     ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
     max_bad_steps: int = opt(20, "steps in a row that end the run when skipped: not finite, spikes, no memory")
     skip_spikes: float = opt(0.0, "skip steps whose gradient is this many deviations above the last 128; 0 = none")
@@ -55,12 +60,12 @@ class TrainSettings:
         for name in ("steps", "max_tokens", "micro_batches_per_step", "max_bad_steps"):
             value = getattr(self, name)
             problems.check(value >= 1, f"is {value}", where=f"train.{name}", expected="at least 1")
-        for name in ("seed", "valid_every", "patience", "skip_spikes"):
+        for name in ("seed", "epochs", "valid_every", "patience", "skip_spikes"):
             value = getattr(self, name)
-            problems.check(value >= 0, f"is {value}", where=f"train.{name}", expected="0 or more")
+            problems.check(value is None or value >= 0, f"is {value}", where=f"train.{name}", expected="0 or more")
         problems.check(0 <= self.ema < 1, f"is {self.ema}", where="train.ema", expected="at least 0 and below 1")
         problems.check(
-            not self.patience or self.valid_every > 0,
+            not self.patience or self.valid_every != 0,
             f"is {self.patience}, but there are no validations before the end",
             where="train.patience",
             fix="set train.valid_every",
@@ -84,6 +89,8 @@ class OptimSettings:
     beta2: float = opt(0.98, "decay of the second moment")
     epsilon: float = opt(1e-6, "term added to the denominator")
     clip: float = opt(1.0, "largest norm of the gradient; 0 = no clipping")
+    layer_decay: float = opt(1.0, "factor of the learning rate from each layer to the one below it; 1 = none")
+    freeze: int | None = opt(None, "lowest layers that are not trained, with the embeddings; 0 = embeddings alone")
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -96,8 +103,11 @@ class OptimSettings:
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             problems.check(0 <= value < 1, f"is {value}", where=f"optim.{name}", expected="at least 0 and below 1")
-        warmup = self.warmup_steps
-        problems.check(warmup is None or warmup >= 0, f"is {warmup}", where="optim.warmup_steps", expected="0 or more")
+        decay = self.layer_decay
+        problems.check(0 < decay <= 1, f"is {decay}", where="optim.layer_decay", expected="above 0, at most 1")
+        for name in ("warmup_steps", "freeze"):
+            value = getattr(self, name)
+            problems.check(value is None or value >= 0, f"is {value}", where=f"optim.{name}", expected="0 or more")
         fits = self.lr_end <= self.lr or self.lr <= 0
         problems.check(fits, f"is {self.lr_end}", where="optim.lr_end", expected=f"at most optim.lr {self.lr}")
         ends = self.schedule in ("linear", "cosine", "polynomial") or not self.lr_end
@@ -173,7 +183,7 @@ class Settings:
             ConfigError: says all that is wrong with them.
         """
         given = (tables or {}, sections)
-        return parse([assignment for part in given for assignment in config.from_tables(part, "Settings.of")])
+        return parse(inherit([a for part in given for a in config.from_tables(part, "Settings.of")]))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the complete settings as JSON types, which `--config` and `Settings.of` take back unchanged."""
@@ -232,6 +242,23 @@ def parse(assignments: Iterable[Assignment]) -> Settings:
     return Settings(**sections)
 
 
+def inherit(assignments: list[Assignment]) -> list[Assignment]:
+    """Puts the model settings and the row length of the run that `train.init_from` names before the assignments.
+
+    A run that cannot be read gives none: what is wrong with it is said where its weights are read.
+    """
+    source = next((a.value for a in reversed(assignments) if a.key == "train.init_from"), "")
+    path = Path(str(source))
+    file = (path if path.is_dir() else path.parent.parent) / "settings.json"
+    if not source or not file.is_file():
+        return assignments
+    try:
+        found = config.read_file(file)
+    except ConfigError:
+        return assignments
+    return [*(a for a in found if a.key.startswith("model.") or a.key == "data.length"), *assignments]
+
+
 def contradictions(
     problems: Problems, data: DataSettings | None, train: TrainSettings | None, optim: OptimSettings | None
 ) -> None:
@@ -243,7 +270,7 @@ def contradictions(
             where="train.max_tokens",
             expected=f"at least data.length, {data.length}",
         )
-    if train and optim and optim.warmup_steps:
+    if train and optim and optim.warmup_steps and not train.epochs:
         problems.check(
             optim.warmup_steps < train.steps,
             f"is {optim.warmup_steps}",
@@ -289,7 +316,8 @@ def _by_section(assignments: Iterable[Assignment], unknown: list[Assignment]) ->
     """Returns {section: {field: assignment}}; what belongs to no section goes into `unknown`.
 
     "--section VALUE" is filed under the section's name or main field. Choosing another component drops the options that
-    came with the earlier choice; flags outlive a choice that was made in a file.
+    came with the earlier choice, another task also the criterion and masker of the earlier file; flags outlive a choice
+    that was made in a file.
     """
     values: dict[str, dict[str, Assignment]] = {section: {} for section in SECTIONS}
     for assignment in assignments:
@@ -298,11 +326,17 @@ def _by_section(assignments: Iterable[Assignment], unknown: list[Assignment]) ->
             unknown.append(assignment)
             continue
         field = field or MAIN_FIELD.get(section, "name")
+        key = f"{section}.{field}"
         known = values[section]
         earlier = known.get("name")
         if field == "name" and earlier and earlier.value != assignment.value:
             of_file = not earlier.source.startswith("--")
             values[section] = known = {f: a for f, a in known.items() if of_file and a.source.startswith("--")}
+        if key == "task.name" and assignment.value != (earlier.value if earlier else DEFAULTS["task"]):
+            for other in ("criterion", "masker"):  # those of an earlier file went with the earlier task
+                values[other] = {
+                    f: a for f, a in values[other].items() if a.source.startswith("--") or a.source == assignment.source
+                }
         known[field] = assignment
     return values
 

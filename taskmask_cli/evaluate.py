@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
-from typing import Any
 
+from taskmask.errors import visible
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
-DESCRIPTION = """Prints loss, perplexity and accuracy of a checkpoint on a split of a dataset. The masks are frozen: two
-checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
+DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with intervals: 95 % of 1000 bootstrap
+samples of the examples. Of a folder of several seeds: mean, deviation and an interval over seeds and examples. Masks
+are frozen: two checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
 
 EPILOG = """examples:
   taskmask evaluate --from runs/first
-  taskmask evaluate --from runs/first --data other-bin --split test --masker span --masker.ratio 0.3 --json"""
+  taskmask evaluate --from runs/first --data other-bin --split test --masker span --masker.ratio 0.3 --json
+  taskmask evaluate --from runs/sst2 --split test"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,20 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.training.evaluate import evaluate
+    from taskmask.training.seeds import evaluate_runs, runs_in, table
 
     with tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
-        result = evaluate(options.source, options.data, options.split, overrides, bar.update)
+        reached = evaluate_runs(runs_in(options.source), options.data, options.split, overrides, bar.update)
     if not is_first():
         return 0
+    first = reached.results[0]
+    about = {name: value for name, value in first.items() if name not in reached.metrics}
+    if len(reached.results) > 1:
+        about["checkpoint"] = [result["checkpoint"] for result in reached.results]
+        about["step"] = [result["step"] for result in reached.results]
     if options.json:
-        no_numbers = {k: None for k, v in result.items() if isinstance(v, float) and not math.isfinite(v)}
-        print(json.dumps({**result, **no_numbers}, allow_nan=False))
+        figures = reached.to_dict()["metrics"]
+        means = {name: found["mean"] for name, found in figures.items()}
+        ends = {name: [found["low"], found["high"]] for name, found in figures.items()}
+        several = {"runs": figures} if len(reached.results) > 1 else {}
+        print(json.dumps({**means, "intervals": ends, **several, **about}, allow_nan=False))
         return 0
-    masker = result["masker"]
-    lines: dict[str, Any] = {k: v for k, v in result.items() if k != "masker"}
+    print("\n".join([*table([reached]), ""]))
+    masker = about.pop("masker")
     if masker:
-        lines["masker"] = " ".join([masker["name"], *(f"{k}={v}" for k, v in masker.items() if k in ("ratio", "of"))])
-    for name, value in lines.items():
-        print(f"{name:<12} {f'{value:.4f}' if isinstance(value, float) else value}")
+        about["masker"] = " ".join([masker["name"], *(f"{k}={v}" for k, v in masker.items() if k in ("ratio", "of"))])
+    for name, value in about.items():
+        text = "\n             ".join(map(str, value)) if isinstance(value, list) else value
+        print(visible(f"{name:<12} {text}"))
     return 0

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(REGISTRIES)
         kinds = [kind for kind, registry in REGISTRIES.items() if options.kind in registry.names()]
         near = did_you_mean(options.kind, REGISTRIES)
-        fix = f"did you mean 'taskmask list {kinds[0]} {options.kind}'?" if kinds else near
+        commands = " or ".join(f"'taskmask list {kind} {options.kind}'" for kind in kinds)
+        fix = f"did you mean {commands}?" if kinds else near
         raise ConfigError(f"unknown kind {options.kind!r}", where="taskmask list", expected=f"one of {names}", fix=fix)
     if options.name:
         return list_options(options.kind, options.name)

@@ -18,8 +18,10 @@ from taskmask.machine import in_our_words
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",
     "train": "train a model on a dataset (also: taskmask-train)",
-    "evaluate": "loss, perplexity and accuracy of a checkpoint, with any masker",
-    "predict": "fill <mask> in texts with a trained model",
+    "evaluate": "metrics of a checkpoint on any split, with intervals",
+    "predict": "fill <mask>, classify, tag or answer with a trained model",
+    "annotate": "write what a trained model says into a dataset, as columns",
+    "convert": "models of Hugging Face to runs, and runs to models of Hugging Face",
     "list": "the components there are and their options; what a dataset holds",
 }
 

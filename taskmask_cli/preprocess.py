@@ -16,6 +16,7 @@ from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
     from taskmask.data.ingest import SplitSummary
+    from taskmask.data.layout import Fields, Layout
     from taskmask.data.readers import Source
     from taskmask.data.vocab import Vocabulary
 
@@ -23,15 +24,27 @@ DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a bi
 
 EPILOG = """\
 inputs:
-  .txt (a text a line), .tsv (a header line, then columns split by tabs) and .jsonl (an object a line), each also .gz;
+  .txt (a text a line), .tsv (a header line, then columns split by tabs) and .jsonl (an object a line);
+  .conll, .iob, .iob2, .bio (a word and its tag a line, blank lines between sentences; columns are split at tabs
+  if the first line has one, else at blanks) and .json (SQuAD's nested file); each also .gz;
   - is standard input; python-docs:train, python-docs:valid and python-docs:test are the documentation of Python itself.
   UTF-8 only (see --on-bad-utf8). Control characters become spaces.
+
+what a row is (columns of the dataset):
+  a text, or several, with labels or numbers: fields text and label, or those named (tokens, label)
+  words with a tag each: a .conll file, or jsonl {"words": ["the", "dog"], "tags": ["O", "O"]} (tokens, word, tags)
+  a question and its context: SQuAD's .json, or jsonl {"question": "Who?", "context": "The dog", "answers": ["dog"],
+    "answer_start": [4]} (tokens of the context, question, starts, ends, text, answers, answer)
 
 examples:
   taskmask-preprocess --train python-docs:train --valid python-docs:valid --out data-bin/python
   taskmask-preprocess --train wiki.txt.gz --valid valid.txt --out data-bin/wiki --vocab-size 16000
   taskmask-preprocess --train train.tsv --valid dev.tsv --test test.tsv --out data-bin/sst2 --vocab data-bin/wiki
   taskmask-preprocess --train qa.jsonl --text question context --label answer_index --out data-bin/qa --vocab-size 8000
+  taskmask-preprocess --train sts.tsv --text first second --number score --out data-bin/sts --vocab data-bin/wiki
+  taskmask-preprocess --train eng.train.conll --valid eng.testa.conll --out data-bin/ner --vocab data-bin/wiki
+  taskmask-preprocess --train ner.jsonl --words tokens --tags ner_tags --out data-bin/ner --vocab data-bin/wiki
+  taskmask-preprocess --train train-v1.1.json --valid dev-v1.1.json --out data-bin/squad --vocab data-bin/wiki
 """
 DEFAULT_VOCAB_SIZE = 8000
 
@@ -46,6 +59,7 @@ def make_parser() -> Parser:
     data.add_argument("--out", required=True, metavar="DIR", help="folder of the dataset; appears when it is whole")
     data.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
     _add_text_options(parser)
+    _add_form_options(parser)
     _add_vocabulary_options(parser)
     run = parser.add_argument_group("run")
     run.add_argument(
@@ -62,7 +76,6 @@ def _add_text_options(parser: Parser) -> None:
     text.add_argument(
         "--text",
         nargs="+",
-        default=["text"],
         metavar="FIELD",
         help="fields of tsv and jsonl that hold text; the first becomes the tokens, further ones columns "
         "of their own names (default: text)",
@@ -74,6 +87,13 @@ def _add_text_options(parser: Parser) -> None:
         help="fields that hold labels (default: label, if the first file of a split has it)",
     )
     text.add_argument(
+        "--number",
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="fields that hold numbers to be predicted, as for regression",
+    )
+    text.add_argument(
         "--documents",
         choices=("auto", "line", "blank"),
         default="auto",
@@ -82,7 +102,7 @@ def _add_text_options(parser: Parser) -> None:
     )
     text.add_argument(
         "--input-format",
-        choices=("txt", "tsv", "jsonl"),
+        choices=("txt", "tsv", "jsonl", "conll", "squad"),
         help="format of all files (default: by their names; txt for standard input)",
     )
     text.add_argument(
@@ -91,6 +111,37 @@ def _add_text_options(parser: Parser) -> None:
         default="stop",
         help="what to do with a line that is not UTF-8: stop and name its place, replace the bad bytes by U+FFFD, "
         "or skip the line; those mended or skipped are counted (default: stop)",
+    )
+
+
+def _add_form_options(parser: Parser) -> None:
+    form = parser.add_argument_group("tagged words, and questions with answers in a context")
+    form.add_argument(
+        "--words",
+        metavar="FIELD",
+        help="field of jsonl that holds a list of words (default: words, if the first file has it and no text)",
+    )
+    form.add_argument(
+        "--tags", metavar="FIELD", help="field that holds a tag for each word, and name of the column (default: tags)"
+    )
+    form.add_argument(
+        "--tag-column",
+        type=_positive,
+        metavar="N",
+        help="column of CoNLL files that holds the tag, the word being in column 1 (default: the last)",
+    )
+    form.add_argument(
+        "--answers",
+        action="store_true",
+        help="rows are questions: fields question, context, answers and answer_start, the character at which each "
+        "answer begins (default: if the first file has these fields and no text); without answers, for prediction only",
+    )
+    form.add_argument(
+        "--on-bad-answer",
+        choices=("stop", "skip"),
+        default="stop",
+        help="what to do with a question without an answer, or an answer that is not at its place in the context: stop "
+        "and name it, or leave the row out and count it (default: stop)",
     )
 
 
@@ -103,7 +154,11 @@ def _add_vocabulary_options(parser: Parser) -> None:
         metavar="N",
         help=f"pieces of a new vocabulary, trained on the split train (default: {DEFAULT_VOCAB_SIZE})",
     )
-    which.add_argument("--vocab", metavar="PATH", help="take this SentencePiece .model, or that of a dataset")
+    which.add_argument(
+        "--vocab",
+        metavar="PATH",
+        help="take this .model or tokenizer.json, or that of a dataset, a Hugging Face folder, or a run made of one",
+    )
     vocab.add_argument(
         "--vocab-kind",
         choices=("unigram", "bpe"),
@@ -148,9 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     paths = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
     sources = find_sources(
         paths,
+        _fields(args),
         input_format=args.input_format,
-        text=args.text,
-        label=args.label,
         documents=args.documents,
         on_bad_utf8=args.on_bad_utf8,
     )
@@ -159,8 +213,46 @@ def main(argv: Sequence[str] | None = None) -> int:
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
     _print_summary(args.out, vocabulary, summaries)
     _print_bad_lines([source for files in sources.values() for source in files if source.bad_lines])
-    print(visible(f"next: taskmask-train --data {args.out} --run runs/first"))
+    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{_task_of(sources['train'][0].layout)}"))
     return 0
+
+
+def _task_of(layout: Layout) -> str:
+    """The option that learns what stands beside the texts; with texts alone, and no labels, there is none."""
+    if layout.form == "tags":
+        return f" --task tagging{'' if layout.tags in ('', 'tags') else f' --task.label {layout.tags}'}"
+    if layout.form == "answers":
+        return " --task span"
+    if not layout.label + layout.number or layout.name.startswith("python-docs:"):  # which is first of all a text
+        return ""
+    task, column = ("classification", layout.label) if layout.label else ("regression", layout.number)
+    pair = f" --task.pair {layout.text[1]}" if len(layout.text) > 1 else ""
+    return f" --task {task}{'' if column[0] == 'label' else f' --task.label {column[0]}'}{pair}"
+
+
+def _fields(args: argparse.Namespace) -> Fields:
+    """The fields asked for; what is asked for must be of one form."""
+    from taskmask.data.layout import Fields
+
+    forms = [("--text", args.text), ("--answers", args.answers)]
+    forms += [("--words", args.words), ("--tags", args.tags), ("--tag-column", args.tag_column)]
+    given = [flag for flag, value in forms if value]
+    if given and given[0] in ("--text", "--answers") and len(given) > 1:
+        raise ConfigError(
+            f"does not go with {' and '.join(given[1:])}",
+            where=given[0],
+            expected="texts (--text), tagged words (--words, --tags, --tag-column) or questions (--answers)",
+        )
+    return Fields(
+        text=args.text and tuple(args.text),
+        label=None if args.label is None else tuple(args.label),
+        number=tuple(args.number),
+        words=args.words,
+        tags=args.tags,
+        tag_column=args.tag_column or 0,
+        form="answers" if args.answers else "",
+        on_bad_answer=args.on_bad_answer,
+    )
 
 
 def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
@@ -196,6 +288,20 @@ def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitS
             shown = [f"{label} {rows:,}" for label, rows in most]
             more = f", and {len(counts) - 10} smaller ones" if len(counts) > 10 else ""
             print(visible(f"{column} of {split}: {', '.join(shown)}{more}"))
+        for column, (smallest, largest) in part.numbers.items():
+            print(visible(f"{column} of {split}: {smallest:g} to {largest:g}"))
+    empty = {split: part.empty for split, part in summaries.items() if part.empty}
+    if empty:
+        print(f"rows without text: {sum(empty.values()):,} ({_by_split(empty)})")
+    left_out = {split: part.left_out for split, part in summaries.items() if part.left_out}
+    if left_out:
+        first = next(part.first_left_out for part in summaries.values() if part.left_out)
+        print(visible(f"rows left out for their answers: {sum(left_out.values()):,} ({_by_split(left_out)})"))
+        print(visible(f"  the first: {first}"))
+
+
+def _by_split(counts: dict[str, int]) -> str:
+    return ", ".join(f"{split} {number:,}" for split, number in counts.items())
 
 
 def _print_bad_lines(sources: list[Source]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from taskmask import config, settings
-from taskmask.errors import visible
+from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ EPILOG = """examples:
   taskmask-train --data data-bin --run runs/first
   taskmask-train --data data-bin --run runs/spans --masker span --masker.ratio 0.2 --model base --train.precision bf16
   taskmask-train --config runs/first/settings.json --run runs/second --optim.lr 1e-4
+  taskmask-train --data sst2-bin --run runs/sst2 --task classification --train.init_from runs/first \\
+    --train.epochs 3 --optim.lr 3e-4 --train.max_tokens 1024 --train.seed 1 2 3 4 5
   taskmask-train --data data-bin --run runs/mine --user-dir my_masker.py --masker mine --dry-run
   torchrun --nproc-per-node 8 -m -- taskmask_cli.main train --data data-bin --run runs/big \\
     --train.micro_batches_per_step 8
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.help:
         print_help(parser, assignments)
         return 0
-    chosen = settings.parse(assignments)
+    seeds, assignments = seeds_in(assignments)
+    chosen = settings.parse(settings.inherit(assignments))
     if options.dry_run:
         from taskmask.training.dryrun import dry_run
 
@@ -55,11 +58,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(visible("\n".join(lines)))
         return 0
 
+    from taskmask.registry import TASKS
+    from taskmask.training import seeds as several
     from taskmask.training.run import train
 
-    summary = train(chosen, restart=options.restart)
-    print_summary(summary, chosen, "".join(f" --user-dir {shlex.quote(path)}" for path in options.user_dir))
+    plug_ins = "".join(f" --user-dir {shlex.quote(path)}" for path in options.user_dir)
+    if len(seeds) > 1:
+        summaries = several.train_seeds(chosen, seeds, restart=options.restart)
+    else:
+        summaries = [train(chosen, restart=options.restart)]
+    reached = []
+    if len(seeds) > 1 or TASKS.get(chosen.task.name).load().measured_in_training:
+        reached = several.report([one.folder for one in summaries], chosen.data.path, chosen.run.folder)
+    print_summary(summaries, chosen, several.table(reached) if reached else [], plug_ins)
     return 0
+
+
+def seeds_in(assignments: list[config.Assignment]) -> tuple[list[int], list[config.Assignment]]:
+    """Returns the seeds, where `--train.seed` has several values, and the assignments with the first of them."""
+    given = next((a for a in reversed(assignments) if a.key == "train.seed"), None)
+    if given is None or not isinstance(given.value, list):
+        return [], assignments
+    words = [str(word) for word in given.value]
+    if not words or not all(word.isascii() and word.isdigit() for word in words):
+        raise ConfigError(f"is {' '.join(words)!r}", where=given.source, expected="one seed or several, whole numbers")
+    single = config.Assignment(given.key, int(words[0]), given.source)
+    return [int(word) for word in words], [single if a is given else a for a in assignments]
 
 
 def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
@@ -72,26 +96,33 @@ def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
     print("\n" + EPILOG)
 
 
-def print_summary(summary: Summary, chosen: settings.Settings, plug_ins: str) -> None:
+def print_summary(summaries: list[Summary], chosen: settings.Settings, table: list[str], plug_ins: str) -> None:
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
     if not is_first():
         return
     from taskmask.training.log import duration
 
-    figures = "  ".join(f"{name} {value:.4g}" for name, value in summary.metrics.items()) or "no validation split"
+    last, folder = summaries[-1], chosen.run.folder
+    tokens, skipped = sum(one.tokens for one in summaries), sum(one.skipped_steps for one in summaries)
+    several = f"{len(summaries)} x " if len(summaries) > 1 else ""
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in last.metrics.items()) or "no validation split"
     lines = [
         "",
-        f"trained       {summary.step:,} steps, {summary.tokens:,} tokens, {summary.parameters:,} parameters"
-        + (f", {summary.skipped_steps} steps skipped" if summary.skipped_steps else ""),
-        f"took          {duration(summary.seconds)}",
-        f"validation    {figures}",
-        f"best          {summary.best_checkpoint}",
-        f"log           {summary.folder}/log.jsonl",
+        f"trained       {several}{last.step:,} steps, {tokens:,} tokens, {last.parameters:,} parameters"
+        + (f", {skipped} steps skipped" if skipped else ""),
+        f"took          {duration(sum(one.seconds for one in summaries))}",
+        *([] if table else [f"validation    {figures}"]),
+        f"best          {last.best_checkpoint}" if not several else f"runs          {folder}/seed-*",
+        f"log           {last.folder}/log.jsonl",
+        *(["", "the best checkpoints:", *table] if table else []),
         "",
         "next:",
-        f"  tensorboard --logdir {summary.folder}",
-        f"  taskmask evaluate --from {summary.folder}{plug_ins} --split valid --masker whole_word",
+        f"  tensorboard --logdir {folder}",
     ]
-    if chosen.task.name == "masked_lm":
-        lines.append(f'  taskmask predict --from {summary.folder}{plug_ins} "Here a <mask> is missing."')
-    print("\n".join(lines), file=sys.stderr)
+    if chosen.masker:
+        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid --masker whole_word")
+        lines.append(f'  taskmask predict --from {last.folder}{plug_ins} "Here a <mask> is missing."')
+    else:
+        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid")
+        lines.append(f"  taskmask predict --from {last.folder}{plug_ins} --jsonl < texts.jsonl")
+    print(visible("\n".join(lines)), file=sys.stderr)

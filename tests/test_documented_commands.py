@@ -20,13 +20,13 @@ from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS, REGISTRIES, load_user_dir
 from taskmask.settings import Settings
 from taskmask.training.pretrained import Pretrained
-from taskmask_cli import evaluate, main, predict, preprocess, train
+from taskmask_cli import annotate, convert, evaluate, main, predict, preprocess, train
 from taskmask_cli import list as list_command
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")), *sorted(ROOT.glob("examples/*/run.sh"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
-COMMAND_LINES = (train, evaluate, predict, list_command, preprocess)
+COMMAND_LINES = (train, evaluate, predict, annotate, convert, list_command, preprocess)
 TEXTS |= {f"{module.__name__}.EPILOG": module.EPILOG for module in COMMAND_LINES}
 TEXTS["taskmask_cli.main.HELP"] = main.HELP
 MY_MASKER = ROOT / "examples" / "custom_masker" / "my_masker.py"
@@ -76,20 +76,28 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "settings.json").write_text(json.dumps(Settings.of().to_dict()))
     made = []
 
-    def trains(chosen, **_):
+    def trains(chosen, *_, **__):
         made.append(chosen)
         raise Reached
 
-    def evaluates(source, data, split, overrides, advance):
-        assert source and split in ("train", "valid", "test")
+    def evaluates(runs, data, split, overrides, advance):
+        assert runs and split in ("train", "valid", "test")
         trains(settings.parse(overrides))
 
-    def reached(*_):
+    def annotates(source, data, columns, splits, overrides, **_):
+        assert source and data and columns
+        trains(settings.parse(overrides))
+
+    def reached(*_, **__):
         raise Reached
 
     monkeypatch.setattr("taskmask.training.run.train", trains)
     monkeypatch.setattr("taskmask.training.dryrun.dry_run", trains)
-    monkeypatch.setattr("taskmask.training.evaluate.evaluate", evaluates)
+    monkeypatch.setattr("taskmask.training.seeds.train_seeds", trains)
+    monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
+    monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
+    monkeypatch.setattr("taskmask.training.convert.from_hf", reached)
+    monkeypatch.setattr("taskmask.training.convert.to_hf", reached)
     monkeypatch.setattr("taskmask.training.pretrained.load", reached)
     monkeypatch.setattr(list_command, "list_dataset", reached)
 
@@ -129,7 +137,7 @@ def test_the_commands_are_found():
     found = {command.split()[0] for _, command in COMMANDS}
     assert found == {"taskmask", "taskmask-train", "taskmask-preprocess", "torchrun"}
     assert {f"taskmask {verb}" for verb in main.VERBS} <= {" ".join(command.split()[:2]) for _, command in COMMANDS}
-    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 2
+    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 3
     everywhere = [command for _, command in COMMANDS]
     assert "taskmask evaluate --from dummy/run --masker whole_word" in everywhere  # of a loop
     assert any("HOST:29500 -m" in command for command in everywhere)  # over two lines
@@ -233,16 +241,20 @@ def test_the_python_of_the_readme_calls_what_there_is(monkeypatch):
 
         monkeypatch.setitem(vars(taskmask), name, call)
 
-    fill_mask = Pretrained.fill_mask
+    fill_mask, predict = Pretrained.fill_mask, Pretrained.predict
 
     class Model:
         def fill_mask(self, *arguments, **named):
             inspect.signature(fill_mask).bind(self, *arguments, **named)
             return called.append(("fill_mask", arguments))
 
+        def predict(self, *arguments, **named):
+            inspect.signature(predict).bind(self, *arguments, **named)
+            return called.append(("predict", arguments))
+
     for name, answer in {"train": None, "evaluate": {}, "load": Model()}.items():
         stub(name, answer)
     exec(PYTHON, {})
-    assert [name for name, _ in called] == ["train", "load", "fill_mask", "evaluate"]
+    assert [name for name, _ in called] == ["train", "load", "fill_mask", "evaluate", "load", "predict"]
     chosen = called[0][1]["settings"]
     assert (chosen.train.steps, chosen.masker.name, chosen.data.path) == (2000, "span", "data-bin")

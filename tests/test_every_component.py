@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from task_data_help import question_columns, ragged, tagged_columns, write
 
 from taskmask import config, settings
+from taskmask.data.columns import Column, Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
@@ -16,8 +18,8 @@ from taskmask.maskers.base import build_masker
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import CRITERIA, MASKERS, MODELS, REGISTRIES, TASKS
 from taskmask.settings import Settings
-from taskmask.training.objective import Objective
-from taskmask.training.parts import build_task
+from taskmask.training.evaluate import Found, metrics_of
+from taskmask.training.parts import build_data, build_objective
 from taskmask_cli import train
 
 EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
@@ -84,22 +86,84 @@ def test_every_criterion_builds(name):
     assert criterion.weights and all(weight > 0 for weight in criterion.weights.values())
 
 
+def row_columns(vocab, column, values):
+    """Four texts with a value each."""
+    texts = [
+        np.append(ids, vocab.eos) for ids in vocab.encode(["the quick foxes", "the lazy dogs jump", "dogs", "over"])
+    ]
+    return {"tokens": (Column("ragged", vocab.token_dtype), ragged(texts)), "label": (column, np.array(values))}
+
+
+@pytest.fixture(scope="module")
+def datasets(vocab, tmp_path_factory):
+    """A dataset for every task."""
+    tags = ["O", "B-ANIMAL"]
+    sentences = [(["the", "foxes"], tags), (["dogs", "jump", "over"], ["B-ANIMAL", "O", "O"])]
+    questions = [
+        ("the quick brown foxes jump", "what jump", ["foxes"]),
+        ("the lazy dogs", "the", ["lazy dogs", "dogs"]),
+    ]
+    columns = {
+        "masked_lm": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "classification": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "regression": row_columns(vocab, Column("row", "float32"), [0.5, 1, 2, -1]),
+        "tagging": tagged_columns(vocab, sentences, tags),
+        "span": question_columns(vocab, questions),
+    }
+    labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
+    folder = tmp_path_factory.mktemp("datasets")
+    for name, split in columns.items():
+        write(folder / name, vocab, {"train": split}, labels.get(name))
+    return folder
+
+
 @pytest.mark.parametrize("name", TASKS.names())
-def test_every_task_trains_with_its_own_masker_and_criterion(name, vocab, rows):
-    chosen = Settings.of(task=name, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
-    task = build_task(chosen, vocab, {})
+def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
+    data = {"path": str(datasets / name), "length": 120}
+    chosen = Settings.of(task=name, data=data, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
+    parts = build_data(chosen, ["train"])
+    task, source = parts.task, parts.sources["train"]
+    rows = source[np.arange(len(source))]
     batch = task.make_batch(rows, Draw(1, 1, rows.ids)).map(torch.from_numpy)
-    model = MODELS.get("tiny").load()(
-        chosen.model.options, vocab_size=vocab.size, max_length=LENGTH, heads=task.heads()
-    )
-    criterion = CRITERIA.get(chosen.criterion.name).load()(chosen.criterion.options)
-    sums = Objective(model, criterion)(batch)
-    counts = criterion.count(batch)
-    assert set(counts) == set(criterion.weights) <= set(sums) and batch.num_tokens == task.views * rows.lengths.sum()
-    assert all(sums[name].isfinite() and sums[name].requires_grad for name in criterion.weights)
+    objective = build_objective(chosen, task).eval()  # so that losses can be compared
+    sums, counts = objective(batch), objective.criterion.count(batch)
+    weights = objective.criterion.weights
+    assert set(counts) == set(weights) <= set(sums) and batch.num_tokens == task.views * rows.lengths.sum()
+    assert all(sums[name].isfinite() and sums[name].requires_grad for name in weights) and all(counts.values())
     totals = {**{k: v.item() for k, v in sums.items()}, **{f"{k}_count": v for k, v in counts.items()}}
-    metrics = task.metrics(totals)
-    assert {"loss", task.best[0]} <= set(metrics) and all(np.isfinite(value) for value in metrics.values())
+    assert "loss" in task.metrics(totals) and task.direction("loss") == "min"
+    with torch.no_grad():
+        outputs = objective.model(**batch.inputs)
+        answers = task.answers(outputs, batch)
+    measure = task.measure(answers, source)
+    assert len({len(values) for values in answers.values()}) == 1 and set(answers["ids"]) <= set(rows.ids.tolist())
+    metrics = metrics_of(task, Found(totals, answers), source)
+    assert {"loss", task.best} <= set(metrics) and all(np.isfinite(value) for value in metrics.values())
+    assert metrics["loss"] == pytest.approx(measure.value()["loss"], rel=1e-4) and measure.size
+    lines = task.show(batch.map(np.asarray))
+    assert len(lines) == len(task.show(batch.map(np.asarray), outputs)) == len(rows.ids) * task.views and all(lines)
+
+
+@pytest.mark.parametrize("name", TASKS.names())
+def test_every_task_says_what_it_annotates_and_predicts(name, datasets):
+    data = {"path": str(datasets / name), "length": 120}
+    chosen = Settings.of(task=name, data=data, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
+    task = build_data(chosen, ["train"]).task
+    model = build_objective(chosen, task).eval().model
+    source = task.source(Dataset.open(data["path"]).split("train"), chosen.data, Dataset.open(data["path"]), False)
+    rows = source[np.arange(len(source))]
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids)).map(torch.from_numpy)
+    columns = task.annotations()
+    record = {field: "the <mask> dogs jump" for field in task.fields}
+    with torch.no_grad():
+        found = task.annotate(model(**batch.inputs), batch, tuple(columns)) if columns else {}
+        answers = task.predict(model, [record, record], 3, 120)
+    assert set(found) == set(columns)
+    for what, column in columns.items():
+        of_rows = (len(rows.ids), column.width)[: 1 + (column.width > 1)]
+        assert found[what].shape == (rows.shape if column.kind == "aligned" else of_rows)
+    assert len(answers) == 2 and answers[0] == answers[1]
+    assert json.loads(json.dumps(answers[0], allow_nan=False)) == answers[0] and any(task.say(record, answers[0]))
 
 
 def parse(*words):

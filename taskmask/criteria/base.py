@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from taskmask.data.rows import Batch
@@ -28,8 +29,11 @@ class Criterion(nn.Module):
         super().__init__()
         self.config = config
 
-    def count(self, batch: Batch) -> dict[str, int]:
-        """Returns the number of targets of each loss, known before the forward pass."""
+    def prepare(self, class_names: list[str], class_counts: np.ndarray) -> None:
+        """Is told once, before training, the names of the task's classes, and how often each is a target there."""
+
+    def count(self, batch: Batch) -> dict[str, float]:
+        """Returns the number of targets of each loss, known before the forward pass, or the sum of their weights."""
         raise NotImplementedError(f"{type(self).__name__} must define count(batch)")
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ class MaskedLMCriterion(Criterion):
 
     weights = {"mlm": 1.0}  # noqa: RUF012 - other criteria have their own in each instance
 
-    def count(self, batch: Batch) -> dict[str, int]:
+    def count(self, batch: Batch) -> dict[str, float]:
         """Chosen positions."""
         return {"mlm": len(batch.targets["mlm"])}
 

@@ -36,11 +36,9 @@ def add_column(
     Raises:
         DataError: the column exists, or does not have as many values as the split has.
     """
-    check_name(name, "column")
     dataset = Dataset.open(path)
+    check_new(dataset, split, name, overwrite)
     old = dataset.split(split).columns.get(name)
-    if name == "tokens" or (old and not overwrite):
-        raise DataError(f"column {name!r} exists in split {split!r}", where=str(path), fix="choose another name")
     taken = {file.path for other in dataset.split(split).columns.values() for file in other.files.values()}
     names = (f"{name}{number or ''}.bin" for number in range(1000))
     target = next(file for file in names if f"{split}/{file}" not in taken)
@@ -57,6 +55,15 @@ def add_column(
         raise
     for file in old.files.values() if old else ():
         (dataset.path / file.path).unlink(missing_ok=True)
+
+
+def check_new(dataset: Dataset, split: str, name: str, overwrite: bool) -> None:
+    """Raises DataError if a column of that name cannot be added to the split; cheap, to be called before long work."""
+    check_name(name, "column")
+    exists = name in dataset.split(split).columns
+    if name in ("tokens", "document") or (exists and not overwrite):
+        fix = "choose another name" + (", or give --overwrite" if exists and name not in ("tokens", "document") else "")
+        raise DataError(f"column {name!r} exists in split {split!r}", where=str(dataset.path), fix=fix)
 
 
 def _check_length(dataset: Dataset, split: str, name: str, column: Column, rows: int) -> None:

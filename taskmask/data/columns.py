@@ -1,6 +1,7 @@
 """Reading a binarized dataset: dataset.json, and memory-mapped columns.
 
-A dataset is a folder: `dataset.json`, `vocab.model`, and per split flat little-endian files. A column is
+A dataset is a folder: `dataset.json`, `vocab.model` or `tokenizer.json`, and per split flat little-endian files. A
+column is
 
 - *ragged*: rows of any length, with `rows + 1` offsets (uint64) of its own,
 - *aligned*: one value per value of a ragged column, whose offsets it shares (`of`),
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
 
 HEADER_FILE = "dataset.json"
@@ -209,8 +210,11 @@ class Dataset:
             self.splits = {name: _read_split(path, name, entry) for name, entry in header["splits"].items()}
             self.labels = {name: [str(label) for label in names] for name, names in header["labels"].items()}
             self.vocabulary_sha256 = str(header["vocabulary"]["sha256"])
+            self.vocabulary_file = str(header["vocabulary"].get("file", VOCABULARY_FILE))
             self.vocabulary_size = _natural(header["vocabulary"]["size"])
             self.fingerprint = str(header["checksum"])
+            if self.vocabulary_file not in (VOCABULARY_FILE, TOKENIZER_FILE):
+                raise ValueError(f"the vocabulary is in {self.vocabulary_file!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"an entry is missing or of the wrong type ({type(error).__name__}: {error})",
@@ -249,7 +253,7 @@ class Dataset:
         Raises:
             DataError: the file is not the one the dataset was made with.
         """
-        vocabulary = Vocabulary.load(self.path)
+        vocabulary = Vocabulary.load(self.path / self.vocabulary_file)
         if vocabulary.fingerprint != self.vocabulary_sha256 or vocabulary.size != self.vocabulary_size:
             raise DataError(
                 f"the vocabulary has fingerprint {vocabulary.fingerprint[:12]}",

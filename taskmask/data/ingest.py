@@ -19,6 +19,7 @@ import numpy as np
 
 from taskmask.data.columns import Column
 from taskmask.data.draws import hash_integers
+from taskmask.data.encode import EncodedChunk, columns_of, encode_chunk
 from taskmask.data.parse import parse
 from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
 from taskmask.data.vocab import Vocabulary, cut_text
@@ -27,7 +28,6 @@ from taskmask.errors import DataError
 
 MOST_LABELS = 1 << 16
 _SAMPLED_PART = 4000  # bytes; longer texts are sampled in parts
-_RESERVED = ("tokens", "document")
 
 
 @dataclass
@@ -39,7 +39,11 @@ class SplitSummary:
         documents: documents.
         tokens: stored tokens of the first text field, `</s>` included.
         text_bytes: bytes of its text.
-        labels: label column -> rows of each label name.
+        labels: label column -> rows (of tags: words) of each label name.
+        numbers: number column -> the smallest and the largest.
+        empty: rows whose first text is blank.
+        left_out: rows left out for a bad answer.
+        first_left_out: what was wrong with the first of them.
     """
 
     rows: int = 0
@@ -47,23 +51,20 @@ class SplitSummary:
     tokens: int = 0
     text_bytes: int = 0
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    numbers: dict[str, tuple[float, float]] = field(default_factory=dict)
+    empty: int = 0
+    left_out: int = 0
+    first_left_out: str = ""
 
-
-@dataclass(frozen=True)
-class EncodedChunk:
-    """A chunk as it comes back from a worker process.
-
-    Attributes:
-        texts: (flat values, row lengths) per text field.
-        labels: (names, index into names [rows]) per label field.
-        ends: bool [rows], the row is the last of its document.
-        text_bytes: bytes of the first text field.
-    """
-
-    texts: list[tuple[np.ndarray, np.ndarray]]
-    labels: list[tuple[list[str], np.ndarray]]
-    ends: np.ndarray
-    text_bytes: int
+    def add(self, encoded: EncodedChunk) -> None:
+        """Counts a chunk."""
+        self.rows += len(encoded.ends)
+        self.documents += int(encoded.ends.sum())
+        self.tokens += len(encoded.columns["tokens"][0])
+        self.text_bytes += encoded.text_bytes
+        self.empty += encoded.empty
+        self.left_out += len(encoded.left_out)
+        self.first_left_out = self.first_left_out or next(iter(encoded.left_out), "")
 
 
 def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
@@ -100,7 +101,11 @@ def encode_files(
     """Encodes all files and writes the dataset; the result does not depend on the number of workers.
 
     The first text field becomes the column `tokens`, further text fields ragged columns of their own names, label
-    fields int32 row columns. The last row of every document (in further fields every row) is closed by `</s>`.
+    fields int32 row columns, number fields float32 ones. The last row of every document (in further fields every row)
+    is closed by `</s>`. Tagged sentences become `tokens` and, aligned to them, `word` (the number of each token's word
+    in its row) and their tags, both -1 at `</s>`. Questions become `tokens` (the context) and, aligned, `starts` and
+    `ends` (in characters of the context, 0 at `</s>`), `question`, `text` (the context as UTF-8), `answers` (as UTF-8,
+    separated by line feeds) and `answer` (first and last token of the first answer).
 
     Args:
         sources: split -> its files, of `find_sources`.
@@ -130,7 +135,7 @@ def encode_files(
         for name, ids in label_ids.items():
             writer.labels[name] = sorted(ids, key=_label_order)
             final = {label: number for number, label in enumerate(writer.labels[name])}
-            table = np.array([final[label] for label in ids], np.int32)
+            table = np.array([*(final[label] for label in ids), -1], np.int32)  # -1, no label, stays what it is
             for split, (split_writer, _, counts) in written.items():
                 if name in counts:
                     split_writer.rewrite(name, table)
@@ -153,46 +158,34 @@ def _write_split(
 ) -> Written:
     """Encodes the files of one split; labels get ids in order of appearance, as provisional values."""
     layout = files[0].layout
-    texts = ["tokens", *layout.text[1:]]
-    _check_columns(texts, layout.label, layout.name)
+    columns = columns_of(layout, vocabulary.token_dtype)
     has_lines = any(file.layout.documents == "blank" for file in files)
-    columns = {name: Column("ragged", vocabulary.token_dtype) for name in texts}
-    columns |= {name: Column("row", "int32") for name in layout.label}
     columns |= {"document": Column("row", "uint32")} if has_lines else {}
     split_writer = writer.split(split, columns)
     summary = SplitSummary()
-    counts = {name: np.zeros(MOST_LABELS, np.int64) for name in layout.label}
+    label_columns = [*layout.label, *([layout.tags] if layout.tags else [])]
+    counts = {name: np.zeros(MOST_LABELS, np.int64) for name in label_columns}
     for encoded in encoder.encode(_chunks(files, report)):
-        rows: dict[str, Any] = dict(zip(texts, encoded.texts, strict=True))
-        for name, (names, index) in zip(layout.label, encoded.labels, strict=True):
-            rows[name] = _label_ids(name, names, label_ids.setdefault(name, {}))[index]
-            counts[name] += np.bincount(rows[name], minlength=MOST_LABELS)
+        rows = dict(encoded.columns)
+        for name, (names, times, index) in encoded.labels.items():
+            ids = _label_ids(name, names, label_ids.setdefault(name, {}))
+            rows[name] = np.append(ids, np.int32(-1))[index]
+            counts[name][ids] += times
         if has_lines:
             rows["document"] = summary.documents + np.cumsum(encoded.ends) - encoded.ends
         split_writer.append(rows)
-        summary.rows += len(encoded.ends)
-        summary.documents += int(encoded.ends.sum())
-        summary.tokens += len(encoded.texts[0][0])
-        summary.text_bytes += encoded.text_bytes
+        summary.add(encoded)
+        for name in layout.number:
+            seen = [*rows[name].tolist(), *summary.numbers.get(name, ())]
+            summary.numbers[name] = (min(seen), max(seen))
     if not summary.rows:
         raise DataError(
             f"split {split!r} has no rows",
             where=", ".join(file.layout.name for file in files),
             expected="at least one line with text",
+            fix=f"all {summary.left_out} were left out: {summary.first_left_out}" if summary.left_out else "",
         )
     return split_writer, summary, counts
-
-
-def _check_columns(texts: Sequence[str], labels: Sequence[str], where: str) -> None:
-    names = [*texts, *labels]
-    for name in names:
-        if names.count(name) > 1 or (name in _RESERVED and name != texts[0]) or name == _RESERVED[1]:
-            raise DataError(
-                f"two columns would be named {name!r}",
-                where=where,
-                expected=f"different names, not {' or '.join(_RESERVED)}",
-                fix="rename the field",
-            )
 
 
 def _label_ids(column: str, names: list[str], ids: dict[str, int]) -> np.ndarray:
@@ -202,7 +195,7 @@ def _label_ids(column: str, names: list[str], ids: dict[str, int]) -> np.ndarray
         raise DataError(
             f"field {column!r} has more than {MOST_LABELS} different values",
             expected="labels",
-            fix="name the field that holds labels with --label",
+            fix="name the field that holds labels with --label or --tags",
         )
     return np.array([ids[name] for name in names], np.int32)
 
@@ -211,26 +204,6 @@ def _label_order(name: str) -> tuple[int, int, str]:
     """Whole numbers first and by value, then names by code point."""
     is_number = name.removeprefix("-").isascii() and name.removeprefix("-").isdigit() and len(name) < 19
     return (0, int(name), name) if is_number else (1, 0, name)
-
-
-def encode_chunk(chunk: Chunk, vocabulary: Vocabulary) -> EncodedChunk:
-    """Parses and encodes one chunk; a pure function, so chunks can be encoded anywhere."""
-    parsed = parse(chunk)
-    every_row = np.ones(len(parsed.ends), bool)
-    texts = [_encode_texts(rows, every_row if at else parsed.ends, vocabulary) for at, rows in enumerate(parsed.texts)]
-    labels = []
-    for column in parsed.labels:
-        names = list(dict.fromkeys(column))
-        index = {name: at for at, name in enumerate(names)}
-        labels.append((names, np.array([index[name] for name in column], np.int64)))
-    return EncodedChunk(texts, labels, parsed.ends, sum(map(len, parsed.texts[0])))
-
-
-def _encode_texts(rows: list[bytes], ends: np.ndarray, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    """(flat ids with `</s>` after the rows of `ends`, row lengths)."""
-    flat, lengths = vocabulary.encode_flat(rows)
-    values = np.insert(flat.astype(vocabulary.token_dtype), np.cumsum(lengths)[ends], vocabulary.eos)
-    return values, lengths + ends
 
 
 class _Encoder:

@@ -1,4 +1,4 @@
-"""Reading text files: .txt, .tsv and .jsonl, plain or .gz, in chunks of whole lines.
+"""Reading text files: .txt, .tsv, .jsonl, CoNLL's and SQuAD's, plain or .gz, in chunks of whole lines or sentences.
 
 What is done to the text: it must be strict UTF-8 (or is mended, see `taskmask.data.utf8`); a byte order mark at the
 start of a file is dropped; only a line feed ends a line (a carriage return before it is dropped, U+2028 is an ordinary
@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import os
-import shutil
 import stat
 import tempfile
 import zlib
@@ -20,15 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from taskmask.data import pydocs
-from taskmask.data.parse import Layout, is_blank, layout_of
+from taskmask.data import pydocs, questions
+from taskmask.data.layout import Fields, Layout, layout_of
 from taskmask.data.utf8 import mend
-from taskmask.errors import DataError, StorageError
+from taskmask.data.values import is_blank
+from taskmask.errors import ConfigError, DataError, StorageError
 
-FORMATS = ("txt", "tsv", "jsonl")
+# how a file is named -> its format
+FORMATS = {"txt": "txt", "tsv": "tsv", "jsonl": "jsonl", "conll": "conll", "iob": "conll", "iob2": "conll",
+           "bio": "conll", "json": "squad"}  # fmt: skip
 CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
+LONGEST_SENTENCE = 16 << 20  # bytes of a CoNLL file without a blank line
 STDIN = "-"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -58,7 +61,7 @@ class Source:
 
     Attributes:
         layout: its name for messages, format and fields.
-        path: the file; the spooled copy of standard input; a `python-docs:` name.
+        path: the file; the spooled copy of standard input; the lines made of a SQuAD file; a `python-docs:` name.
         size: bytes on the disk.
         spool: keeps a spooled copy alive.
         on_bad_utf8: what is done with lines that are not UTF-8: "stop", "replace" or "skip".
@@ -78,7 +81,10 @@ class Source:
         """Reads the file in chunks of about `CHUNK` bytes."""
         line, self.bad_lines = 1, 0
         waiting: Chunk | None = None  # held back until it is known how the next one begins
-        for raw, position in _read_lines(self.path, self.layout.name):
+        blocks = _read_lines(self.path, self.layout.name)
+        if self.layout.format == "conll":
+            blocks = _whole_sentences(blocks, self.layout.name)
+        for raw, position in blocks:
             text = raw if self.on_bad_utf8 == "stop" else self._mended(raw, line)
             if text:
                 if waiting:
@@ -98,20 +104,18 @@ class Source:
 
 def find_sources(
     paths: dict[str, list[str]],
+    fields: Fields | None = None,
     *,
-    input_format: str | None,
-    text: list[str],
-    label: list[str] | None,
-    documents: str,
+    input_format: str | None = None,
+    documents: str = "auto",
     on_bad_utf8: str = "stop",
 ) -> dict[str, list[Source]]:
     """Checks all input files and finds their layouts, before any work.
 
     Args:
         paths: split -> files, `-` for standard input, or `python-docs:train|valid|test`.
+        fields: which fields to take; None: those that `Fields()` finds.
         input_format: format of all files; None: by their names.
-        text: fields of tsv and jsonl files that hold text.
-        label: fields that hold labels; None: `label`, where the first file of a split has it.
         documents: what a document of a txt file is: "line", "blank" (between blank lines), or "auto".
         on_bad_utf8: what is done with lines that are not UTF-8: "stop", "replace" or "skip".
 
@@ -131,17 +135,33 @@ def find_sources(
     txt = next((head for files in opened.values() for _, format, head in files if format == "txt"), b"")
     if documents == "auto":
         documents = "blank" if _has_blank_lines(txt) else "line"
+    asked = fields or Fields()
     sources: dict[str, list[Source]] = {}
     for split, files in opened.items():
-        fields = label
+        wanted = asked
         sources[split] = []
         for source, format, head in files:
-            if on_bad_utf8 != "stop" and format == "jsonl":  # but the header of a tsv file must be right
+            if on_bad_utf8 == "skip" and format == "conll":
+                raise ConfigError(
+                    "would tear the sentence of a line that is not UTF-8",
+                    where=f"--on-bad-utf8 skip, {source.layout.name}",
+                    fix="give --on-bad-utf8 replace",
+                )
+            if on_bad_utf8 != "stop" and format != "tsv":  # whose header must be right
                 head = mend(head, on_bad_utf8, keep_empty=True)[0]
-            layout = layout_of(source.layout.name, format, head, text, fields, documents)
-            fields = list(layout.label)  # the first file of a split decides
+            layout = layout_of(source.layout.name, format, head, wanted, documents)
+            wanted = _decided(wanted, layout)  # by the first file of the split
             sources[split].append(dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8))
+        asked = dataclasses.replace(asked, form=wanted.form)  # all splits are of one form
     return sources
+
+
+def _decided(fields: Fields, layout: Layout) -> Fields:
+    """The fields that the files after one with this layout must have."""
+    decided = dataclasses.replace(fields, form=layout.form, label=layout.label)
+    if layout.form == "tags":
+        return dataclasses.replace(decided, tags=layout.tags)
+    return dataclasses.replace(decided, has_answers=layout.has_answers)
 
 
 def total_bytes(sources: Iterable[Source]) -> int:
@@ -155,7 +175,7 @@ def _format_of(path: str, input_format: str | None) -> str | None:
     if input_format:
         return input_format
     suffix = Path(path.removesuffix(".gz")).suffix.removeprefix(".")
-    return suffix if suffix in FORMATS else "txt" if path == STDIN or _is_stream(path) else None
+    return FORMATS.get(suffix, "txt" if path == STDIN or _is_stream(path) else None)
 
 
 def _is_stream(path: str) -> bool:
@@ -194,8 +214,9 @@ def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
     name, spool = path, None
     if path == STDIN or _is_stream(path):
         name = "standard input" if path == STDIN else path
-        spool = _spool(path, name)
-        path = spool.name
+        spool, path = _spool(path, name)
+    if format == "squad":
+        spool, path = _spool_squad(path, name)
     size = pydocs.size(path) if pydocs.is_python_docs(path) else os.path.getsize(path)
     try:
         with _open_file(path) as file:
@@ -207,18 +228,35 @@ def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
     return Source(Layout(name, format), path, size, spool), format, head.removeprefix(BYTE_ORDER_MARK)
 
 
-def _spool(path: str, name: str) -> Any:
+def _spool(path: str, name: str) -> tuple[Any, str]:
     """Copies a stream to a temporary file, since the input is read twice."""
-    copy = tempfile.NamedTemporaryFile(prefix="taskmask-")  # noqa: SIM115  removed when the source goes
+    with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as stream:
+        return _spooled(iter(lambda: stream.read(CHUNK), b""), name)
+
+
+def _spool_squad(path: str, name: str) -> tuple[Any, str]:
+    """Writes the questions of a SQuAD file to a temporary one, as lines of jsonl, so that memory is free again."""
     try:
-        with open(0 if path == STDIN else path, "rb", closefd=path != STDIN) as stream:
-            shutil.copyfileobj(stream, copy, CHUNK)
+        with _open_file(path) as file:
+            raw = file.read().removeprefix(BYTE_ORDER_MARK)
+    except (EOFError, zlib.error) as error:
+        raise _damaged(name) from error
+    return _spooled(questions.lines_of(raw, name), name)
+
+
+def _spooled(blocks: Iterable[bytes], name: str) -> tuple[Any, str]:
+    """A temporary file and its path; it has no other name, so nothing is left of it whatever ends the program."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  gone when the source is
+    try:
+        copy.writelines(blocks)
         copy.flush()
     except OSError as error:
         raise StorageError(
-            f"cannot copy {name}: {error.strerror}", where=copy.name, fix="set TMPDIR to a folder with more space"
+            f"cannot copy {name}: {error.strerror}",
+            where=tempfile.gettempdir(),
+            fix="set TMPDIR to a folder with more space",
         ) from error
-    return copy
+    return copy, f"/proc/self/fd/{copy.fileno()}"
 
 
 def _open_file(path: str) -> IO[bytes]:
@@ -264,6 +302,36 @@ def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
                 )
         if last := b"".join(rest):
             yield last, position
+
+
+def _whole_sentences(blocks: Iterator[tuple[bytes, int]], name: str) -> Iterator[tuple[bytes, int]]:
+    """The same lines in blocks that end after a blank line, but for the last."""
+    rest, position = b"", 0
+    for block, position in blocks:
+        text = rest + block
+        stop = _end_of_blank_line(text)
+        if stop:
+            yield text[:stop], position
+        rest = text[stop:]
+        if len(rest) > LONGEST_SENTENCE:
+            raise DataError(
+                f"there are {LONGEST_SENTENCE >> 20} MiB without a blank line",
+                where=name,
+                expected="a word a line, and blank lines between sentences",
+            )
+    if rest:
+        yield rest, position
+
+
+def _end_of_blank_line(text: bytes) -> int:
+    """Where the last blank line of whole lines ends; 0 if there is none."""
+    stop = text.rfind(b"\n") + 1
+    while stop:
+        start = text.rfind(b"\n", 0, stop - 1) + 1
+        if is_blank(text[start:stop]):
+            break
+        stop = start
+    return stop
 
 
 def _damaged(name: str) -> DataError:

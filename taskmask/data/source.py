@@ -1,4 +1,4 @@
-"""From row ids to `Rows`: the cut of a split into rows, and the gathering of a batch of them."""
+"""From row ids to `Rows`: the rows of a split, and the gathering of a batch of them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,38 @@ from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
 
 
-class RowSource:
-    """The rows of one split: `source[ids]` gathers a batch.
+class Source:
+    """The rows of one split: `source[ids]` gathers a batch. A subclass sets `starts`, `stops`, `stored` and `lengths`.
 
     Args:
         split: the split of a dataset.
         vocab: its vocabulary.
-        length: tokens in the longest row, `<s>` and `</s>` included.
-        mode: "complete", "document" or "sentence".
         columns: columns to gather besides the tokens.
+        relabel: {label column: id in the dataset -> id to give, int [labels]}, where the two differ.
 
     Attributes:
-        lengths: int64 [N], tokens of each row.
+        starts: int64 [N], first token of each row among the stored ones.
+        stops: int64 [N], one past its last.
+        stored: int64 [N], the stored row that it begins in.
+        lengths: int64 [N], tokens of each row, specials included.
+        notes: what people should know of the rows, a sentence each.
 
     Raises:
         DataError: the split lacks a column, or a column cannot follow the rows.
     """
 
-    def __init__(self, split: Split, vocab: Vocabulary, length: int, mode: str, columns: tuple[str, ...] = ()):
+    starts: np.ndarray
+    stops: np.ndarray
+    stored: np.ndarray
+    lengths: np.ndarray
+
+    def __init__(
+        self,
+        split: Split,
+        vocab: Vocabulary,
+        columns: tuple[str, ...] = (),
+        relabel: dict[str, np.ndarray] | None = None,
+    ):
         for name in columns:
             column = split.column(name)
             if name != "tokens" and (column.kind == "ragged" or column.of not in ("", "tokens")):
@@ -40,39 +54,48 @@ class RowSource:
                     expected="a column aligned to the tokens, or with one value a row",
                 )
         self.split, self.vocab, self.columns = split, vocab, tuple(c for c in columns if c != "tokens")
-        documents = split.values("document") if "document" in split.columns else None
-        self.blocks = blocks.cut(split.offsets("tokens"), documents, length, mode)
-        self.lengths = self.blocks.stops - self.blocks.starts + 2
+        self.relabel = relabel or {}
+        self.notes: list[str] = []
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that the rows are made of."""
+        return tuple(name for name in ("tokens", "document", *self.columns) if name in self.split.columns)
+
+    @property
     def checksums(self) -> list[str]:
         """Names and checksums of the files that the rows are made of."""
-        names = [name for name in ("tokens", "document", *self.columns) if name in self.split.columns]
-        files = [(name, part, file) for name in names for part, file in self.split.columns[name].files.items()]
+        files = [(name, part, file) for name in self.used for part, file in self.split.columns[name].files.items()]
         return [f"{self.split.name} {name} {part} {file.crc32:08x}" for name, part, file in files]
 
     def __getitem__(self, ids: np.ndarray) -> Rows:
-        starts, stops = self.blocks.starts[ids], self.blocks.stops[ids]
-        vocab = self.vocab
+        starts, stops, vocab = self.starts[ids], self.stops[ids], self.vocab
         tokens, lengths = pad.gather(self.split.values("tokens"), starts, stops, vocab.bos, vocab.eos, vocab.pad)
-        if tokens.max() >= vocab.size:
+        return self._rows(tokens, lengths, ids)
+
+    def _rows(self, tokens: np.ndarray, lengths: np.ndarray, ids: np.ndarray, **more: np.ndarray) -> Rows:
+        """Returns the rows with their columns; `more` are columns that are made, not stored."""
+        if tokens.max(initial=0) >= self.vocab.size:
             self._blame(tokens, ids)
-        columns = {}
+        columns = dict(more)
         for name in self.columns:
             values = self.split.values(name)
             if self.split.columns[name].kind == "aligned":
-                columns[name] = pad.gather_aligned(values, starts, stops, tokens.shape[1], 0)
+                chosen = pad.gather_aligned(values, self.starts[ids], self.stops[ids], tokens.shape[1], 0)
             else:
-                columns[name] = np.asarray(values[self.blocks.source[ids]])
-        return Rows(tokens, lengths, np.asarray(ids), vocab, columns)
+                chosen = np.asarray(values[self.stored[ids]])
+            if name in self.relabel:  # below 0 is no label
+                chosen = np.where(chosen < 0, chosen, self.relabel[name][np.maximum(chosen, 0)])
+            columns[name] = chosen
+        return Rows(tokens, lengths, np.asarray(ids), self.vocab, columns)
 
     def _blame(self, tokens: np.ndarray, ids: np.ndarray) -> NoReturn:
         """Raises a DataError that names the stored row with a token that is not in the vocabulary."""
         row, position = np.argwhere(tokens >= self.vocab.size)[0]
-        place = self.blocks.starts[ids[row]] + position - 1  # after <s>
+        place = self.starts[ids[row]] + position - 1  # after <s>
         stored = int(np.searchsorted(self.split.offsets("tokens"), place, side="right")) - 1
         raise DataError(
             f"token id {tokens[row, position]} is not in the vocabulary",
@@ -80,3 +103,118 @@ class RowSource:
             expected=f"0 to {self.vocab.size - 1}",
             fix="check the dataset with taskmask list --data DIR --verify",
         )
+
+
+class RowSource(Source):
+    """Rows cut from the stream of tokens.
+
+    Args:
+        split: the split of a dataset.
+        vocab: its vocabulary.
+        length: tokens in the longest row, `<s>` and `</s>` included.
+        mode: "complete", "document" or "sentence".
+        columns: columns to gather besides the tokens.
+        relabel: as for `Source`.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        vocab: Vocabulary,
+        length: int,
+        mode: str,
+        columns: tuple[str, ...] = (),
+        relabel: dict[str, np.ndarray] | None = None,
+    ):
+        super().__init__(split, vocab, columns, relabel)
+        documents = split.values("document") if "document" in split.columns else None
+        cut = blocks.cut(split.offsets("tokens"), documents, length, mode)
+        self.starts, self.stops, self.stored = cut.starts, cut.stops, cut.source
+        self.lengths = self.stops - self.starts + 2
+
+
+class Examples(Source):
+    """The stored rows, each a row of its own: `<s> text </s>`, or for a pair `<s> text </s> second </s>`.
+
+    What is longer than the model is cut at its end, of a pair always the longer text; `notes` tell how often.
+
+    Args:
+        split: the split of a dataset.
+        vocab: its vocabulary.
+        length: tokens in the longest row, specials included.
+        pair: column with the second texts; "" where there is one text.
+        columns: columns to gather besides the tokens.
+        relabel: as for `Source`.
+
+    Attributes:
+        is_cut: bool [N], the row is not whole.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        vocab: Vocabulary,
+        length: int,
+        pair: str = "",
+        columns: tuple[str, ...] = (),
+        relabel: dict[str, np.ndarray] | None = None,
+    ):
+        super().__init__(split, vocab, columns, relabel)
+        self.pair = pair
+        offsets = split.offsets("tokens")
+        is_last = np.ones(split.rows, np.int64)  # the last row of a document ends with </s>
+        if "document" in split.columns:
+            document = split.values("document")
+            is_last[:-1] = document[1:] != document[:-1]
+        self.starts, sizes = offsets[:-1], np.diff(offsets) - is_last
+        self.stored = np.arange(split.rows)
+        room = length - 2
+        second = np.zeros(split.rows, np.int64)
+        if pair:
+            column = split.column(pair)
+            if column.kind != "ragged":
+                raise DataError(
+                    f"column {pair!r} holds no texts",
+                    where=f"{split.folder}, split {split.name}",
+                    fix="prepare the data with taskmask-preprocess --text text " + pair,
+                )
+            self.pair_starts, second = split.offsets(pair)[:-1], np.diff(split.offsets(pair)) - 1
+            room -= vocab.pair_separators
+            if room < 2:
+                raise DataError(f"rows of {length} tokens have no room for two texts", where="data.length")
+        kept = np.minimum(sizes, np.maximum(room - second, (room + 1) // 2))  # the longer one is cut, then both alike
+        kept_second = np.minimum(second, room - kept)
+        self.stops = self.starts + kept
+        self.lengths = kept + 2
+        if pair:
+            self.pair_stops = self.pair_starts + kept_second
+            self.lengths = self.lengths + vocab.pair_separators + kept_second
+        self.is_cut = sizes + second > kept + kept_second
+        self._note(int((sizes == 0).sum()), length)
+
+    def _note(self, empty: int, length: int) -> None:
+        where = f"split {self.split.name}"
+        if cut := int(self.is_cut.sum()):
+            self.notes.append(f"{where}: {cut:,} of {len(self):,} rows are cut to data.length {length}")
+        if empty:
+            self.notes.append(f"{where}: {empty:,} of {len(self):,} rows have no text")
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that the rows are made of."""
+        return (*super().used, *([self.pair] if self.pair else []))
+
+    def __getitem__(self, ids: np.ndarray) -> Rows:
+        if not self.pair:
+            return super().__getitem__(ids)
+        vocab, split = self.vocab, self.split
+        tokens, lengths, segments = pad.gather_pairs(
+            (split.values("tokens"), split.values(self.pair)),
+            (self.starts[ids], self.pair_starts[ids]),
+            (self.stops[ids], self.pair_stops[ids]),
+            vocab.bos,
+            vocab.eos,
+            vocab.pad,
+            vocab.pair_separators,
+        )
+        return self._rows(tokens, lengths, ids, segments=segments)

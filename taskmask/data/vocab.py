@@ -1,85 +1,113 @@
-"""Text to token ids and back: a SentencePiece model, its special pieces, and where words start."""
+"""Text to token ids and back: a tokenizer, its special pieces, and where words start."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from taskmask.data.word_cache import SPACE, WordCache, is_sum_of_words
-from taskmask.data.words import is_unspaced, piece_flags, word_numbers
-from taskmask.errors import ConfigError, DataError, did_you_mean
+from taskmask.data.engine import MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
+from taskmask.data.engine_sentencepiece import SentencePieceEngine
+from taskmask.data.engine_tokenizers import TokenizersEngine
+from taskmask.data.hf_folder import tokenizer_of_folder
+from taskmask.data.vocab_training import cut_text, train_vocabulary
+from taskmask.data.word_cache import WordCache
+from taskmask.data.words import SPACE, Piece, is_unspaced, piece_flags, word_numbers
+from taskmask.errors import DataError, did_you_mean
 
-VOCABULARY_FILE = "vocab.model"
-PAD, BOS, EOS, UNK, MASK = "<pad>", "<s>", "</s>", "<unk>", "<mask>"
-_ANCHOR = "\U0010fffd"  # private use: part of no piece, so nothing merges across it
+__all__ = ["TOKENIZER_FILE", "VOCABULARY_FILE", "Vocabulary", "cut_text", "train_vocabulary"]
+
 _LONGEST_ENCODED = 1 << 18  # bytes; longer texts are encoded in parts, which bounds the engine's memory
-_LONGEST_TRAINED = 4000  # bytes; SentencePiece skips longer sentences
-_TRAINING_THREADS = 16  # fixed: the trainer sums floats by thread, so another number gives another vocabulary
+_CLOSING, _OPENING = frozenset(",.!?;:)]}%"), frozenset("([{")
 
 
 class Vocabulary:
-    """A SentencePiece model with the five special pieces `<pad> <s> </s> <unk> <mask>`.
+    """A SentencePiece model or a Hugging Face tokenizer with five special pieces `<pad> <s> </s> <unk> <mask>`.
 
-    The special ids are looked up by piece name. Those that a foreign model lacks are appended after its own pieces, in
-    the order above, so its own ids never move. It pickles by its model bytes. `num_threads` is that of the engine;
-    -1 is one a core.
+    The special ids are looked up by piece name; in a `tokenizer.json` they may also be called `[PAD] [CLS] [SEP] [UNK]
+    [MASK]`. Those that are lacking are appended after the own pieces, in the order above, so own ids never move. It
+    pickles by its model bytes. `num_threads` is that of the engine; -1 is one a core.
+
+    Pieces are shown alike whatever the tokenizer: `▁the` with a space before it (in WordPiece, which does not know
+    spaces, at the start of a word), `ing` without, bytes that are no whole character as `<0xE4>`, specials by name.
 
     Args:
-        model_bytes: the content of a SentencePiece `.model` file.
+        model_bytes: the content of a SentencePiece `.model` file, or of a `tokenizer.json`, which starts with `{`.
         name: what to call it in error messages, e.g. the path.
 
     Raises:
-        DataError: the bytes are no SentencePiece model.
+        ConfigError: a `tokenizer.json` needs the package `tokenizers`, which is not installed.
+        DataError: the bytes are neither.
     """
 
     def __init__(self, model_bytes: bytes, name: str = "vocabulary"):
         self.model_bytes = model_bytes
         self.num_threads = -1
-        self._engine = _load_engine(model_bytes, name)
-        num_own = self._engine.vocab_size()
-        self._pieces: list[str] = list(self._engine.id_to_piece(list(range(num_own))))
-        self._ids = {piece: id for id, piece in enumerate(self._pieces)}
-        for special in (PAD, BOS, EOS, UNK, MASK):
-            if special not in self._ids:
-                self._ids[special] = len(self._pieces)
-                self._pieces.append(special)
-        self.pad, self.bos, self.eos, self.unk, self.mask = (self._ids[s] for s in (PAD, BOS, EOS, UNK, MASK))
+        is_json = model_bytes.startswith(b"{")
+        self._engine: Engine = (TokenizersEngine if is_json else SentencePieceEngine)(model_bytes, name)
+        self._pieces = list(self._engine.names)
+        roles = dict(self._engine.roles)
+        for role in SPECIALS:
+            if role not in roles:
+                roles[role] = len(self._pieces)
+                self._pieces.append(role)
+        self._ids = {piece: id for id, piece in enumerate(self._pieces)} | roles
+        self.pad, self.bos, self.eos, self.unk, self.mask = (roles[role] for role in SPECIALS)
         self.is_special = np.zeros(len(self._pieces), bool)
-        self.is_special[[self.pad, self.bos, self.eos, self.unk, self.mask]] = True
-        self.is_special[[id for id in range(num_own) if self._engine.is_control(id)]] = True
+        self.is_special[[*roles.values(), *self._engine.special_ids]] = True
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:
-        """Reads a `.model` file, or the vocabulary of a dataset folder."""
+        """Reads a `.model` file, a `tokenizer.json`, or the vocabulary of a dataset or Hugging Face folder.
+
+        In a Hugging Face folder that is its `tokenizer.json`, else `vocab.txt`, else `vocab.json` and `merges.txt`.
+        """
         path = Path(path)
         if path.is_dir():
-            path = path / VOCABULARY_FILE
+            known = (path / name for name in (VOCABULARY_FILE, TOKENIZER_FILE))
+            found = next((file for file in known if file.exists()), None)
+            if found is None:
+                return cls(tokenizer_of_folder(path), name=str(path))
+            path = found
         try:
             if path.exists() and not path.is_file():  # a device or a pipe is read for ever
-                raise DataError("is no plain file", where=str(path), expected="a SentencePiece .model file")
+                expected = "a SentencePiece .model file or a tokenizer.json"
+                raise DataError("is no plain file", where=str(path), expected=expected)
             return cls(path.read_bytes(), name=str(path))
         except OSError as error:
             raise DataError(
                 f"cannot read the vocabulary: {error.strerror}",
                 where=str(path),
-                expected="a SentencePiece .model file or a dataset folder",
+                expected="a SentencePiece .model file, a tokenizer.json, or a folder of a dataset or of Hugging Face",
             ) from error
 
     def __reduce__(self) -> tuple:
         return Vocabulary, (self.model_bytes,)
 
     @property
+    def file_name(self) -> str:
+        """Of its content in a dataset: `vocab.model`, or `tokenizer.json`."""
+        return self._engine.file_name
+
+    @property
+    def pair_separators(self) -> int:
+        """How many `</s>` stand between the two texts of a pair: 2 as in RoBERTa, or 1."""
+        return self._engine.pair_separators
+
+    @property
     def size(self) -> int:
         """Number of pieces, specials included."""
         return len(self._pieces)
+
+    @property
+    def num_own(self) -> int:
+        """Number of pieces that the tokenizer has itself; the ids from there on are specials that it lacks."""
+        return len(self._engine.names)
 
     @property
     def special_ids(self) -> np.ndarray:
@@ -112,7 +140,9 @@ class Vocabulary:
         return array
 
     def ids_of_pieces(self, pieces: Iterable[str]) -> np.ndarray:
-        """Ids of pieces written as in the vocabulary (`▁the`) or as text: `the` is both `the` and `▁the`.
+        """Ids of pieces written as they are shown (`▁the`) or as text: `the` is both `the` and `▁the`.
+
+        What is neither may be written as in a `tokenizer.json`: `Ġthe`, `##ing`.
 
         Returns:
             int64, all forms there are of each.
@@ -124,6 +154,8 @@ class Vocabulary:
 
     def _forms_of(self, piece: str) -> list[int]:
         forms = [self._ids[form] for form in (piece, SPACE + piece) if form in self._ids]
+        if not forms and piece in self._engine.ids:
+            forms = [self._engine.ids[piece]]
         if forms:
             return forms
         names = [known.removeprefix(SPACE) for known in self._pieces]
@@ -136,6 +168,9 @@ class Vocabulary:
     def encode(self, texts: Sequence[str | bytes]) -> list[np.ndarray]:
         """Encodes texts.
 
+        With a `tokenizer.json` the ids are those of `AutoTokenizer(text, add_special_tokens=False)`: a special that is
+        spelled out in the text becomes that special. A SentencePiece vocabulary takes it as any other text.
+
         Args:
             texts: strings or UTF-8 bytes, without line breaks.
 
@@ -143,8 +178,8 @@ class Vocabulary:
             One int32 array of ids per text, no specials added, read-only.
         """
         if any(len(text) > _LONGEST_ENCODED for text in texts):
-            return [self._encode_long(text) for text in texts]
-        return self._engine.encode(list(texts), out_type="numpy", num_threads=self.num_threads)
+            return [self._encode_long(t) if len(t) > _LONGEST_ENCODED else self.encode([t])[0] for t in texts]
+        return self._engine.encode(texts, self.num_threads)
 
     def _encode_long(self, text: str | bytes) -> np.ndarray:
         raw = text.encode() if isinstance(text, str) else text
@@ -161,25 +196,67 @@ class Vocabulary:
 
     @cached_property
     def _words(self) -> WordCache | None:
-        own = self._pieces[: self._engine.vocab_size()]
-        return WordCache(self.encode, own) if is_sum_of_words(self._engine, own) else None
+        return WordCache(self.encode, self._engine.names) if self._engine.is_sum_of_words else None
+
+    def encode_with_offsets(self, texts: Sequence[str]) -> list[Spans]:
+        """Encodes texts, and says what each token covers.
+
+        A token covers no space at either end; one that is only spaces covers nothing. The bytes of one character all
+        cover that character.
+
+        Returns:
+            For each text (ids as `encode` gives them, first character, one past the last character), int32.
+        """
+        short = [text for text in texts if len(text) <= _LONGEST_ENCODED]
+        spans = iter(self._engine.encode_with_offsets(short, self.num_threads) if short else [])
+        return [
+            _without_spaces(text, next(spans) if len(text) <= _LONGEST_ENCODED else self._offsets_of_long(text))
+            for text in texts
+        ]
+
+    def _offsets_of_long(self, text: str) -> Spans:
+        parts = [part.decode() for part in cut_text(text.encode(), _LONGEST_ENCODED)]
+        starts = accumulate(map(len, parts), initial=0)
+        found = self._engine.encode_with_offsets(parts, self.num_threads)
+        moved = [(ids, at + first, at + last) for at, (ids, first, last) in zip(starts, found, strict=False)]
+        ids, firsts, lasts = (np.concatenate(arrays).astype(np.int32) for arrays in zip(*moved, strict=True))
+        return ids, firsts, lasts
+
+    def encode_words(self, rows: Sequence[Sequence[str]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Encodes texts that are given as words, each word as if it stood after a space.
+
+        With a `tokenizer.json` the ids are those of transformers with `is_split_into_words=True`, for byte-level BPE
+        with `add_prefix_space=True`. A word that gives no token, e.g. an empty one, becomes `<unk>`.
+
+        Returns:
+            For each row (ids, number of the given word of each token), int32.
+        """
+        distinct = {word: at for at, word in enumerate(dict.fromkeys(word for row in rows for word in row))}
+        encoded = self._engine.encode_words(list(distinct), self.num_threads)
+        unknown = np.array([self.unk], np.int32)
+        arrays = [np.zeros(0, np.int32), *(ids if len(ids) else unknown for ids in encoded)]
+        flat, lengths = np.concatenate(arrays), np.array([len(array) for array in arrays])
+        starts = np.cumsum(lengths) - lengths
+        found = []
+        for row in rows:
+            at = np.array([distinct[word] + 1 for word in row], np.int64)
+            words = np.repeat(np.arange(len(at), dtype=np.int32), lengths[at])
+            within = np.arange(len(words)) - (np.cumsum(lengths[at]) - lengths[at])[words]
+            found.append((flat[starts[at][words] + within], words))
+        return found
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        """Encodes a text in which `<mask>` stands for masked tokens, int32.
+        """Encodes a text in which `<mask>`, or the vocabulary's own name of it, stands for masked tokens, int32.
 
         What follows a mask directly (`un<mask>able`) is encoded as the inside of a word, what follows with a space
         (`the <mask> sat`) as a new word. A space before a mask belongs to what is masked.
         """
-        first, *others = re.sub(r"[\x00-\x20\x7f]+", " ", text).split(MASK)
+        plain = re.sub(r"[\x00-\x1f\x7f]", " ", text)
+        first, *others = re.split(f"{MASK}|{re.escape(self._pieces[self.mask])}", plain)
         parts = [self.encode([first.strip(" ")])[0]]
         for chunk in others:
-            parts += [np.array([self.mask], np.int32), self._encode_inside(chunk.rstrip(" "))]
+            parts += [np.array([self.mask], np.int32), self._engine.encode_inside(chunk.rstrip(" "))]
         return np.concatenate(parts)
-
-    def _encode_inside(self, text: str) -> np.ndarray:
-        """Encodes without the space that SentencePiece puts before every text."""
-        anchor, anchored = self.encode([_ANCHOR, _ANCHOR + text])
-        return anchored[len(anchor) :]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of ids: specials are left out, a mask is written `<mask>`.
@@ -190,20 +267,24 @@ class Vocabulary:
         shown = self._checked(ids)
         shown = shown[~self.is_special[shown] | (shown == self.mask)]
         text = b""
-        for at, piece in enumerate(self.pieces(shown)):
-            if shown[at] == self.mask:
-                spaced_before = text and not is_unspaced(text.decode("utf-8", errors="replace")[-1])
+        for at, id in enumerate(shown.tolist()):
+            before = text[-4:].decode("utf-8", errors="replace")[-1:]
+            if id == self.mask:
                 following = shown[at + 1] if at + 1 < len(shown) else self.mask
-                if spaced_before and (following == self.mask or self.starts_word[following]):
+                if before and not is_unspaced(before) and (following == self.mask or self.starts_word[following]):
                     text += b" "
                 text += MASK.encode()
             else:
-                text += _piece_bytes(piece)
+                piece = self._engine.piece(id)
+                if piece.spaced and (self._engine.writes_spaces or _is_space_between(before, piece.text)):
+                    text += b" "
+                text += piece.text
         return text.decode("utf-8", errors="replace").removeprefix(" ")
 
     @cached_property
     def _flags(self) -> np.ndarray:
-        return piece_flags(self._pieces, self.is_special)
+        pieces = (self._engine.piece(id) if id < self.num_own else Piece(b"", False) for id in range(self.size))
+        return piece_flags(pieces, self.is_special)
 
     @cached_property
     def starts_word(self) -> np.ndarray:
@@ -227,133 +308,19 @@ class Vocabulary:
         return word_numbers(tokens, self._flags)
 
 
-def train_vocabulary(
-    lines: Iterable[str | bytes], size: int, kind: str = "unigram", character_coverage: float = 0.9995
-) -> bytes:
-    """Trains a SentencePiece model; the same lines give the same bytes on every machine.
-
-    Text is not normalised (spaces are collapsed), characters outside the coverage become UTF-8 bytes, so nothing is
-    ever unknown. `<mask>` is a control piece: the raw text `<mask>` never encodes to it.
-
-    Args:
-        lines: texts, each without line breaks.
-        size: number of pieces, specials and the 256 bytes included.
-        kind: "unigram" or "bpe".
-        character_coverage: share of the characters that get a piece of their own, 0.98 to 1.
-
-    Returns:
-        The model, as `Vocabulary` takes it.
-
-    Raises:
-        DataError: the text is empty, or the size does not fit it.
-    """
-    if kind not in ("unigram", "bpe"):
-        raise ConfigError(f"{kind!r} is no kind of vocabulary", expected="unigram or bpe")
-    if not 0 < character_coverage <= 1:
-        raise ConfigError(f"character coverage is {character_coverage}", expected="more than 0, at most 1")
-    raw = (line.encode() if isinstance(line, str) else line for line in lines)
-    parts = (part for line in raw for part in cut_text(line, _LONGEST_TRAINED))
-    model = io.BytesIO()
-    options = dict(
-        model_writer=model,
-        vocab_size=size,
-        model_type=kind,
-        character_coverage=character_coverage,
-        byte_fallback=True,
-        pad_id=0,
-        bos_id=1,
-        eos_id=2,
-        unk_id=3,
-        pad_piece=PAD,
-        bos_piece=BOS,
-        eos_piece=EOS,
-        unk_piece=UNK,
-        control_symbols=[MASK],
-        normalization_rule_name="identity",
-        split_digits=False,
-        max_sentence_length=2 * _LONGEST_TRAINED,
-        num_threads=_TRAINING_THREADS,
-        minloglevel=2,
-    )
-    try:
-        _train_interruptibly(parts, options)
-    except RuntimeError as error:
-        raise _training_error(str(error), size) from error
-    return model.getvalue()
+def _without_spaces(text: str, spans: Spans) -> Spans:
+    """Narrows spans to begin and end at characters that are no space."""
+    ids, starts, ends = spans
+    places = np.arange(len(text) + 1, dtype=np.int32)
+    is_space = np.fromiter(map(str.isspace, text), bool, len(text))
+    following = np.minimum.accumulate(np.where(np.append(is_space, False), len(text), places)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(np.append(True, is_space), 0, places))
+    starts = np.minimum(following[starts], ends)
+    return ids, starts, np.maximum(preceding[ends], starts)
 
 
-def _train_interruptibly(parts: Iterator[bytes], options: dict[str, Any]) -> None:
-    """Trains in a thread, so that Ctrl-C ends the program at once and not after the training."""
-    import sentencepiece
-
-    raised: list[BaseException] = []
-
-    def train() -> None:
-        try:
-            sentencepiece.SentencePieceTrainer.train(sentence_iterator=parts, **options)
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=train, daemon=True)
-    thread.start()
-    thread.join()
-    if raised:
-        raise raised[0]
-
-
-def _training_error(message: str, size: int) -> DataError:
-    if too_high := re.search(r"too high .*value <= (\d+)", message):
-        return DataError(
-            f"a vocabulary of {size} pieces is too large for this text",
-            expected=f"at most {too_high[1]}",
-            fix="ask for fewer pieces or give more text",
-        )
-    if too_small := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-        return DataError(
-            f"a vocabulary of {size} pieces is too small for this text",
-            expected=f"at least {too_small[1]} (256 bytes, 5 specials and the characters of the text)",
-            fix="ask for more pieces or lower the character coverage",
-        )
-    if "sentences_.empty" in message or "all_chars_count" in message:
-        return DataError("there is no text to train a vocabulary on")
-    return DataError(f"SentencePiece cannot train a vocabulary of {size} pieces: {message}")
-
-
-def cut_text(text: bytes, limit: int) -> Iterator[bytes]:
-    """Cuts UTF-8 text into parts of at most `limit` bytes (4 or more), at a space if the part has one.
-
-    Never inside a character. The parts joined are the text.
-    """
-    start = 0
-    while len(text) - start > limit:
-        stop = text.rfind(b" ", start + 1, start + limit)
-        if stop < 0:
-            stop = start + limit
-            while text[stop] & 0xC0 == 0x80:
-                stop -= 1
-        yield text[start:stop]
-        start = stop
-    yield text[start:]
-
-
-def _load_engine(model_bytes: bytes, name: str) -> Any:
-    import sentencepiece
-
-    try:
-        engine = sentencepiece.SentencePieceProcessor(model_proto=model_bytes) if model_bytes else None
-        if engine is not None and engine.vocab_size() > 0:
-            engine.encode(["a"], out_type="numpy")
-            return engine
-    except (RuntimeError, OSError, UnicodeDecodeError):
-        pass
-    raise DataError(
-        f"this is no SentencePiece model ({len(model_bytes)} bytes)",
-        where=name,
-        expected="an undamaged SentencePiece .model file",
-        fix="copy the file again, or train one with taskmask-preprocess --vocab-size N",
-    )
-
-
-def _piece_bytes(piece: str) -> bytes:
-    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", piece)
-    return bytes([int(byte[1], 16)]) if byte else piece.replace(SPACE, " ").encode()
+def _is_space_between(before: str, piece: bytes) -> bool:
+    """Whether a tokenizer that does not write spaces has most likely left one out here."""
+    after = piece.decode("utf-8", errors="replace")[:1]
+    unspaced_before = is_unspaced(before) or before == ">"  # perhaps of <mask>, which may hide anything
+    return not (after in _CLOSING or before in _OPENING or (unspaced_before and is_unspaced(after)))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-SPACE = "▁"  # U+2581, how SentencePiece writes a space
+from taskmask.data.words import SPACE
+
 _WORDS_A_TEXT = 64
 _MOST_IDS = 1 << 20  # remembered before all is forgotten; with their words about 70 MB
 

@@ -1,14 +1,16 @@
 """Which pieces start and end words, and the word number of every token.
 
-The rule, for SentencePiece pieces (▁ is a space):
+The rule, for the pieces of any tokenizer (`Piece`):
 
-- `▁x` starts a word.
+- A piece with a space before it starts a word: `▁x` of SentencePiece, `Ġx` of byte-level BPE; for WordPiece, which does
+  not write spaces, every piece but `##x`.
 - A piece of punctuation or symbols only is a word of its own (BERT splits on punctuation).
-- In scripts written without spaces (Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar) every piece is a word: one
-  whose first character is of such a script starts a word, one whose last is ends it.
-- Byte pieces `<0xNN>`: ASCII bytes are their character, lead bytes E0 to F4 start a word (mostly Han and emoji), C2 to
-  DF and continuation bytes do not.
-- A combining mark or a joiner always stays with what is before it, and a lone `▁` with what follows it.
+- In scripts written without spaces (Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar) every piece is a word, `##x`
+  too: one whose first character is of such a script starts a word, one whose last is ends it.
+- Bytes that are no whole character, `<0xNN>` or pieces of byte-level BPE: continuation bytes stay with what is before
+  them. A lone lead byte E0 to F4 starts a word (mostly Han and emoji), C2 to DF does not; where the next byte is there
+  too, the script that they tell decides.
+- A combining mark or a joiner always stays with what is before it, and a piece of spaces only with what follows it.
 - Specials belong to no word.
 """
 
@@ -17,8 +19,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
+
+SPACE = "▁"  # U+2581, how pieces show a space
+_BLANKS = b" \t\n\v\f\r"
+_CONTINUATION = bytes(range(0x80, 0xC0))
 
 _STARTS, _ENDS, _JOINS, _SPACE = 1, 2, 4, 8
 
@@ -36,6 +44,33 @@ _UNSPACED = (
 _FIRST = [first for first, _ in _UNSPACED]
 
 
+class Piece(NamedTuple):
+    """What a token stands for, whatever its tokenizer.
+
+    Args:
+        text: its UTF-8 bytes without the space before it; perhaps a part of a character.
+        spaced: whether a space stands before it, or, where spaces are not written, it starts a word.
+    """
+
+    text: bytes
+    spaced: bool
+
+
+def marked_piece(name: str) -> Piece:
+    """The piece that SentencePiece writes as `name`: `▁the`, `ing` or the byte `<0xE4>`."""
+    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", name):
+        return Piece(bytes([int(byte[1], 16)]), False)
+    text = name.replace(SPACE, " ").encode()
+    return Piece(text.removeprefix(b" "), text.startswith(b" "))
+
+
+def shown(piece: Piece) -> str:
+    """How a piece is shown: `▁the` with a space before it, `ing` without; bytes that are no character as `<0xE4>`."""
+    text = piece.text.decode(errors="surrogateescape").replace(" ", SPACE)
+    text = re.sub("[\x00-\x1f\x7f\udc80-\udcff]", lambda found: f"<0x{ord(found[0]) & 0xFF:02X}>", text)
+    return SPACE * piece.spaced + text
+
+
 def is_unspaced(character: str) -> bool:
     """Whether the character belongs to a script written without spaces; False for the empty string."""
     if not character:
@@ -44,9 +79,9 @@ def is_unspaced(character: str) -> bool:
     return at >= 0 and ord(character) <= _UNSPACED[at][1]
 
 
-def piece_flags(pieces: list[str], is_special: np.ndarray) -> np.ndarray:
+def piece_flags(pieces: Iterable[Piece], is_special: np.ndarray) -> np.ndarray:
     """The word rule of every piece as bits: 1 starts a word, 2 ends a word, 4 and up are internal. uint8 [V]."""
-    traits = np.fromiter((_traits_of(piece) for piece in pieces), np.uint8, len(pieces))
+    traits = np.fromiter(map(_traits_of, pieces), np.uint8, len(is_special))
     is_space = traits & _SPACE != 0
     flags = traits & (_STARTS | _ENDS) | _ORDINARY
     flags |= np.where(traits & _JOINS == 0, _MAY_FOLLOW, 0).astype(np.uint8)
@@ -78,21 +113,50 @@ def word_numbers(tokens: np.ndarray, flags: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _traits_of(piece: str) -> int:
-    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
-        value = int(byte[1], 16)
-        if value < 0x80:
-            return _traits_of(chr(value))
-        return _STARTS if 0xE0 <= value <= 0xF4 else _JOINS if value < 0xC0 else 0
-    text = piece.lstrip("▁")
-    if not text:
+def _traits_of(piece: Piece) -> int:
+    rest = piece.text.lstrip(_BLANKS)
+    if not rest:
         return _STARTS | _SPACE
-    own_word = all(_is_punctuation(character) for character in text)
-    joins = text == piece and (unicodedata.category(text[0])[0] == "M" or text[0] == "\u200d")
-    starts = text != piece or (not joins and (own_word or is_unspaced(text[0])))
-    ends = own_word or is_unspaced(text[-1])
+    whole = rest.lstrip(_CONTINUATION)
+    spaced = piece.spaced or rest != piece.text
+    continues = whole != rest and not spaced
+    text, unfinished = _split_unfinished(whole)
+    own_word = not (unfinished or continues) and all(map(_is_apart, text))
+    joins = continues or (not spaced and _is_attached(text[:1]))
+    if text:
+        starts = spaced or (not joins and (own_word or is_unspaced(text[0])))
+        ends = not unfinished and (own_word or is_unspaced(text[-1]))
+    else:
+        starts, ends = spaced or (not joins and _unfinished_starts(unfinished)), False
     return _STARTS * starts | _ENDS * ends | _JOINS * joins
 
 
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character)[0] in "PS"
+def _split_unfinished(text: bytes) -> tuple[str, bytes]:
+    """(the whole characters, the bytes of the last one if it is cut off)."""
+    try:
+        return text.decode(), b""
+    except UnicodeDecodeError as error:
+        if error.end == len(text) and error.reason == "unexpected end of data":
+            return text[: error.start].decode(errors="replace"), text[error.start :]
+        return ("", text) if len(text) == 1 else (text.decode(errors="replace"), b"")
+
+
+def _unfinished_starts(lead: bytes) -> bool:
+    """Whether the first bytes of a character start a word."""
+    if not lead or not 0xE0 <= lead[0] <= 0xF4:
+        return False
+    if len(lead) == 1:
+        return True
+    missing = (3 if lead[0] < 0xF0 else 4) - len(lead)
+    amid = (lead + b"\xa0" + b"\x80" * (missing - 1)).decode(errors="replace")  # in the middle of what it may become
+    return is_unspaced(amid[0]) or _is_apart(amid[0])
+
+
+def _is_attached(character: str) -> bool:
+    """Whether it is a combining mark or a joiner."""
+    return character != "" and (unicodedata.category(character)[0] == "M" or character == "\u200d")
+
+
+def _is_apart(character: str) -> bool:
+    """Whether it is punctuation, a symbol, or a space inside a piece."""
+    return unicodedata.category(character)[0] in "PS" or character in " \t\n\v\f\r"

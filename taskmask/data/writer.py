@@ -29,7 +29,7 @@ from taskmask.data.columns import (
     check_name,
     checksum_of,
 )
-from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
+from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError, StorageError
 from taskmask.faults import reach
 from taskmask.machine import storage_errors, sync_folder, written_whole
@@ -203,7 +203,7 @@ class DatasetWriter:
             self.out.parent.mkdir(parents=True, exist_ok=True)
             self._partial.mkdir()
         try:
-            with written_whole(self._partial / VOCABULARY_FILE) as file:
+            with written_whole(self._partial / self.vocabulary.file_name) as file:
                 file.write(self.vocabulary.model_bytes)
         except BaseException:
             shutil.rmtree(self._partial, ignore_errors=True)
@@ -228,7 +228,11 @@ class DatasetWriter:
             shutil.rmtree(self._partial, ignore_errors=True)
 
     def _finish(self) -> None:
-        vocabulary = {"file": VOCABULARY_FILE, "sha256": self.vocabulary.fingerprint, "size": self.vocabulary.size}
+        vocabulary = {
+            "file": self.vocabulary.file_name,
+            "sha256": self.vocabulary.fingerprint,
+            "size": self.vocabulary.size,
+        }
         header = {
             "format": FORMAT,
             "version": VERSION,

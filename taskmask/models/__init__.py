@@ -33,20 +33,28 @@ class EncoderConfig:
     attention_dropout: float = opt(0.1, "probability of dropping an attention weight")
     norm_epsilon: float = opt(1e-12, "added to the variance inside LayerNorm")
     init_std: float = opt(0.02, "standard deviation of the initial weights")
+    segments: int = opt(0, "embeddings of the segment, for pairs of texts (BERT: 2); 0: none")
+    embedding_width: int = opt(0, "width of the embeddings, projected to the model's (ELECTRA); 0: the same")
+    first_norm: bool = opt(True, "pre-norm: LayerNorm before the first layer's attention (ModernBERT: false)")
+    rotary_base: float = opt(10000.0, "rotary positions: base of the wavelengths")
+    local_window: int = opt(0, "tokens that a token sees in layers with local attention; 0: all attention is global")
+    global_every: int = opt(1, "attention is global in the first and then in each such layer, local in the others")
+    local_rotary_base: float = opt(10000.0, "rotary_base of the layers with local attention")
+    head: Literal["tanh", "relu", "gelu", "gelu_norm"] = opt("tanh", "inside classifiers, as in BERT or others")
+    pool: Literal["first", "mean"] = opt("first", "what stands for a row in classifiers: first token or mean")
 
     def __post_init__(self) -> None:
         problems = Problems()
-        for name in ("layers", "width", "heads"):
-            value = getattr(self, name)
-            problems.check(value >= 1, f"is {value}", where=f"model.{name}", expected="at least 1")
-        for name in ("dropout", "attention_dropout"):
-            value = getattr(self, name)
-            problems.check(0 <= value < 1, f"is {value}", where=f"model.{name}", expected="at least 0 and below 1")
-        for name in ("norm_epsilon", "init_std"):
-            value = getattr(self, name)
-            problems.check(value > 0, f"is {value}", where=f"model.{name}", expected="more than 0")
-        inner = self.feed_forward
-        problems.check(inner >= 0, f"is {inner}", where="model.feed_forward", expected="0 or more")
+        for names, fits, expected in (
+            (("layers", "width", "heads", "global_every"), lambda value: value >= 1, "at least 1"),
+            (("feed_forward", "segments", "embedding_width", "local_window"), lambda value: value >= 0, "0 or more"),
+            (("dropout", "attention_dropout"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+            (("norm_epsilon", "init_std"), lambda value: value > 0, "more than 0"),
+            (("rotary_base", "local_rotary_base"), lambda value: value > 0, "more than 0"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                problems.check(fits(value), f"is {value}", where=f"model.{name}", expected=expected)
         heads, width = max(self.heads, 1), self.width
         problems.check(
             width % heads == 0,
@@ -60,7 +68,24 @@ class EncoderConfig:
             where="model.positions",
             expected="an even number of channels a head: model.width / model.heads",
         )
+        self._check_what_has_no_effect(problems)
         problems.raise_any()
+
+    def _check_what_has_no_effect(self, problems: Problems) -> None:
+        rotary, local = self.positions == "rotary", self.local_window > 0
+        for name, idle, needs in (
+            ("first_norm", not self.first_norm and self.norm == "post", "model.norm pre"),
+            ("rotary_base", self.rotary_base != 10000.0 and not rotary, "model.positions rotary"),
+            ("local_window", local and self.global_every == 1, "model.global_every of 2 or more"),
+            ("global_every", self.global_every > 1 and not local, "a model.local_window"),
+            (
+                "local_rotary_base",
+                self.local_rotary_base != 10000.0 and not (local and rotary),
+                "a model.local_window and model.positions rotary",
+            ),
+        ):
+            value = str(getattr(self, name)).lower()
+            problems.check(not idle, f"is {value}, which has no effect here", where=f"model.{name}", expected=needs)
 
     @property
     def feed_forward_width(self) -> int:
@@ -95,9 +120,28 @@ MODELS.variant("large", of="encoder", layers=24, width=1024, heads=16, summary="
 # Source: Liu et al. 2019 (arXiv 1907.11692), section 3.1 and table 9; the epsilon is that of fairseq's LayerNorm.
 MODELS.variant("roberta_base", of="base", norm_epsilon=1e-5, summary="RoBERTa-base: 12 layers, 768 wide.")
 
-# Source: Warner et al. 2024 (arXiv 2412.13663), sections 2.1 and 2.2. Differs from the paper: every layer attends
-# globally (there only each third), the first layer keeps its attention norm, the attention output has no dropout (there
-# 0.1), and rows are padded, not packed.
+# Source: Devlin et al. 2019 as above, with segments, for pairs of texts.
+MODELS.variant("bert_base", of="base", segments=2, summary="BERT-base with segment embeddings: 12 layers, 768 wide.")
+
+# Source: Sanh et al. 2019 (arXiv 1910.01108), section 3. Differs from the paper: trained on its own, without a teacher.
+MODELS.variant("distilbert", of="base", layers=6, head="relu", summary="Like DistilBERT: 6 layers, 768 wide.")
+
+# Source: Clark et al. 2020 (arXiv 2003.10555), section 3.2 and table 6. Differs from the paper: trained as a masked
+# language model, without generator and discriminator.
+MODELS.variant(
+    "electra_small",
+    of="encoder",
+    layers=12,
+    width=256,
+    heads=4,
+    embedding_width=128,
+    segments=2,
+    head="gelu",
+    summary="Like ELECTRA-small: 12 layers, 256 wide, embeddings of 128.",
+)
+
+# Source: Warner et al. 2024 (arXiv 2412.13663), sections 2.1 and 2.2; answerdotai/ModernBERT-base, config.json. Differs
+# from the paper: the attention output has no dropout (there 0.1), and rows are padded, not packed.
 MODELS.variant(
     "modern_base",
     of="encoder",
@@ -106,11 +150,17 @@ MODELS.variant(
     heads=12,
     feed_forward=1152,
     norm="pre",
+    first_norm=False,
     positions="rotary",
+    rotary_base=160000.0,
+    local_window=128,
+    global_every=3,
     activation="geglu",
     bias=False,
     dropout=0.0,
     attention_dropout=0.0,
     norm_epsilon=1e-5,
-    summary="Like ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, global attention.",
+    head="gelu_norm",
+    pool="mean",
+    summary="ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, two thirds local attention.",
 )

@@ -5,11 +5,12 @@ Shapes: N rows (B rows times K views), T tokens, D width, V vocabulary, P target
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from taskmask.models import EncoderConfig
 from taskmask.models.base import Model
-from taskmask.modules.attention import rotary_angles
+from taskmask.modules.attention import Rotation, local_mask, rotary_angles
 from taskmask.modules.embeddings import Embeddings
 from taskmask.modules.heads import build_head
 from taskmask.modules.init import init_weights, residual_scale_of
@@ -24,7 +25,7 @@ class Encoder(Model):
     model head multiplies with `embeddings.tokens.weight`, which is saved there and nowhere else.
 
     **Source:** Devlin et al. 2019 (arXiv 1810.04805), section 3; Liu et al. 2019 (arXiv 1907.11692), section 2;
-    Warner et al. 2024 (arXiv 2412.13663), section 2.1 (pre-norm, rotary, geglu).
+    Warner et al. 2024 (arXiv 2412.13663), section 2.1 (pre-norm, rotary, geglu, local attention).
 
     Args:
         config: the settings.
@@ -35,16 +36,17 @@ class Encoder(Model):
 
     def __init__(self, config: EncoderConfig, *, vocab_size: int, max_length: int, heads: dict[str, HeadSpec]):
         super().__init__()
+        self.config = config
         width, epsilon, bias = config.width, config.norm_epsilon, config.bias
-        rotary = config.positions == "rotary"
-        self.rotary_width = width // config.heads if rotary else 0
         self.embeddings = Embeddings(
             vocab_size,
             width,
-            None if rotary else max_length,
+            None if config.positions == "rotary" else max_length,
             dropout=config.dropout,
             norm_epsilon=epsilon,
             bias=bias,
+            segments=config.segments,
+            embedding_width=config.embedding_width,
         )
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -57,25 +59,51 @@ class Encoder(Model):
                 attention_dropout=config.attention_dropout,
                 norm_epsilon=epsilon,
                 bias=bias,
+                attention_norm=config.first_norm or number > 0,
             )
-            for _ in range(config.layers)
+            for number in range(config.layers)
         )
         self.norm = nn.LayerNorm(width, epsilon, bias=bias) if config.norm == "pre" else nn.Identity()
-        self.heads = nn.ModuleDict(
-            {name: build_head(spec, width, vocab_size, norm_epsilon=epsilon, bias=bias) for name, spec in heads.items()}
-        )
+        self.heads = nn.ModuleDict({name: self._head(spec, vocab_size) for name, spec in heads.items()})
         init_weights(self, config.init_std, residual_scale_of(config.norm, config.layers))
 
-    def encode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+    def _head(self, spec: HeadSpec, vocab_size: int) -> nn.Module:
+        config = self.config
+        return build_head(
+            spec,
+            config.width,
+            vocab_size,
+            norm_epsilon=config.norm_epsilon,
+            bias=config.bias,
+            dropout=config.dropout,
+            style=config.head,
+            pool=config.pool,
+            embedding_width=config.embedding_width,
+        )
+
+    def encode(self, tokens: Tensor, keep: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
         """The hidden states of the last layer, [N, T, D]; the arguments are those of `forward`."""
-        x = self.embeddings(tokens)
-        rotation = rotary_angles(tokens.shape[1], self.rotary_width, x.device) if self.rotary_width else None
-        for layer in self.layers:
-            x = layer(x, keep, rotation)
+        x = self.embeddings(tokens, segments)
+        config, length = self.config, tokens.shape[1]
+        everywhere = nearby = (keep, self._rotation(length, config.rotary_base, x.device))
+        if config.local_window:
+            rotation = self._rotation(length, config.local_rotary_base, x.device)
+            nearby = (local_mask(length, config.local_window, keep, x.device), rotation)
+        for number, layer in enumerate(self.layers):
+            x = layer(x, *(nearby if number % config.global_every else everywhere))
         return self.norm(x)
 
+    def _rotation(self, length: int, base: float, device: torch.device) -> Rotation | None:
+        if self.config.positions == "learned":
+            return None
+        return rotary_angles(length, self.config.width // self.config.heads, device, base)
+
     def forward(
-        self, tokens: Tensor, keep: Tensor | None = None, positions: dict[str, Tensor] | None = None
+        self,
+        tokens: Tensor,
+        keep: Tensor | None = None,
+        positions: dict[str, Tensor] | None = None,
+        segments: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Runs the encoder and its heads.
 
@@ -83,9 +111,11 @@ class Encoder(Model):
             tokens: int64 [N, T], token ids.
             keep: bool [N, T], True at real tokens, at least one a row; None where nothing is padded.
             positions: by head, int64 [P]: flat indices into N x T where it answers; one not named answers everywhere.
+            segments: int64 [N, T], segment of each token; None: all 0. Not used without segment embeddings.
 
         Returns:
-            By head; "lm" heads give logits [P, V], without positions [N T, V].
+            By head: "lm" heads give logits [P, V], without positions [N T, V]; "row" heads [N, size]; "token" heads
+            [P, size], without positions [N T, size].
 
         Raises:
             ValueError: a row is longer than the learned positions, or `positions` names a head there is not.
@@ -93,6 +123,6 @@ class Encoder(Model):
         positions = positions or {}
         if unknown := set(positions) - set(self.heads):
             raise ValueError(f"positions for {sorted(unknown)}, but the heads are {sorted(self.heads)}")
-        hidden = self.encode(tokens, keep)
+        hidden = self.encode(tokens, keep, segments)
         embedding = self.embeddings.tokens.weight
-        return {name: head(hidden, positions.get(name), embedding) for name, head in self.heads.items()}
+        return {name: head(hidden, positions.get(name), embedding, keep) for name, head in self.heads.items()}

@@ -38,7 +38,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout:
         q: [N, H, T, d].
         k: [N, H, T, d].
         v: [N, H, T, d].
-        keep: bool [N, T], True at the tokens that may be attended to, at least one a row; None: all.
+        keep: bool [N, T], True at the tokens that may be attended to, at least one a row; or bool [N or 1, T, T], query
+            by key, as of `local_mask`; None: all.
         dropout: probability that an attention weight is dropped; 0 in evaluation.
 
     Returns:
@@ -47,7 +48,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout:
     short_bf16 = q.dtype == torch.bfloat16 and k.shape[-2] <= EXPLICIT_TOKENS
     if q.device.type == "cpu" and (dropout > 0 or short_bf16):
         return attend_explicitly(q, k, v, keep, dropout)
-    mask = None if keep is None else keep[:, None, None, :]  # [N, 1, 1, T]
+    mask = None if keep is None else _for_scores(keep)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
 
 
@@ -56,9 +57,39 @@ def attend_explicitly(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = Non
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # [N, H, T, T]
     if keep is not None:
         blocked = torch.zeros(keep.shape, dtype=scores.dtype, device=keep.device).masked_fill_(~keep, float("-inf"))
-        scores = scores + blocked[:, None, None, :]  # [N, 1, 1, T]: a sum has a cheaper backward than masked_fill
+        scores = scores + _for_scores(blocked)  # a sum has a cheaper backward than masked_fill
     weights = scores.softmax(-1)
     return (drop(weights, dropout) if dropout > 0 else weights) @ v
+
+
+def _for_scores(keep: Tensor) -> Tensor:
+    return keep[:, None] if keep.dim() == 3 else keep[:, None, None, :]  # [N, 1, T or 1, T]
+
+
+def local_mask(num_tokens: int, window: int, keep: Tensor | None, device: torch.device) -> Tensor | None:
+    """Who may attend to whom where each token sees only its neighbours: those at most window // 2 away.
+
+    **Source:** Beltagy et al. 2020 (arXiv 2004.05150), section 3.1, "sliding window"; Warner et al. 2024 (arXiv
+    2412.13663), section 2.1.
+
+    Args:
+        num_tokens: T.
+        window: tokens in all, both sides together.
+        keep: bool [N, T], True at real tokens; None: all.
+        device: where to put it.
+
+    Returns:
+        bool [N or 1, T, T], query by key; or `keep` itself where the rows are so short that everyone is a neighbour.
+    """
+    if num_tokens <= window // 2 + 1:
+        return keep
+    places = torch.arange(num_tokens, device=device)
+    distance = (places[:, None] - places).abs()  # [T, T]
+    near = (distance <= window // 2)[None]
+    if keep is None:
+        return near
+    # Padding may see itself: far from all real tokens it would see nothing, and a softmax of nothing is not a number.
+    return (near & keep[:, None, :]) | (distance == 0)
 
 
 def rotary_angles(num_tokens: int, head_width: int, device: torch.device, base: float = 10000.0) -> Rotation:
@@ -124,7 +155,7 @@ class SelfAttention(nn.Module):
 
         Args:
             x: [N, T, D].
-            keep: bool [N, T], True at real tokens; None: all.
+            keep: bool [N, T], True at real tokens, or bool [N or 1, T, T], query by key; None: all.
             rotation: of `rotary_angles`; None: no rotary positions.
 
         Returns:

@@ -1,6 +1,6 @@
 """Token ids to vectors.
 
-Shapes: N rows, T tokens, D width, V vocabulary.
+Shapes: N rows, T tokens, D width of the model, E width of the embeddings, V vocabulary.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from taskmask.modules.dropout import Dropout
 
 
 class Embeddings(nn.Module):
-    """Token embedding, plus a learned embedding of the place in the row, then LayerNorm and dropout.
+    """Token embedding, plus learned embeddings of the place in the row and of the segment, then LayerNorm and dropout.
+
+    Places and segments are learned only where they are asked for. Embeddings narrower than the model are projected to
+    its width at the end.
 
     **Source:** Devlin et al. 2019 (arXiv 1810.04805), section 3, figure 2; LayerNorm and dropout as in its code
-    (google-research/bert, `embedding_postprocessor`). Differs from the paper: no segment embedding.
+    (google-research/bert, `embedding_postprocessor`). The projection: Clark et al. 2020 (arXiv 2003.10555), section
+    3.2, as in google-research/electra, `modeling.BertModel` (`embeddings_project`).
 
     Args:
         vocab_size: V.
@@ -23,6 +27,8 @@ class Embeddings(nn.Module):
         dropout: probability of dropping an element.
         norm_epsilon: added to the variance in LayerNorm.
         bias: whether the norm has a bias.
+        segments: number of segments; 0: no embedding of segments.
+        embedding_width: E; 0: D, without a projection.
     """
 
     def __init__(
@@ -34,15 +40,27 @@ class Embeddings(nn.Module):
         dropout: float = 0.0,
         norm_epsilon: float = 1e-5,
         bias: bool = True,
+        segments: int = 0,
+        embedding_width: int = 0,
     ):
         super().__init__()
-        self.tokens = nn.Embedding(vocab_size, width)
-        self.positions = None if max_length is None else nn.Embedding(max_length, width)
-        self.norm = nn.LayerNorm(width, norm_epsilon, bias=bias)
+        inner = embedding_width or width
+        self.tokens = nn.Embedding(vocab_size, inner)
+        self.positions = None if max_length is None else nn.Embedding(max_length, inner)
+        self.segments = nn.Embedding(segments, inner) if segments else None
+        self.norm = nn.LayerNorm(inner, norm_epsilon, bias=bias)
         self.dropout = Dropout(dropout)
+        self.projection = nn.Identity() if inner == width else nn.Linear(inner, width, bias=bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Embeds int64 [N, T] as [N, T, D].
+    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Embeds tokens.
+
+        Args:
+            tokens: int64 [N, T].
+            segments: int64 [N, T], each below the number of segments; None: all 0. Not used without embeddings of them.
+
+        Returns:
+            [N, T, D].
 
         Raises:
             ValueError: the rows are longer than the learned positions.
@@ -55,5 +73,8 @@ class Embeddings(nn.Module):
                     f"rows of {length} tokens, but the model has learned positions for {longest}; "
                     "cut the rows, or build the model with a larger max_length"
                 )
-            x = x + self.positions.weight[:length]  # [T, D], the same for every row
-        return self.dropout(self.norm(x))
+            x = x + self.positions.weight[:length]  # [T, E], the same for every row
+        if self.segments is not None:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))  # [E] or [N, T, E]
+        x = self.dropout(self.norm(x))
+        return self.projection(x).to(x.dtype)  # in mixed precision what the layers add to stays in fp32

@@ -58,6 +58,7 @@ class EncoderLayer(nn.Module):
         attention_dropout: probability of dropping an attention weight.
         norm_epsilon: added to the variance in LayerNorm.
         bias: whether linear layers and norms have biases.
+        attention_norm: False: no LayerNorm of the attention's input, where one stood already ("pre").
     """
 
     def __init__(
@@ -72,11 +73,12 @@ class EncoderLayer(nn.Module):
         attention_dropout: float = 0.0,
         norm_epsilon: float = 1e-5,
         bias: bool = True,
+        attention_norm: bool = True,
     ):
         super().__init__()
         self.norm_first = norm == "pre"
         self.attention = SelfAttention(width, heads, attention_dropout, bias)
-        self.attention_norm = nn.LayerNorm(width, norm_epsilon, bias=bias)
+        self.attention_norm = nn.LayerNorm(width, norm_epsilon, bias=bias) if attention_norm else nn.Identity()
         self.feed_forward = FeedForward(width, inner, activation, bias)
         self.feed_forward_norm = nn.LayerNorm(width, norm_epsilon, bias=bias)
         self.dropout = Dropout(dropout)
@@ -86,7 +88,7 @@ class EncoderLayer(nn.Module):
 
         Args:
             x: [N, T, D].
-            keep: bool [N, T], True at real tokens; None: all.
+            keep: bool [N, T], True at real tokens, or bool [N or 1, T, T], query by key; None: all.
             rotation: of `rotary_angles`; None: no rotary positions.
 
         Returns:

@@ -4,38 +4,61 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
+from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch, Rows
+from taskmask.data.source import RowSource, Source
 from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError, did_you_mean
 from taskmask.maskers.base import Masker
+from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
+from taskmask.settings import DataSettings
 
 if TYPE_CHECKING:
     import torch
 
 Totals = dict[str, float]
+Answers = dict[str, np.ndarray]
 
 
 class Task:
     """One problem to train on. A subclass writes `heads`, `make_batch` and `metrics`.
 
+    A task that gives `answers` is also measured example by example: with metrics that are no means, such as F1, and
+    with intervals.
+
     Args:
         config: its options.
         vocab: the vocabulary of the dataset.
         masker: the masking policy, None where the task masks nothing.
-        labels: {column: names of its labels} of the dataset.
+        labels: {column: names of its labels} of the dataset, or of the checkpoint that is used on it.
 
     Attributes:
         default_criterion: criterion where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
         columns: columns that the dataset must have.
-        best: the metric that picks the best checkpoint, and which end of it is good.
+        best: the metric that picks the best checkpoint, where `train.metric` names none.
+        lower_is_better: the metrics of which less is better.
+        measured_in_training: whether validations need the answers; else sums do, and `taskmask evaluate` alone asks.
+        fields: names of the texts that `predict` needs of each record.
+        lists: names of lists of which a record may have one instead.
+        class_names: names of the classes, where there are classes.
+        class_counts: training targets of each class, where they are known; int64 [C].
     """
 
     default_criterion: str = ""
     default_masker: str | None = None
     columns: tuple[str, ...] = ("tokens",)
-    best: tuple[str, Literal["min", "max"]] = ("loss", "min")
+    best: str = "loss"
+    lower_is_better: frozenset[str] = frozenset({"loss", "perplexity", "mse"})
+    measured_in_training: bool = False
+    fields: tuple[str, ...] = ("text",)
+    lists: tuple[str, ...] = ()
+    class_names: list[str] = []  # noqa: RUF012 - replaced, never changed
+    class_counts: np.ndarray = np.zeros(0, np.int64)
 
     def __init__(self, config: Any, vocab: Vocabulary, masker: Masker | None, labels: dict[str, list[str]]):
         self.config, self.vocab, self.masker, self.labels = config, vocab, masker, labels
@@ -44,6 +67,29 @@ class Task:
     def views(self) -> int:
         """Rows of a batch that one row of the dataset becomes."""
         return self.masker.views if self.masker else 1
+
+    @classmethod
+    def direction(cls, metric: str) -> Literal["min", "max"]:
+        """Which end of a metric is the good one."""
+        return "min" if metric in cls.lower_is_better else "max"
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Looks at the dataset as a whole, once, before any row is read: to count classes, say."""
+
+    def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
+        """Returns the rows of a split as this task reads them: here cut from the stream of tokens.
+
+        Args:
+            split: the split.
+            data: length of the rows, and how they are cut.
+            dataset: the dataset, with the names of its labels.
+            labelled: False to read rows without their labels, to label them with the model.
+
+        Raises:
+            DataError: a column is lacking, or holds labels that the task does not know.
+        """
+        columns = tuple(dict.fromkeys((*self.columns, *(self.masker.columns if self.masker else ()))))
+        return RowSource(split, self.vocab, data.length, data.blocks, columns)
 
     def heads(self) -> dict[str, HeadSpec]:
         """Returns the heads that the model needs, by name."""
@@ -61,17 +107,69 @@ class Task:
         """
         raise NotImplementedError(f"{type(self).__name__} must define metrics(totals)")
 
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
+        """Returns what the model says and what is right, as records: arrays of equal length, their rows in "ids".
+
+        Args:
+            outputs: of the model, on any device.
+            batch: the batch, on that device.
+        """
+        return {}
+
+    def measure(self, answers: Answers, source: Source) -> Measure:
+        """Returns the metrics of the answers over a whole split, ready to be taken over any choice of examples.
+
+        Args:
+            answers: the records of all batches, ordered by "ids".
+            source: the rows.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define measure(answers, source)")
+
+    def annotations(self) -> dict[str, Column]:
+        """Returns what `annotate` can write into a dataset: {name: the column's kind, dtype and width}."""
+        return {}
+
+    def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
+        """Returns the values of these annotations: [B] or [B, width] for a row column, [B, T] for an aligned one."""
+        raise NotImplementedError(f"{type(self).__name__} must define annotate(outputs, batch, what)")
+
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns the batch as lines for people to read, with the model's answers if there are any."""
         return []
 
-    def predict(self, model: Any, texts: list[str], top: int, max_length: int) -> list[dict[str, Any]]:
-        """Returns what the model says of each text, as JSON types.
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
+        """Returns what the model says of each record, as JSON types.
 
         Args:
             model: called like the model, returns its outputs.
-            texts: raw texts.
+            records: {field: text} with all `fields`, and whatever else.
             top: answers to give where there are several.
             max_length: tokens in the longest row the model can take.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot predict from text")
+
+    def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+        """Returns an answer of `predict` as lines for people to read."""
+        return ["  ".join(record[field] for field in self.fields), f"  {answer}"]
+
+
+def relabelling(task: Task, dataset: Dataset, split: Split, column: str) -> dict[str, np.ndarray]:
+    """Returns {column: id in the dataset -> id of the task}, where a model meets another dataset than its own.
+
+    Raises:
+        DataError: the split uses a label that the task does not know.
+    """
+    known, names = task.labels.get(column, []), dataset.labels.get(column, [])
+    if names == known:
+        return {}
+    table = np.array([known.index(name) if name in known else -1 for name in names], np.int64)
+    values = split.values(column)
+    used = np.bincount(values[values >= 0], minlength=len(names))
+    for unknown in np.flatnonzero((table < 0) & (used > 0)):
+        raise DataError(
+            f"label {names[unknown]!r} of {used[unknown]:,} rows is unknown",
+            where=f"{dataset.path}, column {column} of split {split.name}",
+            expected=f"one of {', '.join(known[:20])}{' ...' if len(known) > 20 else ''}",
+            fix=did_you_mean(names[unknown], known) or "use a model that was trained with it",
+        )
+    return {column: table}

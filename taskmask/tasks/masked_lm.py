@@ -13,11 +13,13 @@ from taskmask.data.corrupt import replace_tokens
 from taskmask.data.draws import Draw
 from taskmask.data.pad import gather
 from taskmask.data.rows import Batch, Rows
+from taskmask.data.source import Source
 from taskmask.data.targets import labels_in_place
 from taskmask.errors import DataError
+from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
-from taskmask.tasks.base import Task, Totals
+from taskmask.tasks.base import Answers, Task, Totals
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +89,31 @@ class MaskedLM(Task):
             "accuracy": totals["mlm_correct"] / count,
         }
 
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
+        """Loss in nats, hits and targets of every row of the batch, views apart."""
+        import torch
+        import torch.nn.functional as F
+
+        logits, labels = outputs["mlm"].float(), batch.targets["mlm"]
+        num_rows, num_tokens = batch.inputs["tokens"].shape
+        row = batch.inputs["positions"]["mlm"] // num_tokens
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), torch.ones_like(losses).double()])
+        sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
+        loss, correct, count = sums.cpu().numpy()
+        ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
+        return {"ids": ids, "loss": loss, "correct": correct, "count": count}
+
+    def measure(self, answers: Answers, source: Source) -> Measure:
+        """The metrics by rows."""
+        table = np.stack([answers["loss"], answers["correct"], answers["count"]])
+
+        def metrics(index: np.ndarray) -> dict[str, float]:
+            loss, correct, count = table[:, index].sum(1)
+            return self.metrics({"mlm": loss, "mlm_correct": correct, "mlm_count": count})
+
+        return Measure(table.shape[1], metrics)
+
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: [what stood there] or, with outputs, [what stood there > the model's guess]."""
         tokens, positions = np.asarray(batch.inputs["tokens"]), np.asarray(batch.inputs["positions"]["mlm"])
@@ -101,7 +128,7 @@ class MaskedLM(Task):
             pieces[row][column] = f"{space}[{answer.replace(chr(0x2581), '')}]"
         return ["".join(row).replace("\u2581", " ").strip() for row in pieces]
 
-    def predict(self, model: Any, texts: list[str], top: int, max_length: int) -> list[dict[str, Any]]:
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Fills every `<mask>` of each text: {"text", "masks": [{"fills": [{"token", "probability"}]}], "filled"}.
 
         Raises:
@@ -109,6 +136,7 @@ class MaskedLM(Task):
         """
         import torch
 
+        texts = [record["text"] for record in records]
         encoded = [np.asarray(self.vocab.encode_with_masks(text), dtype=np.int64) for text in texts]
         for text, ids in zip(texts, encoded, strict=True):
             if not (ids == self.vocab.mask).any():
@@ -144,3 +172,11 @@ class MaskedLM(Task):
         for answer, row in zip(answers, filled, strict=True):
             answer["filled"] = self.vocab.decode(row)
         return answers
+
+    def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+        """The fills of each mask as a small table."""
+        lines = [record["text"]]
+        for number, mask in enumerate(answer["masks"], 1):
+            lines += [f"  <mask> {number}"] if len(answer["masks"]) > 1 else []
+            lines += [f"  {fill['probability']:7.2%}  {fill['token']}" for fill in mask["fills"]]
+        return [*lines, f"  = {answer['filled']}", ""]

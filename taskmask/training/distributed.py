@@ -3,12 +3,14 @@
 import contextlib
 import dataclasses
 import datetime
+import itertools
 import os
 import re
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -61,6 +63,14 @@ class World:
         dist.all_gather_single(found, torch.tensor([value], dtype=torch.int64))
         return found.tolist()
 
+    def collect(self, value: Any) -> list[Any]:
+        """Returns the value of each process, in their order, in all of them; for what is small."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
     def told(self, text: str) -> list[str]:
         """Returns the text of each process, in their order; called by all together."""
         if self.store is None:
@@ -87,6 +97,9 @@ class World:
         """Returns when every process has come here."""
         if self.size > 1:
             dist.barrier()
+
+
+_joins = itertools.count()  # a process may join again, for the next seed: what it told before is no longer true
 
 
 def join(settings: RunSettings) -> tuple[World, torch.device]:
@@ -116,7 +129,8 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
             store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=patience))
             if os.environ.get("GROUP_WORLD_SIZE") == "1":
                 # torchrun keeps the store over a restart, with the addresses of the dead; machines count restarts apart
-                store = dist.PrefixStore(f"life-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
+                life = f"life-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}-{next(_joins)}"
+                store = dist.PrefixStore(life, store)
             dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
         except (ValueError, RuntimeError) as error:
             what = f"no connection to the other processes: {str(error).splitlines()[0]}"

@@ -22,7 +22,7 @@ from taskmask.training.distributed import World
 from taskmask.training.log import duration
 from taskmask.training.parts import build_objective, describe
 from taskmask.training.precision import speed_up_fp32
-from taskmask.training.run import check_world, open_data, report_weights
+from taskmask.training.run import check_world, in_steps, notes, open_data, report_weights
 from taskmask.training.trainer import Trainer
 
 STEPS, SHOWN_ROWS = 3, 3
@@ -38,9 +38,10 @@ def dry_run(settings: Settings) -> list[str]:
     check_world(settings, world)
     speed_up_fp32(device)
     parts = open_data(settings)
+    settings = in_steps(settings, parts)
     objective = build_objective(settings, parts.task)
     if settings.train.init_from:
-        report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+        report_weights(pretrained.initialise(objective, settings.train.init_from, parts), world)
     with tempfile.TemporaryDirectory() as folder:
         run = dataclasses.replace(settings.run, folder=folder, tensorboard=False)
         short = dataclasses.replace(
@@ -68,25 +69,29 @@ def dry_run(settings: Settings) -> list[str]:
     epoch = int(source.lengths.sum()) * parts.task.views
     # the first steps warm caches up: the fastest is the nearest to a long run's
     total = settings.train.steps * min(seconds) / world.size
-    if device.type == "cuda":
-        memory = f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU"
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        memory = f"{peak / 2**30:.2f} GiB"
     return [
         f"model         {settings.model.name}, {numbers['parameters']:,} parameters, "
         f"{numbers['embeddings']:,} of them in embeddings",
         f"data          {settings.data.path}: {len(source):,} rows, {epoch:,} tokens an epoch",
+        *(f"note          {note}" for note in notes(parts)),
         f"step          {per_step:,.0f} tokens; {settings.train.steps:,} steps are "
         f"{settings.train.steps * per_step / epoch:.1f} epochs",
         f"speed         {per_step / min(seconds):,.0f} tokens a second a process, {device}, {settings.train.precision}",
         f"time          about {duration(total)} for the run on {world.size} process{'es' * (world.size > 1)}, "
         "validation and saving left out",
-        f"memory        {memory} at the peak",
+        f"memory        {peak_memory(device)} at the peak",
         f"checkpoint    {size / 2**20:.1f} MiB, written and read back",
-        "masked rows   [what stood there]:",
+        "masked rows   [what stood there]:" if settings.masker else "rows          [what is right]:",
         *show_rows(parts.sources["train"], parts.task, settings),
     ]
+
+
+def peak_memory(device: torch.device) -> str:
+    """Returns the most memory that was in use, on the GPU or of the process."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB on the GPU"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return f"{peak / 2**30:.2f} GiB"
 
 
 def time_step(trainer: Trainer, group: Any) -> float:

@@ -7,37 +7,60 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from taskmask.config import Assignment, from_tables
+from taskmask.data.rows import Batch
+from taskmask.data.source import Source
+from taskmask.errors import ConfigError, did_you_mean
 from taskmask.faults import reach
+from taskmask.metrics.bootstrap import Measure, intervals
 from taskmask.settings import parse
+from taskmask.tasks.base import Answers, Task
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
-from taskmask.training.loader import BatchMaker, batches, frozen_tickets, workers_watched
+from taskmask.training.loader import BatchMaker, batches, frozen_tickets, on_device, workers_watched
 from taskmask.training.objective import Objective
 from taskmask.training.parts import build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 
-STOP_EVERY = 16
+STOP_EVERY, SHOWN_ROWS = 16, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a model gave over a split.
+
+    Args:
+        totals: sums and counts of the objective.
+        answers: the records of the task, ordered by their rows; empty where they were not asked for.
+    """
+
+    totals: dict[str, float]
+    answers: Answers
 
 
 @torch.no_grad()
-def total_over(
+def find_over(
     objective: Objective,
     maker: BatchMaker,
     world: World,
     device: torch.device,
+    *,
+    with_answers: bool,
     advance: Callable[[int], Any] = lambda rows: None,
     asked_to_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:
-    """Returns the sums and counts of the objective over a split, over all processes.
+) -> Found | None:
+    """Returns the sums and counts of the objective over a split, and the task's answers, over all processes.
 
     Args:
         objective: gives the sums of a batch; put into evaluation mode meanwhile.
         maker: makes the batches of the split.
         world: the processes that share the work.
         device: where the objective lives.
+        with_answers: whether the task is asked for its answers.
         advance: called with the rows of each batch that is done.
         asked_to_stop: called now and then, by all processes together; None is returned where it says yes.
     """
@@ -46,23 +69,130 @@ def total_over(
     shared = len(tickets) // world.size  # batches that every process has
     # a process that has none does the first for the names of the sums alone
     mine = tickets[world.rank :: world.size] or tickets[:1]
+    counts_here = world.rank < len(tickets)
     was_training = objective.training
     objective.eval()
-    totals: dict[str, float | torch.Tensor] = {}
+    totals: dict[str, Any] = {}
+    records: list[Answers] = []
     for number, (_, batch) in enumerate(batches(mine, maker, device)):
         reach("validation.batch")
         if number % STOP_EVERY == 0 and number < max(shared, 1) and asked_to_stop():
             return None
         with autocast(device, train.precision):
-            sums = objective(batch)
+            sums, answers = _asked(objective, maker.task, batch, with_answers)
         counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
-        parts = {**{name: value.double() for name, value in sums.items()}, **counts, "tokens": batch.num_tokens}
+        parts: dict[str, Any] = {**{name: value.double() for name, value in sums.items()}, **counts}
+        parts["tokens"] = batch.num_tokens
         for name, value in parts.items():
-            totals[name] = totals.get(name, 0.0) + value * (world.rank < len(tickets))
+            totals[name] = totals.get(name, 0.0) + value * counts_here
+        records += [answers] if counts_here else []
         advance(len(batch.ids))
     objective.train(was_training)
     names = sorted(totals)
-    return dict(zip(names, world.sum([float(totals[name]) for name in names]), strict=True))
+    summed = dict(zip(names, world.sum([float(totals[name]) for name in names]), strict=True))
+    return Found(summed, _in_order(world.collect(_joined(records))) if with_answers else {})
+
+
+def _asked(objective: Objective, task: Task, batch: Batch, with_answers: bool) -> tuple[dict[str, Tensor], Answers]:
+    """Returns the sums of a batch and, of the same forward pass, the task's answers."""
+    if not with_answers:
+        return objective(batch), {}
+    outputs = objective.model(**batch.inputs)
+    return objective.criterion.loss(outputs, batch), task.answers(outputs, batch)
+
+
+def _joined(records: list[Answers]) -> Answers:
+    return {name: np.concatenate([part[name] for part in records]) for name in records[0]} if records else {}
+
+
+def _in_order(parts: list[Answers]) -> Answers:
+    """Joins the records of all processes, in the order of the rows, so that it does not matter who had which."""
+    joined = _joined([part for part in parts if part])
+    if not joined:
+        return joined
+    order = np.argsort(joined["ids"], kind="stable")
+    return {name: values[order] for name, values in joined.items()}
+
+
+def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
+    """Returns the metrics: of the answers, where there are any, and of the sums, which win: they are as in training."""
+    return {**(task.measure(found.answers, source).value() if found.answers else {}), **task.metrics(found.totals)}
+
+
+def value_of(metrics: dict[str, float], name: str) -> float:
+    """Returns the metric that `train.metric` names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in metrics:
+        fix = did_you_mean(name, metrics)
+        raise ConfigError(f"is {name!r}", where="train.metric", expected=f"one of {', '.join(metrics)}", fix=fix)
+    return metrics[name]
+
+
+@torch.no_grad()
+def guesses(objective: Objective, maker: BatchMaker, device: torch.device) -> list[str]:
+    """Returns the same few rows of a split each time, with the model's answers of now, for people to read."""
+    train = maker.settings.train
+    ticket = frozen_tickets(maker.source.lengths, train.max_tokens, maker.task.views)[0]
+    few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
+    arrays = maker.make(few)
+    objective.eval()
+    with autocast(device, train.precision):
+        outputs = objective.model(**on_device(arrays, device).inputs)
+    objective.train()
+    return maker.task.show(arrays, {name: tensor.float().cpu() for name, tensor in outputs.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A checkpoint on a split.
+
+    Args:
+        result: metrics, sizes, and what was evaluated, as JSON types.
+        measure: the metrics over any choice of examples; None where the task gives no answers.
+    """
+
+    result: dict[str, Any]
+    measure: Measure | None
+
+
+def examine(
+    source: str,
+    data: str | Mapping[str, Any] = "",
+    split: str = "valid",
+    overrides: Iterable[Assignment] = (),
+    advance: Callable[[int], Any] = lambda rows: None,
+    **sections: Any,
+) -> Evaluation:
+    """Evaluates a checkpoint, as `evaluate` does; the intervals are left to be computed."""
+    loaded = pretrained.load(source)
+    own = from_tables(loaded.settings.to_dict(), str(loaded.file))
+    given = from_tables({**({"data": data} if data else {}), **sections}, "evaluate")
+    settings = parse([*own, *given, *overrides])
+    loaded.check_vocabulary(settings.data.path)
+    world, device = distributed.join(settings.run)
+    speed_up_fp32(device)
+    parts = build_data(settings, [split], loaded.labels)
+    objective = loaded.objective(settings, parts.task).to(device)
+    maker = BatchMaker(parts, split, settings, loaded.labels)
+    with distributed.peers_watched(world), workers_watched(settings.data.path):
+        found = find_over(objective, maker, world, device, with_answers=True, advance=advance)
+    distributed.leave()
+    assert found is not None  # nobody asked it to stop
+    masker = settings.masker
+    result = {
+        **metrics_of(parts.task, found, maker.source),
+        "targets": int(sum(found.totals[f"{name}_count"] for name in objective.criterion.weights)),
+        "tokens": int(found.totals["tokens"]),
+        "rows": len(maker.source),
+        "split": split,
+        "masker": None if masker is None else {"name": masker.name, **dataclasses.asdict(masker.options)},
+        "checkpoint": str(Path(loaded.file)),
+        "step": loaded.step,
+    }
+    return Evaluation(result, parts.task.measure(found.answers, maker.source) if found.answers else None)
 
 
 def evaluate(
@@ -73,7 +203,7 @@ def evaluate(
     advance: Callable[[int], Any] = lambda rows: None,
     **sections: Any,
 ) -> dict[str, Any]:
-    """Returns the metrics of a checkpoint on a split of a dataset.
+    """Returns the metrics of a checkpoint on a split of a dataset, with intervals.
 
     Args:
         source: a run folder (its best checkpoint) or one checkpoint.
@@ -84,35 +214,12 @@ def evaluate(
         sections: the same in Python: `masker="span"`, `masker={"name": "span", "ratio": 0.3}`, `train={...}`.
 
     Returns:
-        {"loss": ..., "perplexity": ..., "accuracy": ..., "targets": ..., "rows": ..., ...}.
+        {"loss": ..., "accuracy": ..., "intervals": {"accuracy": (low, high), ...}, "targets": ..., "rows": ..., ...};
+        the intervals hold 95 % of 1000 bootstrap samples of the examples (of rows, for masked language models).
 
     Raises:
         CheckpointError: the checkpoint is damaged or was made with another vocabulary than the dataset.
-        DataError: there is no such split.
+        DataError: there is no such split, or a label that the model does not know.
     """
-    loaded = pretrained.load(source)
-    own = from_tables(loaded.settings.to_dict(), str(loaded.file))
-    given = from_tables({**({"data": data} if data else {}), **sections}, "evaluate")
-    settings = parse([*own, *given, *overrides])
-    loaded.check_vocabulary(settings.data.path)
-    world, device = distributed.join(settings.run)
-    speed_up_fp32(device)
-    parts = build_data(settings, [split])
-    objective = loaded.objective(settings, parts.task).to(device)
-    maker = BatchMaker(parts, split, settings)
-    with distributed.peers_watched(world), workers_watched(settings.data.path):
-        totals = total_over(objective, maker, world, device, advance)
-    distributed.leave()
-    assert totals is not None  # nobody asked it to stop
-    metrics = parts.task.metrics(totals)
-    masker = settings.masker
-    return {
-        **metrics,
-        "targets": int(sum(totals[f"{name}_count"] for name in objective.criterion.weights)),
-        "tokens": int(totals["tokens"]),
-        "rows": len(maker.source),
-        "split": split,
-        "masker": None if masker is None else {"name": masker.name, **dataclasses.asdict(masker.options)},
-        "checkpoint": str(Path(loaded.file)),
-        "step": loaded.step,
-    }
+    found = examine(source, data, split, overrides, advance, **sections)
+    return {**found.result, "intervals": intervals(found.measure) if found.measure else {}}

@@ -93,14 +93,15 @@ class BatchMaker:
         parts: task and rows.
         split: the split whose rows it takes.
         settings: what the parts were made from.
+        labels: names of the labels that the task knows; None: those of the dataset.
     """
 
-    def __init__(self, parts: DataParts, split: str, settings: Settings):
+    def __init__(self, parts: DataParts, split: str, settings: Settings, labels: dict[str, list[str]] | None = None):
         self.source, self.task = parts.sources[split], parts.task
-        self.split, self.settings = split, settings
+        self.split, self.settings, self.labels = split, settings, labels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make_anew, (self.settings.to_dict(), self.split, user_dirs())
+        return _make_anew, (self.settings.to_dict(), self.split, self.labels, user_dirs())
 
     def make(self, ticket: Ticket) -> Batch:
         """Makes the batch that a ticket orders, of numpy arrays."""
@@ -114,12 +115,14 @@ class BatchMaker:
             return error
 
 
-def _make_anew(tables: dict[str, Any], split: str, plug_ins: tuple[str, ...]) -> BatchMaker:
+def _make_anew(
+    tables: dict[str, Any], split: str, labels: dict[str, list[str]] | None, plug_ins: tuple[str, ...]
+) -> BatchMaker:
     """Makes a `BatchMaker` in a process that shares no memory with the one that trains."""
     for path in plug_ins:
         load_user_dir(path)
     settings = Settings.of(tables)
-    return BatchMaker(build_data(settings, [split]), split, settings)
+    return BatchMaker(build_data(settings, [split], labels), split, settings, labels)
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

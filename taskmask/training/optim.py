@@ -9,21 +9,59 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from taskmask.errors import ConfigError
 from taskmask.settings import OptimSettings
+from taskmask.training.objective import Objective
 
 
-def adamw(module: nn.Module, settings: OptimSettings) -> torch.optim.AdamW:
+def depths(objective: Objective) -> dict[str, int]:
+    """Returns {name of a parameter: how deep it lies}: embeddings 0, layers from 1, heads and the criterion on top."""
+    inside = {f"model.{name}": objective.model.depth(name) for name, _ in objective.model.named_parameters()}
+    top = max(inside.values(), default=0)
+    return {name: inside.get(name, top) for name, _ in objective.named_parameters()}
+
+
+def freeze(objective: Objective, layers: int | None) -> None:
+    """Ends the training of the embeddings and of the lowest `layers`; None leaves all as it is.
+
+    Raises:
+        ConfigError: the model has fewer layers.
+    """
+    if layers is None:
+        return
+    depth = depths(objective)
+    most = max(depth.values()) - 1
+    if layers > most:
+        raise ConfigError(f"is {layers}", where="optim.freeze", expected=f"at most {most}, the layers of the model")
+    for name, parameter in objective.named_parameters():
+        if depth[name] <= layers:
+            parameter.requires_grad_(False)
+
+
+def adamw(objective: Objective, settings: OptimSettings) -> torch.optim.AdamW:
     """Returns AdamW over the trainable parameters: matrices decay, vectors (norms, biases) do not.
 
-    **Source:** Loshchilov and Hutter 2019; the groups follow Devlin et al. 2019.
+    Each group has a "scale", the factor of its learning rate: `optim.layer_decay` once for every layer above it.
+
+    **Source:** Loshchilov and Hutter 2019; the groups follow Devlin et al. 2019. Layer-wise decay of the learning rate:
+    Howard and Ruder 2018 (ULMFiT), section 3.2; as in Clark et al. 2020 (ELECTRA), appendix B.
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    depth = depths(objective) if settings.layer_decay < 1 else {}
+    top = max(depth.values(), default=0)
+    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    for name, p in objective.named_parameters():
+        if p.requires_grad:
+            found.setdefault((top - depth.get(name, 0), p.dim() < 2), []).append(p)
     groups = [
-        {"params": [p for p in trainable if p.dim() >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trainable if p.dim() < 2], "weight_decay": 0.0},
+        {
+            "params": found[below, is_vector],
+            "weight_decay": 0.0 if is_vector else settings.weight_decay,
+            "scale": settings.layer_decay**below,
+        }
+        for below, is_vector in sorted(found)
     ]
     return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
+        groups,
         lr=settings.lr,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,

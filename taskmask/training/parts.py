@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from taskmask.data.columns import Dataset
-from taskmask.data.source import RowSource
+from taskmask.data.source import Source
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
@@ -27,7 +27,7 @@ class DataParts:
     dataset: Dataset
     vocab: Vocabulary
     task: Task
-    sources: dict[str, RowSource]
+    sources: dict[str, Source]
 
     @property
     def fingerprint(self) -> str:
@@ -42,8 +42,16 @@ def build_task(settings: Settings, vocab: Vocabulary, labels: dict[str, list[str
     return TASKS.get(settings.task.name).make(settings.task.options, vocab, masker, labels)
 
 
-def build_data(settings: Settings, splits: list[str]) -> DataParts:
+def build_data(
+    settings: Settings, splits: list[str], labels: dict[str, list[str]] | None = None, labelled: bool = True
+) -> DataParts:
     """Opens the dataset and makes the task; a split that is not there is an error.
+
+    Args:
+        settings: all settings.
+        splits: names of the splits to open.
+        labels: names of the labels that the task knows, those of a checkpoint; None: those of the dataset.
+        labelled: whether the rows come with their labels.
 
     Raises:
         ConfigError: no dataset is named, or the token budget is too small for the masker's views.
@@ -53,10 +61,9 @@ def build_data(settings: Settings, splits: list[str]) -> DataParts:
         raise ConfigError("no dataset is named", where="--data", fix="add --data DIR, made by taskmask-preprocess")
     dataset = Dataset.open(settings.data.path)
     vocab = dataset.vocabulary()
-    task = build_task(settings, vocab, dataset.labels)
-    columns = tuple(dict.fromkeys((*task.columns, *(task.masker.columns if task.masker else ()))))
-    data = settings.data
-    sources = {name: RowSource(dataset.split(name), vocab, data.length, data.blocks, columns) for name in splits}
+    task = build_task(settings, vocab, dataset.labels if labels is None else labels)
+    task.prepare(dataset)
+    sources = {name: task.source(dataset.split(name), settings.data, dataset, labelled) for name in splits}
     return DataParts(dataset, vocab, task, sources)
 
 
@@ -67,6 +74,7 @@ def build_objective(settings: Settings, task: Task) -> Objective:
         settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
     )
     criterion = CRITERIA.get(settings.criterion.name).make(settings.criterion.options)
+    criterion.prepare(task.class_names, task.class_counts)
     return Objective(model, criterion)
 
 

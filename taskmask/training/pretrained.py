@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from taskmask.config import from_tables
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import CheckpointError, ConfigError
+from taskmask.errors import CheckpointError, ConfigError, DataError
 from taskmask.models.base import Model
 from taskmask.registry import TASKS
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
 from taskmask.training.objective import Objective
-from taskmask.training.parts import build_objective, build_task
+from taskmask.training.parts import DataParts, build_objective, build_task
+
+HEADS, POSITIONS = "model.heads.", "model.embeddings.positions.weight"
 
 
 def find(source: str) -> Path:
@@ -37,10 +39,13 @@ def find(source: str) -> Path:
     if not path.is_dir():
         return path
     try:
-        task = json.loads((path / "settings.json").read_bytes())["task"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError("is no run folder", where=source, expected=f"{source}/settings.json") from None
-    return checkpoint.best_of(path, TASKS.get(task).load().best[1])
+        tables = json.loads((path / "settings.json").read_bytes())
+        name, metric = tables["task"]["name"], tables["train"].get("metric", "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        seed = next((f"; it holds several: name one, such as {p}" for p in sorted(path.glob("seed-*"))), "")
+        raise CheckpointError(f"is no run folder{seed}", where=source, expected=f"{source}/settings.json") from None
+    task = TASKS.get(name).load()
+    return checkpoint.best_of(path, task.direction(metric or task.best))
 
 
 @dataclasses.dataclass
@@ -54,6 +59,7 @@ class Pretrained:
         labels: {column: names of its labels}.
         weights: {name: tensor} of the objective; the average of the weights where the run kept one.
         step: steps it was trained.
+        facts: what else the checkpoint tells: "data_fingerprint", "progress", "versions".
     """
 
     file: Path
@@ -62,6 +68,7 @@ class Pretrained:
     labels: dict[str, list[str]]
     weights: dict[str, Tensor]
     step: int
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def task(self) -> Task:
         """Makes the task of the run."""
@@ -75,29 +82,55 @@ class Pretrained:
         """
         with no_larger_than(self.weights, str(self.file)):
             objective = build_objective(settings, task)
+        heads = [f"{HEADS}{name}." for name in task.heads()]
+        lacking = [head for head in heads if not any(name.startswith(head) for name in self.weights)]
+        if lacking:
+            names = ", ".join(head.removeprefix(HEADS).rstrip(".") for head in lacking)
+            what = f"holds an encoder without the head {names}, so that it says nothing yet"
+            raise CheckpointError(what, where=str(self.file), fix=f"train it first: --train.init_from {self.file}")
         checkpoint.put_weights(objective, self.weights, str(self.file))
         return objective.eval()
 
     def check_vocabulary(self, data: str) -> None:
         """Raises a CheckpointError unless the dataset at `data` was made with this vocabulary."""
         found = Dataset.open(data).vocabulary().fingerprint if data else self.vocab.fingerprint
+        place = self.settings.data.path or self.file.parent.parent  # of a converted run
         if found != self.vocab.fingerprint:
             raise CheckpointError(
                 f"was trained with vocabulary {self.vocab.fingerprint[:12]}",
                 where=str(self.file),
                 expected=f"that of dataset {data}, {found[:12]}",
-                fix=f"prepare the data with taskmask-preprocess --vocab {self.settings.data.path}",
+                fix=f"prepare the data with taskmask-preprocess --vocab {place}",
             )
 
     @functools.cached_property
     def model(self) -> Model:
         """The network alone, in evaluation mode."""
-        return self.objective(self.settings, self.task()).model
+        return self.objective(self.settings, self.asked).model
 
-    def predict(self, texts: list[str], top: int = 5) -> list[dict[str, Any]]:
-        """Returns what the model says of each text; for masked language models, fills for every `<mask>`."""
+    @functools.cached_property
+    def asked(self) -> Task:
+        """The task, made once, for predictions."""
+        return self.task()
+
+    def predict(self, texts: Sequence[str | dict[str, Any]], top: int = 5) -> list[dict[str, Any]]:
+        """Returns what the model says of each text; for masked language models, fills for every `<mask>`.
+
+        Args:
+            texts: texts; or records {field: text} where the task needs several, such as both of a pair.
+            top: answers to give where there are several.
+
+        Raises:
+            DataError: a text is lacking, empty, or not what the task can answer to.
+        """
+        task = self.asked
+        records = [{"text": text} if isinstance(text, str) else text for text in texts]
+        for record in records:
+            for field in () if record.keys() & set(task.lists) else task.fields:
+                if not isinstance(record.get(field), str):
+                    raise DataError(f"has no text {field!r}", where="record", expected=" and ".join(task.fields))
         with torch.no_grad():
-            return self.task().predict(self.model, texts, top, self.settings.data.length)
+            return task.predict(self.model, records, top, self.settings.data.length)
 
     def fill_mask(self, text: str, top: int = 5) -> list[list[dict[str, Any]]]:
         """Returns, for every `<mask>` of the text, the `top` fills: [[{"token", "piece", "probability"}, ...], ...]."""
@@ -127,7 +160,7 @@ def no_larger_than(weights: Mapping[str, Tensor], where: str) -> Iterator[None]:
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
-    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # more than torch can count, or there is
+    except (RuntimeError, TypeError, ValueError, OverflowError, MemoryError) as error:  # more than torch can count, say
         reason = str(error).split("\n")[0]
         raise CheckpointError(
             f"its settings say a model that cannot be made: {reason}", where=where, fix=fix
@@ -151,11 +184,15 @@ def load(source: str) -> Pretrained:
             f"needs a component or an option that is not here: {error}", where=str(file), fix="add --user-dir"
         ) from error
     weights = {**state["model"], **(state["average"] or {})}
-    return Pretrained(file, settings, Vocabulary(state["vocabulary"]), state["labels"], weights, state["step"])
+    facts = {name: state.get(name) for name in ("data_fingerprint", "progress", "versions")}
+    return Pretrained(file, settings, Vocabulary(state["vocabulary"]), state["labels"], weights, state["step"], facts)
 
 
-def initialise(objective: Objective, source: str, vocab: Vocabulary) -> dict[str, list[str]]:
+def initialise(objective: Objective, source: str, parts: DataParts) -> dict[str, list[str]]:
     """Takes every weight of a checkpoint by name; only heads may be new.
+
+    A head of another size, or for other labels, is new. Where rows are shorter than those that the checkpoint was
+    trained on, the learned positions beyond them are left.
 
     Returns:
         {"taken": names, "new": names of the objective that the checkpoint lacks, "left": its names not used}.
@@ -164,30 +201,43 @@ def initialise(objective: Objective, source: str, vocab: Vocabulary) -> dict[str
         CheckpointError: another vocabulary, another shape, or a missing weight outside the heads.
     """
     loaded = load(source)
-    if loaded.vocab.fingerprint != vocab.fingerprint:
+    if loaded.vocab.fingerprint != parts.vocab.fingerprint:
         raise CheckpointError(
             f"was trained with vocabulary {loaded.vocab.fingerprint[:12]}",
             where=f"train.init_from {loaded.file}",
-            expected=f"that of the dataset, {vocab.fingerprint[:12]}",
-            fix=f"prepare the data with taskmask-preprocess --vocab {loaded.settings.data.path}",
+            expected=f"that of the dataset, {parts.vocab.fingerprint[:12]}",
+            fix=f"prepare the data with taskmask-preprocess --vocab {loaded.settings.data.path or source}",
         )
     own = objective.state_dict()
+    other_classes = loaded.task().class_names != parts.task.class_names
+    weights = {
+        name: _shortened(name, tensor, own.get(name))
+        for name, tensor in loaded.weights.items()
+        if not (name.startswith(HEADS) and name in own and (other_classes or own[name].shape != tensor.shape))
+        or name.startswith("model.heads.mlm.")
+    }
     shapes = [
-        f"{name} {list(loaded.weights[name].shape)} and here {list(tensor.shape)}"
+        f"{name} {list(weights[name].shape)} and here {list(tensor.shape)}"
         for name, tensor in own.items()
-        if name in loaded.weights and loaded.weights[name].shape != tensor.shape
+        if name in weights and weights[name].shape != tensor.shape
     ]
-    new = [name for name in own if name not in loaded.weights]
-    missing = [name for name in new if not name.startswith(("model.heads.", "criterion."))]
+    new = [name for name in own if name not in weights]
+    missing = [name for name in new if not name.startswith((HEADS, "criterion."))]
     if shapes or missing:
         raise CheckpointError(
             "; ".join([f"has {text}" for text in shapes[:3]] + [f"lacks {name}" for name in missing[:3]]),
             where=f"train.init_from {loaded.file}",
             fix=f"use its model: --model {loaded.settings.model.name} --data.length {loaded.settings.data.length}",
         )
-    _take(objective, loaded.weights, own)
-    taken = [name for name in own if name in loaded.weights]
-    return {"taken": taken, "new": new, "left": [name for name in loaded.weights if name not in own]}
+    _take(objective, weights, own)
+    taken = [name for name in own if name in weights]
+    return {"taken": taken, "new": new, "left": [name for name in loaded.weights if name not in taken]}
+
+
+def _shortened(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
+    """Returns the first of the learned positions where there are more than needed; any other tensor as it is."""
+    is_longer = name == POSITIONS and own is not None and own.shape[1:] == tensor.shape[1:] and len(own) < len(tensor)
+    return tensor[: len(own)] if is_longer and own is not None else tensor
 
 
 def _take(objective: Objective, weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:

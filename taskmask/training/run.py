@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import os
 import platform
 import sys
@@ -17,12 +18,14 @@ from typing import Any
 import torch
 
 from taskmask import __version__
-from taskmask.config import read_file
+from taskmask.config import Problems, read_file
 from taskmask.data.columns import Dataset
+from taskmask.data.plan import plan_epoch
+from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, visible
 from taskmask.machine import in_our_words, storage_error, written_whole
 from taskmask.registry import user_dir_checksums
-from taskmask.settings import Settings, parse
+from taskmask.settings import Settings, contradictions, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import frozen_tickets
@@ -31,7 +34,10 @@ from taskmask.training.parts import DataParts, build_data, build_objective, desc
 from taskmask.training.precision import speed_up_fp32
 from taskmask.training.trainer import Trainer
 
-MAY_CHANGE = {"data.path", "train.steps", "train.valid_every", "train.patience", "train.max_bad_steps"}
+MAY_CHANGE = {"data.path"} | {
+    f"train.{name}" for name in ("steps", "epochs", "valid_every", "patience", "max_bad_steps")
+}
+VALID_EVERY = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,19 +92,22 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
                 note_end(folder, error)
         raise
     with claimed(folder, settings, world, restart), distributed.peers_watched(world):
+        if world.is_first:
+            keep_vocabulary(folder, parts.vocab)
         objective = build_objective(settings, parts.task)
         if settings.train.init_from and not checkpoint.all_of(folder):
-            report_weights(pretrained.initialise(objective, settings.train.init_from, parts.vocab), world)
+            report_weights(pretrained.initialise(objective, settings.train.init_from, parts), world)
         if world.is_first:
-            print(f"taskmask: {headline(settings, parts, objective, world, device)}", file=sys.stderr)
-        trainer = Trainer(settings, parts, objective.to(device), world, device)
+            lines = [headline(settings, parts, objective, world, device), *notes(parts)]
+            print(visible("\n".join(f"taskmask: {line}" for line in lines)), file=sys.stderr)
+        trainer = Trainer(in_steps(settings, parts), parts, objective.to(device), world, device)
         progress = trainer.fit()
     distributed.leave()  # not after an error: on GPUs leaving waits for the others, who may be waiting for this process
     return Summary(
         folder=str(folder),
         step=progress.position.step,
         metrics=progress.validated,
-        best_checkpoint=str(checkpoint.best_of(folder, parts.task.best[1])),
+        best_checkpoint=str(checkpoint.best_of(folder, parts.task.direction(trainer.metric))),
         tokens=progress.tokens,
         skipped_steps=progress.skipped_steps,
         seconds=time.monotonic() - began,
@@ -115,6 +124,36 @@ def headline(settings: Settings, parts: DataParts, objective: Objective, world: 
         f"{settings.run.folder}: model {settings.model.name} ({describe(objective)['parameters']:,} parameters), "
         f"{len(source):,} rows ({int(source.lengths.sum()):,} tokens){masker}; {place}"
     )
+
+
+def in_steps(settings: Settings, parts: DataParts) -> Settings:
+    """Turns `train.epochs` into steps, and says when to validate where nothing is said.
+
+    Raises:
+        ConfigError: the warm-up does not fit the steps.
+    """
+    train, source = settings.train, parts.sources["train"]
+    valid_every: float = VALID_EVERY
+    if train.epochs:
+        plan = plan_epoch(source.lengths, train.seed, 1, train.max_tokens, parts.task.views)
+        valid_every = len(plan) / train.micro_batches_per_step
+        train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * valid_every - 1e-6)))
+    if train.valid_every is None:
+        train = dataclasses.replace(train, valid_every=max(1, round(valid_every)))
+    problems = Problems()
+    contradictions(problems, settings.data, dataclasses.replace(train, epochs=0.0), settings.optim)
+    problems.raise_any()
+    return dataclasses.replace(settings, train=train)
+
+
+def notes(parts: DataParts) -> list[str]:
+    """Returns what people should know of the rows and classes before they wait for the result."""
+    found = [note for source in parts.sources.values() for note in source.notes]
+    names, counts = parts.task.class_names, parts.task.class_counts
+    if absent := [name for name, count in zip(names, counts, strict=True) if not count]:
+        shown = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+        found.append(f"warning: {len(absent)} of {len(names)} classes never occur in split train: {shown}")
+    return found
 
 
 def check_world(settings: Settings, world: World) -> None:
@@ -232,6 +271,14 @@ def prepare(folder: Path, settings: Settings) -> None:
     warn_of_changed_plug_ins(folder / "environment.json", environment["user_dirs"])
     write_json(file, settings.to_dict())
     write_json(folder / "environment.json", environment)
+
+
+def keep_vocabulary(folder: Path, vocab: Vocabulary) -> None:
+    """Writes the vocabulary beside the settings, so that other data can be prepared with `--vocab RUN`."""
+    file = folder / vocab.file_name
+    if not file.exists():
+        with written_whole(file) as stream:
+            stream.write(vocab.model_bytes)
 
 
 def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:

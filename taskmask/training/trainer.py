@@ -24,13 +24,11 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint
 from taskmask.training.blame import first_bad_place
 from taskmask.training.distributed import World, check_replicas
-from taskmask.training.evaluate import total_over
+from taskmask.training.evaluate import find_over, guesses, metrics_of, value_of
 from taskmask.training.loader import (
     BatchMaker,
     Ticket,
     batches,
-    frozen_tickets,
-    on_device,
     training_tickets,
     workers_watched,
 )
@@ -42,8 +40,6 @@ from taskmask.training.precision import LossScaleAtFloor, autocast
 from taskmask.training.progress import Progress
 from taskmask.training.signals import StopRequest
 from taskmask.training.update import Outcome, Updater
-
-SHOWN_ROWS = 4
 
 
 class Trainer:
@@ -112,6 +108,11 @@ class Trainer:
     def finished(self) -> bool:
         """True after the last step, or where validation has not improved for too long."""
         return self.progress.position.step >= self.settings.train.steps or self._out_of_patience
+
+    @property
+    def metric(self) -> str:
+        """The metric that picks the best checkpoint."""
+        return self.settings.train.metric or self.parts.task.best
 
     @property
     def _out_of_patience(self) -> bool:
@@ -272,17 +273,24 @@ class Trainer:
         began, task, average = time.monotonic(), self.parts.task, self.updater.average
         maker = BatchMaker(self.parts, "valid", self.settings)
         with average.in_place() if average else contextlib.nullcontext():
-            totals = total_over(self.objective, maker, self.world, self.device, asked_to_stop=self._all_asked_to_stop)
-            if totals and self.log and self.log.board:
-                self.log.text("guesses", self._guesses(maker), step)
-        if totals is None:
+            found = find_over(
+                self.objective,
+                maker,
+                self.world,
+                self.device,
+                with_answers=task.measured_in_training,
+                asked_to_stop=self._all_asked_to_stop,
+            )
+            if found and self.log and self.log.board:
+                self.log.text("guesses", guesses(self.objective, maker, self.device), step)
+        if found is None:
             self._interrupt()  # now, since a validation may outlast the patience of a scheduler
-        assert totals is not None
-        metrics = task.metrics(totals)
-        name, direction = task.best
-        sign = 1 if direction == "min" else -1
+        assert found is not None
+        metrics = metrics_of(task, found, maker.source)
+        name = self.metric
+        sign = 1 if task.direction(name) == "min" else -1
         before = math.inf if self.progress.best is None else sign * self.progress.best
-        best = sign * metrics[name] < before  # never true of NaN
+        best = sign * value_of(metrics, name) < before  # never true of NaN
         self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
         self.progress.validations_without_best = 0 if best else self.progress.validations_without_best + 1
@@ -291,18 +299,6 @@ class Trainer:
         if self.log:
             self.log.valid(step, metrics, self.progress.tokens, best, seconds)
         return best
-
-    @torch.no_grad()
-    def _guesses(self, maker: BatchMaker) -> list[str]:
-        """Returns the same few validation rows each time, with the model's answers of now."""
-        ticket = frozen_tickets(maker.source.lengths, self.settings.train.max_tokens, maker.task.views)[0]
-        few = dataclasses.replace(ticket, ids=ticket.ids[:SHOWN_ROWS], draw=ticket.draw.take(slice(SHOWN_ROWS)))  # type: ignore[arg-type]
-        arrays = maker.make(few)
-        self.objective.eval()
-        with autocast(self.device, self.settings.train.precision):
-            outputs = self.objective.model(**on_device(arrays, self.device).inputs)
-        self.objective.train()
-        return maker.task.show(arrays, {name: tensor.float().cpu() for name, tensor in outputs.items()})
 
     def _all_asked_to_stop(self) -> bool:
         """Whether any process is to stop; called by all together."""
@@ -321,10 +317,10 @@ class Trainer:
         if self.log:
             self.log.flush()
         if self.world.is_first:
-            name, direction = task.best
+            name, run = self.metric, self.settings.run
             score = self.progress.validated[name] if self.progress.validated_step == step else None
             self._write(self.folder / "checkpoints" / checkpoint.name_of(step, name, score))
-            checkpoint.prune(self.folder, self.settings.run.keep_last, self.settings.run.keep_best, direction)
+            checkpoint.prune(self.folder, run.keep_last, run.keep_best, task.direction(name))
         self.world.wait()
 
     def _write(self, file: Path) -> None:
@@ -343,7 +339,7 @@ class Trainer:
             "progress": dataclasses.asdict(self.progress),
             "settings": self.settings.to_dict(),
             "vocabulary": self.parts.vocab.model_bytes,
-            "labels": self.parts.dataset.labels,
+            "labels": self.parts.task.labels,
             "data_fingerprint": self.parts.fingerprint,
             "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
         }

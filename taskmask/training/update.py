@@ -21,7 +21,7 @@ from taskmask.training.distributed import World
 from taskmask.training.loader import Ticket
 from taskmask.training.log import say
 from taskmask.training.objective import Objective, weighted_total
-from taskmask.training.optim import Average, adamw, gradient_norm, is_spike, scale_and_clip
+from taskmask.training.optim import Average, adamw, freeze, gradient_norm, is_spike, scale_and_clip
 from taskmask.training.precision import LossScale, autocast
 from taskmask.training.schedule import learning_rate
 
@@ -55,6 +55,7 @@ class Updater:
 
     def __init__(self, settings: Settings, objective: Objective, world: World, device: torch.device):
         self.settings, self.objective, self.world, self.device = settings, objective, world, device
+        freeze(objective, settings.optim.freeze)
         self.wrapped = distributed.wrap(objective, world)
         self.optimizer = adamw(objective, settings.optim)
         self.parameters = [p for p in objective.parameters() if p.requires_grad]
@@ -64,8 +65,8 @@ class Updater:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
+        """The learning rate of the last step, that of the highest layer."""
+        return max(group["lr"] for group in self.optimizer.param_groups)
 
     def __call__(
         self, micro_batches: list[tuple[Ticket, Batch]], counts: dict[str, float], step: int, norms: Sequence[float]
@@ -82,8 +83,9 @@ class Updater:
             DivergedError: memory ran out in the middle of the update.
             LossScaleAtFloor: gradients overflow fp16 even with the smallest scale.
         """
+        rate = learning_rate(self.settings.optim, step, self.settings.train.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.settings.optim, step, self.settings.train.steps)
+            group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad(set_to_none=True)
         sums = self._gradients(micro_batches, counts, step)
         self._check_parts()

@@ -43,17 +43,25 @@ def test_another_split_masker_and_dataset(trained, data, capsys):
 
 def test_the_table(trained, checkpoint, capsys):
     assert main(["--from", str(checkpoint), "--masker.ratio", "0.25"]) == 0
-    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert (
-        shown["masker"] == "uniform ratio=0.25" and float(shown["loss"]) > 0 and shown["checkpoint"] == str(checkpoint)
-    )
+    table, about = capsys.readouterr().out.split("\n\n")
+    shown = dict(line.split(maxsplit=1) for line in about.splitlines())
+    assert shown["masker"] == "uniform ratio=0.25" and shown["checkpoint"] == str(checkpoint)
+    head, loss, *_ = (line.split() for line in table.splitlines())
+    assert head == ["split", "metric", "value", "95", "%", "interval"] and loss[:2] == ["valid", "loss"]
+    value, low, to, high = loss[2:]
+    assert to == "to" and float(low) < float(value) < float(high)
 
 
 def test_no_number_is_null_in_json(monkeypatch, capsys):
-    from taskmask.training import evaluate
+    from taskmask.metrics.bootstrap import OverRuns
+    from taskmask.training import seeds
 
-    monkeypatch.setattr(evaluate, "evaluate", lambda *args: {"loss": float("nan"), "rows": 3, "masker": None})
-    assert asked(capsys, "--from", "x") == {"loss": None, "rows": 3, "masker": None}
+    nan = float("nan")
+    result = {"loss": nan, "rows": 3, "masker": None}
+    reached = seeds.Reached("valid", 3, {"loss": OverRuns(nan, nan, nan, nan, (nan,))}, [result])
+    monkeypatch.setattr(seeds, "evaluate_runs", lambda *args: reached)
+    nothing = {"loss": None, "intervals": {"loss": [None, None]}}
+    assert asked(capsys, "--from", "x") == {**nothing, "rows": 3, "masker": None}
 
 
 def test_another_vocabulary(trained, other_data, capsys):

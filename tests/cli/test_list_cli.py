@@ -40,7 +40,8 @@ def test_one_component(kind, name, capsys):
 def test_wrong_names():
     for words, says in [
         (["maskers"], "did you mean 'masker'?"),
-        (["span"], "did you mean 'taskmask list masker span'?"),
+        (["span"], "did you mean 'taskmask list task span' or 'taskmask list criterion span' or 'taskmask list masker"),
+        (["whole_word"], "did you mean 'taskmask list masker whole_word'?"),
         (["masker", "spam"], "did you mean 'span'?"),
         (["--dat", "x"], "did you mean '--data'?"),
         (["--verify"], "goes with --data"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encode_help import Maker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,19 +27,8 @@ ROOT = Path(taskmask.errors.__file__).parents[1]
 
 @pytest.fixture
 def make(tmp_path, unigram):
-    """make({"train.txt": content}) -> the rows of split train as texts, and the split."""
-
-    def make(files, workers=1, text=("text",), label=None, documents="auto", input_format=None, overwrite=True):
-        paths: dict[str, list[str]] = {}
-        for name, content in files.items():
-            path = tmp_path / name
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-            paths.setdefault(name.split(".")[0].rstrip("0123456789"), []).append(str(path))
-        sources = find_sources(paths, input_format=input_format, text=list(text), label=label, documents=documents)
-        make.summary = encode_files(sources, unigram, tmp_path / "out", workers=workers, overwrite=overwrite)
-        return Dataset.open(tmp_path / "out")
-
-    return make
+    """make({"train.txt": content}) -> the dataset; its summary is `make.summary`."""
+    return Maker(tmp_path, unigram)
 
 
 def texts_of(dataset, vocabulary, split="train", column="tokens"):
@@ -88,7 +78,7 @@ def test_tsv(make, unigram):
 def test_jsonl_with_two_texts_and_labels(make, unigram):
     rows = [{"q": "the dog", "a": "fox\njumps", "n": 10, "b": True}, {"q": "", "a": "é", "n": 9, "b": False}]
     content = "\n".join(json.dumps(row) for row in rows) + "\n\n"
-    dataset = make({"train.jsonl": content}, text=["q", "a"], label=["n", "b"])
+    dataset = make({"train.jsonl": content}, text=("q", "a"), label=("n", "b"))
     assert texts_of(dataset, unigram) == ["the dog|", "|"]
     assert texts_of(dataset, unigram, column="a") == ["fox jumps|", "é|"]
     assert dataset.labels == {"n": ["9", "10"], "b": ["false", "true"]}
@@ -96,11 +86,51 @@ def test_jsonl_with_two_texts_and_labels(make, unigram):
     assert dataset.split("train").values("b").tolist() == [1, 0]
 
 
+def test_numbers(make):
+    rows = [{"text": "a", "score": 3, "p": -0.25}, {"text": "b", "score": 1e-3, "p": 1e30}]
+    dataset = make({"train.jsonl": "\n".join(map(json.dumps, rows))}, number=("score", "p"))
+    columns = dataset.split("train").columns
+    assert columns["score"].kind == "row" and columns["score"].dtype == "float32" and not dataset.labels
+    assert dataset.split("train").values("score").tolist() == [3, np.float32(1e-3)]
+    assert make.summary["train"].numbers == {"score": (pytest.approx(1e-3), 3), "p": (-0.25, pytest.approx(1e30))}
+    content = "label\ttext\tother\n 2.5e1 \ta\tx\n-7\tb\ty\n"
+    dataset = make({"train.tsv": content}, number=("label",), label=("other",))
+    assert dataset.split("train").values("label").tolist() == [25, -7] and dataset.labels == {"other": ["x", "y"]}
+
+
+@pytest.mark.parametrize("value", ["", "x", "nan", "inf", "-Infinity", "1e39", "1_0", "0x1", "1,5", "٣"])
+def test_what_is_no_number_in_tsv(make, value):
+    with pytest.raises(DataError, match=rf"train\.tsv:3: the number 'y' is '{value}'; expected a finite number"):
+        make({"train.tsv": f"text\ty\na\t1\nb\t{value}\n"}, number=("y",))
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400", "1" + "0" * 400, "true", "null", '"3"', "[1]"])
+def test_what_is_no_number_in_jsonl(make, value):
+    with pytest.raises(DataError, match=r"train\.jsonl:2: the number 'y' is '.*expected a finite number"):
+        make({"train.jsonl": '{"text": "a", "y": 1}\n{"text": "a", "y": ' + value + "}"}, number=("y",))
+
+
+def test_numbers_are_not_taken_for_labels_nor_found_where_they_are_not(make):
+    assert not make({"train.tsv": "text\tlabel\na\t0.5\n"}, number=("label",)).labels
+    with pytest.raises(DataError, match=r"the label 'label' is '0\.5'.*--number"):
+        make({"train.jsonl": '{"text": "a", "label": 0.5}'})
+    with pytest.raises(DataError, match=r"train\.tsv:1: there is no field 'scor'.*did you mean 'score'"):
+        make({"train.tsv": "text\tscore\na\t0.5\n"}, number=("scor",))
+    with pytest.raises(DataError, match=r"no fields; expected the fields score; .*--number"):
+        make({"train.txt": "a"}, number=("score",))
+    with pytest.raises(DataError, match="two columns would be named 'score'"):
+        make({"train.tsv": "text\tscore\na\t5\n"}, number=("score",), label=("score",))
+
+
+def test_rows_without_text_stay_and_are_counted(make, unigram):
+    dataset = make({"train.tsv": "text\tlabel\na\tx\n \ty\n\tx\n", "valid.tsv": "text\tlabel\na\tx\n"})
+    assert texts_of(dataset, unigram) == ["a|", "|", "|"]
+    assert (make.summary["train"].empty, make.summary["valid"].empty) == (2, 0)
+
+
 def test_gz_and_python_docs(make, unigram, tmp_path):
     assert texts_of(make({"train.txt.gz": gzip.compress(b"the dog\nfox")}), unigram) == ["the dog|", "fox|"]
-    sources = find_sources(
-        {"train": ["python-docs:test"]}, input_format=None, text=["text"], label=None, documents="auto"
-    )
+    sources = find_sources({"train": ["python-docs:test"]})
     encode_files(sources, unigram, tmp_path / "docs")
     assert {"topics", "asyncio"} <= set(Dataset.open(tmp_path / "docs").labels["label"])
 
@@ -152,7 +182,7 @@ def test_all_bad_inputs_at_once(tmp_path):
     (tmp_path / "empty.txt.gz").write_bytes(gzip.compress(b""))
     paths = [str(tmp_path / name) for name in ("empty.txt", "empty.txt.gz", "missing.tsv")] + [str(tmp_path), "-", "-"]
     with pytest.raises(DataError) as error:
-        find_sources({"train": paths}, input_format=None, text=["text"], label=None, documents="auto")
+        find_sources({"train": paths})
     for part in (
         "empty.txt is empty",
         "empty.txt.gz is empty",
@@ -163,8 +193,10 @@ def test_all_bad_inputs_at_once(tmp_path):
         assert part in str(error.value)
 
 
-@pytest.mark.parametrize("text, label", [(["text", "tokens"], None), (["text", "q", "q"], None), (["text", "q"], ["q"]),
-                                         (["text"], ["document"]), (["text", "my field"], None)])  # fmt: skip
+@pytest.mark.parametrize("text, label", [
+    (("text", "tokens"), None), (("text", "q", "q"), None), (("text", "q"), ("q",)), (None, ("document",)),
+    (("text", "my field"), None),
+])  # fmt: skip
 def test_names_of_fields_that_cannot_be_columns(make, text, label):
     row = {"text": "a", "q": "e", "tokens": "b", "document": "c", "my field": "d"}
     with pytest.raises(DataError, match=r"two columns|cannot be the name"):
@@ -173,7 +205,7 @@ def test_names_of_fields_that_cannot_be_columns(make, text, label):
 
 def test_fields_asked_of_a_txt_file(make):
     with pytest.raises(DataError, match=r"train\.txt: a txt file .* no fields"):
-        make({"train.txt": "a"}, label=["label"])
+        make({"train.txt": "a"}, label=("label",))
 
 
 @pytest.mark.fault(4, 12)
@@ -218,9 +250,7 @@ def test_too_many_labels(make, monkeypatch):
 
 def test_the_sample_is_bounded_fair_and_the_same_for_any_chunks(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("".join(f"line number {n:06d}\n" for n in range(5000)))
-    (source,) = find_sources(
-        {"t": [str(tmp_path / "a.txt")]}, input_format=None, text=["text"], label=None, documents="auto"
-    )["t"]
+    (source,) = find_sources({"t": [str(tmp_path / "a.txt")]})["t"]
     sample = sample_texts([source], 18_000)
     assert 0.7 * 18_000 < sum(map(len, sample)) <= 18_000
     numbers = [int(line.split()[-1]) for line in sample]
@@ -231,15 +261,16 @@ def test_the_sample_is_bounded_fair_and_the_same_for_any_chunks(tmp_path, monkey
 
 
 def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
-    code = ("from taskmask.data.readers import find_sources\n"
-            "s = find_sources({'train': ['-']}, input_format=None, text=['text'], label=None, documents='auto')\n"
-            "s = s['train'][0]\n"
-            "print([b''.join(c.text for c in s.chunks()) for _ in range(2)], s.path)")  # fmt: skip
-    out = subprocess.run(
-        [sys.executable, "-c", code], input=b"the dog\nfox\n", cwd=ROOT, capture_output=True, check=True
+    code = (
+        "import os\n"
+        "from taskmask.data.readers import find_sources\n"
+        "s = find_sources({'train': ['-']})['train'][0]\n"
+        "print([b''.join(c.text for c in s.chunks()) for _ in range(2)], s.size, os.listdir(os.environ['TMPDIR']))"
     )
-    twice, _, path = out.stdout.decode().strip().rpartition(" ")
-    assert twice == repr([b"the dog\nfox\n"] * 2) and not Path(path).exists()
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    options = {"input": b"the dog\nfox\n", "env": environment, "capture_output": True, "check": True}
+    out = subprocess.run([sys.executable, "-c", code], **options)
+    assert out.stdout.decode().strip() == repr([b"the dog\nfox\n"] * 2) + " 12 []"  # so nothing can be left
 
 
 @pytest.mark.fault(5)
@@ -260,7 +291,7 @@ for megabytes in (8, 28):
     with open("big.txt", "w") as file:
         for _ in range(megabytes):
             file.write("the dog jumps over the fox \\n" * 37000)
-    sources = find_sources({{"train": ["big.txt"]}}, input_format=None, text=["text"], label=None, documents="auto")
+    sources = find_sources({{"train": ["big.txt"]}})
     {work}
     print(*(resource.getrusage(who).ru_maxrss // 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """

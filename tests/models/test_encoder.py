@@ -9,7 +9,9 @@ import torch.nn.functional as F
 
 from taskmask.errors import ConfigError
 from taskmask.models import EncoderConfig
+from taskmask.models.base import Model
 from taskmask.models.encoder import Encoder
+from taskmask.modules.attention import local_mask, rotary_angles
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import MODELS
 
@@ -19,6 +21,18 @@ KINDS = {
     "bert": {},
     "modern": {"norm": "pre", "positions": "rotary", "activation": "geglu", "bias": False},
     "pre-norm": {"norm": "pre"},
+    "electra": {"segments": 2, "embedding_width": 24, "head": "gelu"},
+    "local": {
+        **{
+            "layers": 4,
+            "norm": "pre",
+            "first_norm": False,
+            "positions": "rotary",
+            "activation": "geglu",
+            "bias": False,
+        },
+        **{"local_window": 6, "global_every": 3, "rotary_base": 1000.0, "head": "gelu_norm", "pool": "mean"},
+    },
 }
 
 
@@ -36,10 +50,12 @@ def num_parameters(config, vocab, length):
     attention = 4 * d * d + b * 4 * d
     gates = 2 if config.activation == "geglu" else 1
     feed_forward = (gates + 1) * d * f + b * (gates * f + d)
-    embeddings = vocab * d + (length * d if config.positions == "learned" else 0) + norm
-    head = d * d + b * d + norm + vocab
-    last = norm if config.norm == "pre" else 0
-    return embeddings + config.layers * (attention + feed_forward + 2 * norm) + last + head
+    e = config.embedding_width or d
+    embeddings = e * (vocab + config.segments + (length if config.positions == "learned" else 0)) + e + b * e
+    projection = e * d + b * d if e != d else 0
+    head = d * e + b * e + e + b * e + vocab
+    last = (norm if config.norm == "pre" else 0) - (0 if config.first_norm else norm)
+    return embeddings + projection + config.layers * (attention + feed_forward + 2 * norm) + last + head
 
 
 ENCODERS = [name for name in MODELS.names() if MODELS.get(name).load() is Encoder]
@@ -47,6 +63,8 @@ KNOWN = {  # those of BertForMaskedLM with 30,522 pieces and 512 positions, less
     "tiny": 4_416_698 - 2 * 128,
     "small": 28_795_194 - 2 * 512,
     "base": 109_514_298 - 2 * 768,
+    "bert_base": 109_514_298,
+    "distilbert": 66_985_530,
     "roberta_base": 109_514_298 - 2 * 768,
     "large": 335_174_458 - 2 * 1024,
 }
@@ -72,7 +90,7 @@ def test_sizes_of_the_papers():
     base = MODELS.get("base")
     assert num_parameters(base.config(**base.preset), 30522, 512) - head == 109_482_240 - (768 * 768 + 768) - 2 * 768
     modern = MODELS.get("modern_base")
-    assert num_parameters(modern.config(**modern.preset), 50368, 8192) == pytest.approx(149e6, rel=0.01)
+    assert num_parameters(modern.config(**modern.preset), 50368, 8192) == 149_655_232
 
 
 def test_geglu_width_keeps_the_number_of_parameters():
@@ -226,6 +244,80 @@ def test_settings_that_do_not_fit_are_all_named():
     assert "model.dropout: is 1.0" in message
     with pytest.raises(ConfigError, match="an even number"):
         EncoderConfig(width=12, heads=4, positions="rotary")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"first_norm": False}, "model.first_norm: is false, which has no effect here; expected model.norm pre"),
+        ({"rotary_base": 500.0}, r"model.rotary_base: is 500.0, .*; expected model.positions rotary"),
+        ({"local_window": 8}, "model.local_window: is 8, .*; expected model.global_every of 2 or more"),
+        ({"global_every": 3}, "model.global_every: is 3, .*; expected a model.local_window"),
+        ({"local_rotary_base": 500.0, "positions": "rotary"}, "model.local_rotary_base: is 500.0"),
+        ({"global_every": 0}, "model.global_every: is 0; expected at least 1"),
+        ({"segments": -1}, "model.segments: is -1; expected 0 or more"),
+        ({"embedding_width": -1}, "model.embedding_width: is -1"),
+        ({"local_window": -1}, "model.local_window: is -1"),
+        ({"rotary_base": 0.0}, "model.rotary_base: is 0.0; expected more than 0"),
+    ],
+)
+def test_settings_without_effect_or_sense(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        EncoderConfig(**settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_depth_of_every_parameter(kind):
+    model = build(kind)
+    layers = len(model.layers)
+    for name, _ in model.named_parameters():
+        first, second = name.split(".")[:2]
+        assert model.depth(name) == {"embeddings": 0, "layers": 1 + int(second) if first == "layers" else 0}.get(
+            first, layers + 1
+        )
+    assert model.num_layers == layers and model.depth("layers.other.weight") == layers + 1
+
+
+def test_depth_in_a_model_of_other_names():
+    class Other(Model):
+        def __init__(self):
+            super().__init__()
+            self.layers = 3
+            self.body = torch.nn.Linear(2, 2)
+
+    assert Other().num_layers == 0 and Other().depth("body.weight") == Other().depth("layers.0") == 1
+
+
+def test_segments_reach_the_embeddings_and_nothing_else():
+    tokens, segments = torch.randint(VOCAB, (2, 8)), torch.tensor([[0] * 4 + [1] * 4] * 2)
+    model = build("electra", init_std=0.2)
+    assert not torch.allclose(model(tokens, segments=segments)["mlm"], model(tokens)["mlm"])
+    model = build()
+    assert torch.equal(model(tokens, segments=segments)["mlm"], model(tokens)["mlm"])
+
+
+def test_local_layers_do_not_look_far():
+    """What lies further than all windows together changes nothing, until a layer is global."""
+    for every, seen in ((8, False), (3, True)):
+        model = build("local", global_every=every).eval()
+        x = torch.randn(1, 16, 32)
+        near = (local_mask(16, 6, None, x.device), rotary_angles(16, 8, x.device))
+        far = (None, near[1])
+        other = x.clone()
+        other[0, 15] += 1
+        for number, layer in enumerate(model.layers):
+            x, other = (layer(part, *(near if (number + 1) % every else far)) for part in (x, other))
+        assert torch.equal(x[0, 0], other[0, 0]) != seen
+
+
+def test_heads_of_rows_and_tokens():
+    heads = {"label": HeadSpec("row", 3), "tags": HeadSpec("token", 5), "mlm": HeadSpec("lm")}
+    model = Encoder(EncoderConfig(layers=1, width=32, heads=4), vocab_size=VOCAB, max_length=LENGTH, heads=heads)
+    tokens = torch.randint(VOCAB, (2, 8))
+    outputs = model(tokens, positions={"tags": torch.tensor([1, 9])})
+    shapes = {name: tuple(output.shape) for name, output in outputs.items()}
+    assert shapes == {"label": (2, 3), "tags": (2, 5), "mlm": (16, VOCAB)}
+    assert model(tokens)["tags"].shape == (16, 5)
 
 
 def test_the_index_imports_no_torch():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from taskmask.modules.attention import SelfAttention, attend, attend_explicitly, rotary_angles, rotate
+from taskmask.modules.attention import SelfAttention, attend, attend_explicitly, local_mask, rotary_angles, rotate
 
 ROWS, TOKENS, WIDTH, HEADS = 3, 11, 32, 4
 
@@ -120,3 +120,26 @@ def test_rotary_keeps_dtype_length_and_the_first_token():
     assert y.dtype == torch.bfloat16
     assert torch.equal(y[..., 0, :], x[..., 0, :])
     torch.testing.assert_close(y.float().norm(dim=-1), x.float().norm(dim=-1), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 5, 6])
+def test_local_mask_by_hand(window):
+    keep = torch.arange(8)[None] < torch.tensor([[8], [2]])
+    for kept in (None, keep):
+        mask = local_mask(8, window, kept, torch.device("cpu"))
+        for row in range(len(mask)):
+            for query in range(8):
+                for key in range(8):
+                    near = abs(query - key) <= window // 2 and (kept is None or bool(kept[row, key]))
+                    assert mask[row, query, key] == (near or (kept is not None and query == key))
+    assert local_mask(4, 6, keep, torch.device("cpu")) is keep
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1e-9])
+def test_a_mask_of_queries_and_keys(dropout):
+    """The two ways of `attend`; dropout this small drops nothing."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 8, 6)
+    mask = local_mask(8, 4, torch.arange(8)[None] < torch.tensor([[8], [3]]), q.device)
+    scores = (q @ k.transpose(-2, -1) * 6**-0.5).masked_fill(~mask[:, None], float("-inf"))
+    torch.testing.assert_close(attend(q, k, v, mask, dropout), scores.softmax(-1) @ v, atol=1e-5, rtol=1e-5)

@@ -32,3 +32,26 @@ def test_dropout_in_training_only():
     tokens = torch.zeros(2, 6, dtype=torch.int64)
     assert (module(tokens) == 0).any()
     assert not (module.eval()(tokens) == 0).any()
+
+
+def test_segments_are_added():
+    torch.manual_seed(0)
+    module = Embeddings(20, 8, 6, segments=2)
+    tokens, segments = torch.randint(20, (3, 5)), torch.randint(2, (3, 5))
+    sums = module.tokens.weight[tokens] + module.positions.weight[:5]
+    expected = F.layer_norm(sums + module.segments.weight[segments], (8,))
+    torch.testing.assert_close(module(tokens, segments), expected)
+    torch.testing.assert_close(module(tokens), module(tokens, torch.zeros_like(tokens)))
+
+
+def test_without_embeddings_of_segments_they_are_not_looked_at():
+    module = Embeddings(20, 8, 6)
+    tokens = torch.randint(20, (3, 5))
+    assert torch.equal(module(tokens, torch.ones_like(tokens)), module(tokens))
+
+
+def test_narrow_embeddings_are_projected():
+    module = Embeddings(20, 8, 6, embedding_width=4)
+    tokens = torch.randint(20, (3, 5))
+    inner = F.layer_norm(module.tokens.weight[tokens] + module.positions.weight[:5], (4,))
+    torch.testing.assert_close(module(tokens), inner @ module.projection.weight.T + module.projection.bias)

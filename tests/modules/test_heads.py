@@ -49,9 +49,56 @@ def test_no_position_at_all(parts, bf16):
         assert tensor.grad is not None and not tensor.grad.any()
 
 
+STYLES = {"tanh": torch.tanh, "relu": F.relu, "gelu": F.gelu, "gelu_norm": lambda x: F.layer_norm(F.gelu(x), (WIDTH,))}
+
+
+@pytest.mark.parametrize("pool", ["first", "mean"])
+@pytest.mark.parametrize("style", STYLES)
+def test_scores_of_rows_by_hand(parts, style, pool):
+    _, hidden, embedding = parts
+    head = build_head(HeadSpec("row", 4), WIDTH, VOCAB, style=style, pool=pool, bias=False).eval()
+    assert head.dense.bias is None and head.scores.bias is not None
+    for keep in (None, torch.arange(5)[None] < torch.tensor([[5], [3], [1]])):
+        lengths = [5, 5, 5] if keep is None or pool == "first" else [5, 3, 1]
+        pooled = hidden[:, 0]
+        if pool == "mean":
+            pooled = torch.stack([row[:length].mean(0) for row, length in zip(hidden, lengths, strict=True)])
+        expected = head.scores(STYLES[style](pooled @ head.dense.weight.T))
+        torch.testing.assert_close(head(hidden, None, embedding, keep), expected)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_scores_of_tokens_by_hand(parts, style):
+    _, hidden, embedding = parts
+    head = build_head(HeadSpec("token", 4), WIDTH, VOCAB, style=style).eval()
+    inner = STYLES[style](head.dense(hidden)) if style == "gelu_norm" else hidden
+    expected = head.scores(inner).view(15, 4)
+    torch.testing.assert_close(head(hidden, None, embedding), expected)
+    positions = torch.tensor([2, 3, 14])
+    torch.testing.assert_close(head(hidden, positions, embedding), expected[positions])
+    assert head(hidden, positions[:0], embedding).shape == (0, 4)
+
+
+def test_dropout_of_scores_in_training_only(parts):
+    _, hidden, embedding = parts
+    for kind in ("row", "token"):
+        head = build_head(HeadSpec(kind, 4), WIDTH, VOCAB, dropout=0.5)
+        assert not torch.equal(head(hidden, None, embedding), head(hidden, None, embedding))
+        head.eval()
+        assert torch.equal(head(hidden, None, embedding), head(hidden, None, embedding))
+
+
+def test_a_narrow_embedding(parts):
+    _, hidden, _ = parts
+    head = build_head(HeadSpec("lm"), WIDTH, VOCAB, embedding_width=6)
+    assert head(hidden, None, torch.randn(VOCAB, 6)).shape == (15, VOCAB)
+
+
 def test_unknown_kind():
     with pytest.raises(ValueError, match="'poetry'"):
         build_head(HeadSpec("poetry"), WIDTH, VOCAB)
+    with pytest.raises(ValueError, match="a row head of size 0; expected at least 1"):
+        build_head(HeadSpec("row"), WIDTH, VOCAB)
 
 
 def test_first_weights():

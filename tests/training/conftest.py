@@ -3,7 +3,7 @@
 import pytest
 import torch
 import training_help as helpful
-from training_help import write_dataset
+from training_help import write_dataset, write_labelled
 
 from taskmask.training import distributed
 from taskmask.training.parts import build_objective
@@ -53,3 +53,9 @@ def trainer(settings):
         return Trainer(chosen, parts, build_objective(chosen, parts.task), world, device)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def labelled(tmp_path_factory, data):
+    """Texts with a second text and a label that can be told from them, in the vocabulary of `data`."""
+    return write_labelled(tmp_path_factory.mktemp("labelled"), data)

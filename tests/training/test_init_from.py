@@ -5,6 +5,7 @@ import torch
 from training_help import last
 
 from taskmask.errors import CheckpointError
+from taskmask.settings import Settings
 from taskmask.training import checkpoint, pretrained
 from taskmask.training.run import train
 
@@ -19,7 +20,7 @@ def first(settings, tmp_path):
 
 def test_weights_are_taken_by_name_and_told(first, trainer):
     fresh = trainer("second")
-    report = pretrained.initialise(fresh.objective, str(first), fresh.parts.vocab)
+    report = pretrained.initialise(fresh.objective, str(first), fresh.parts)
     state = checkpoint.load(checkpoint.best_of(first, "min"))
     assert report["new"] == report["left"] == [] and set(report["taken"]) == set(state["model"])
     for name, tensor in fresh.objective.state_dict().items():
@@ -52,7 +53,7 @@ def test_heads_may_be_new_and_strange_weights_are_left(first, trainer):
     rewrite(first, change)
     fresh = trainer("second")
     before = fresh.objective.state_dict()["model.heads.mlm.dense.weight"].clone()
-    report = pretrained.initialise(fresh.objective, str(first), fresh.parts.vocab)
+    report = pretrained.initialise(fresh.objective, str(first), fresh.parts)
     assert report["new"] == ["model.heads.mlm.dense.weight"] and report["left"] == ["model.heads.other.weight"]
     assert torch.equal(fresh.objective.state_dict()["model.heads.mlm.dense.weight"], before)
 
@@ -64,12 +65,30 @@ def test_a_missing_weight_of_the_trunk_is_refused(first, settings):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"model": {"width": 16}}, {"data": {"length": 16}}, {"model": {"layers": 2}}], ids=str
+    "changes", [{"model": {"width": 16}}, {"data": {"length": 64}}, {"model": {"layers": 2}}], ids=str
 )
 def test_another_shape_is_refused(changes, first, settings):
     with pytest.raises(CheckpointError, match=r"has model|lacks model") as error:
         train(settings("second", train={"init_from": str(first)}, **changes))
     assert "--data.length 32" in str(error.value)
+
+
+def test_shorter_rows_take_the_first_positions(first, settings, tmp_path):
+    train(settings("second", train={"steps": 1, "init_from": str(first)}, data={"length": 16}, optim={"lr": 1e-30}))
+    name = "model.embeddings.positions.weight"
+    average = checkpoint.load(checkpoint.best_of(first, "min"))["average"]
+    torch.testing.assert_close(last(tmp_path / "second")["model"][name], average[name][:16])
+
+
+def test_model_and_length_come_with_them_where_they_are_not_given(first, settings):
+    tables = settings("second").to_dict()
+    given = Settings.of(
+        {k: v for k, v in tables.items() if k not in ("model", "data")}, train={"init_from": str(first)}
+    )
+    assert given.model == settings("first").model and given.data.length == settings("first").data.length
+    other = Settings.of(train={"init_from": str(first)}, model={"name": "tiny", "dropout": 0.3}, data={"length": 9})
+    assert other.model.name == "tiny" and other.model.options.dropout == 0.3 and other.data.length == 9
+    assert Settings.of(train={"init_from": "nowhere"}).model.name == "mini"
 
 
 def test_another_vocabulary_is_refused(first, settings, other_vocabulary):

@@ -56,6 +56,25 @@ def write_dataset(folder, lines, seed=0, *arguments):
     return out
 
 
+def write_labelled(folder, vocab, names=("early", "late", "middle"), rows=(90, 30, 30)):
+    """A dataset of rows with text, place, label and number: a word of the cycle tells them; "middle" is rare."""
+    random_numbers = random.Random(5)
+    files = []
+    for split, number in zip(("train", "valid", "test"), rows, strict=True):
+        lines = ["label\tnumber\ttext\tplace"]
+        for _ in range(number):
+            at = random_numbers.choice([*range(10), *range(13, 23), 11])
+            label = names[0] if at < 10 else names[2] if at == 11 else names[1]
+            text = " ".join([WORDS[at]] * random_numbers.randrange(1, 6) + ["garden"] * random_numbers.randrange(4))
+            lines.append(f"{label}\t{at / 10}\t{text}\t{WORDS[at]} basin")
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+        files += [f"--{split}", str(folder / f"{split}.tsv")]
+    out = folder / "bin"
+    fields = ["--text", "text", "place", "--number", "number", "--workers", "0"]
+    preprocess([*files, "--out", str(out), "--vocab", str(vocab), *fields])
+    return out
+
+
 def tables(dataset, folder, /, **changes):
     """The tables of a tiny run; {"train": {"steps": 3}} changes single settings."""
     merged = {section: dict(values) for section, values in TABLES.items()}

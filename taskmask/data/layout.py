@@ -1,0 +1,189 @@
+"""What input files hold: as asked for (`Fields`), and as found in the first lines of a file (`Layout`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from taskmask.data import questions, tagged
+from taskmask.data.utf8 import decode
+from taskmask.data.values import check_fields, is_blank, record_of
+from taskmask.errors import DataError
+
+TEXT, WORDS, LABEL, TAGS = "text", "words", "label", "tags"  # names of fields, unless others are given
+_FORMS = {"txt": ("text",), "tsv": ("text",), "jsonl": ("text", "tags", "answers"), "conll": ("tags",),
+          "squad": ("answers",)}  # fmt: skip
+_WHAT = {"text": "texts", "tags": "words with tags", "answers": "questions with answers"}
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields to take; what is None, or an empty form, is found out from the files.
+
+    Attributes:
+        text: fields that hold text; None: `text`.
+        label: fields that hold labels; None: `label`, where the first file of a split has it.
+        number: fields that hold numbers.
+        words: field that holds a list of words; None: `words`.
+        tags: field that holds their tags, and name of the column; None: `tags`, where the first file of a split has it.
+        tag_column: column with the tags in a CoNLL file, from 1; 0: the last.
+        form: "text", "tags" (tagged sentences) or "answers" (questions with answers in a context); of all files.
+        has_answers: questions have answers; None: if the first of a split has.
+        on_bad_answer: what is done with a bad or missing answer: "stop" or "skip".
+    """
+
+    text: tuple[str, ...] | None = None
+    label: tuple[str, ...] | None = None
+    number: tuple[str, ...] = ()
+    words: str | None = None
+    tags: str | None = None
+    tag_column: int = 0
+    form: str = ""
+    has_answers: bool | None = None
+    on_bad_answer: str = "stop"
+
+    @property
+    def asked_form(self) -> str:
+        """The form that the other attributes ask for; empty if none does."""
+        return self.form or ("tags" if self.words or self.tags or self.tag_column else "text" if self.text else "")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of a file are parsed.
+
+    Attributes:
+        name: of the file, for messages.
+        format: "txt", "tsv", "jsonl", "conll" or "squad" (as lines of jsonl, of `questions.lines_of`).
+        form: "text", "tags" or "answers".
+        text: fields that hold text; the first becomes the column `tokens`.
+        label: fields that hold labels.
+        number: fields that hold numbers.
+        columns: names in the header of a tsv file.
+        header: number of the header's line in a tsv file.
+        documents: "line" or "blank", for txt.
+        words: field that holds a list of words, for form "tags".
+        tags: field that holds their tags, and name of the column; "" where there are none.
+        width: columns of a CoNLL file.
+        tag_column: the one with the tags, from 1.
+        at_tabs: they are split at tabs, not at blanks.
+        has_answers: for form "answers"; without, the questions are for prediction only.
+        on_bad_answer: "stop" or "skip".
+    """
+
+    name: str
+    format: str
+    form: str = "text"
+    text: tuple[str, ...] = ()
+    label: tuple[str, ...] = ()
+    number: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    header: int = 0
+    documents: str = "line"
+    words: str = ""
+    tags: str = ""
+    width: int = 0
+    tag_column: int = 0
+    at_tabs: bool = False
+    has_answers: bool = False
+    on_bad_answer: str = "stop"
+
+    @property
+    def fields(self) -> list[str]:
+        """All fields that a record must have."""
+        answers = [questions.ANSWERS] if self.has_answers else []
+        return [*self.text, *self.label, *self.number, *filter(None, (self.words, self.tags)), *answers]
+
+
+def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: str) -> Layout:
+    """Finds the layout of a file from its first bytes, and checks that it has the fields asked for.
+
+    Args:
+        name: of the file.
+        format: one of `Layout.format`.
+        head: its first lines, without a byte order mark.
+        fields: what is asked for.
+        documents: "line" or "blank", for txt.
+    """
+    form = fields.asked_form
+    if form and form not in _FORMS[format]:
+        raise DataError(
+            f"a file of format {format} has no {_WHAT[form]}",
+            where=name,
+            expected=f"{_WHAT[form]}, as asked for or as in the first file",
+            fix="give --input-format if it is of another format",
+        )
+    if format == "txt":
+        return _txt_layout(name, fields, documents)
+    if format == "conll":
+        return _conll_layout(name, head, fields)
+    number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
+    where = f"{name}:{number}"
+    if format == "tsv":
+        found = decode(line.removesuffix(b"\r"), name, number).split("\t")
+        layout = Layout(name, format, text=fields.text or (TEXT,), columns=tuple(found), header=number)
+    else:
+        record = record_of(line, where)
+        found = list(record)
+        layout = _record_layout(name, format, [key for key in found if record[key] is not None], fields)
+    layout = replace(layout, number=fields.number)
+    label = fields.label
+    if label is None:
+        label = (LABEL,) if LABEL in found and LABEL not in layout.fields else ()
+    layout = replace(layout, label=label)
+    check_fields(layout.fields, found, where)
+    return layout
+
+
+def _txt_layout(name: str, fields: Fields, documents: str) -> Layout:
+    asked = [*(fields.text or ()), *(fields.label or ()), *fields.number]
+    if len(fields.text or ()) > 1 or fields.label or fields.number:
+        raise DataError(
+            "a txt file has one text a line and no fields",
+            where=name,
+            expected=f"the fields {', '.join(asked)}",
+            fix="use tsv or jsonl, or leave out --text, --label and --number",
+        )
+    return Layout(name, "txt", text=fields.text or (TEXT,), documents=documents)
+
+
+def _record_layout(name: str, format: str, found: Sequence[str], fields: Fields) -> Layout:
+    """The layout of the records of a jsonl file, but for labels and numbers."""
+    form = fields.asked_form or _form_of(format, found)
+    if form == "tags":
+        tags = fields.tags
+        if tags is None:  # the first file must have them
+            tags = TAGS if TAGS in found or not fields.form else ""
+        return Layout(name, format, form, words=fields.words or WORDS, tags=tags)
+    if form == "answers":
+        has_answers = questions.ANSWERS in found if fields.has_answers is None else fields.has_answers
+        text = questions.FIELDS
+        return Layout(name, format, form, text, has_answers=has_answers, on_bad_answer=fields.on_bad_answer)
+    return Layout(name, format, form, fields.text or (TEXT,))
+
+
+def _form_of(format: str, found: Sequence[str]) -> str:
+    if format == "squad":
+        return "answers"
+    if TEXT in found:
+        return "text"
+    if WORDS in found:
+        return "tags"
+    return "answers" if {*questions.FIELDS, questions.ANSWERS} <= set(found) else "text"
+
+
+def _conll_layout(name: str, head: bytes, fields: Fields) -> Layout:
+    columns, at_tabs, where = tagged.first_columns(head, name)
+    if fields.label or fields.number:
+        raise DataError(
+            "a CoNLL file has words and tags only", where=name, expected="no --label and --number", fix="use jsonl"
+        )
+    tags = fields.tags
+    if tags is None:  # the first file must have them
+        tags = TAGS if len(columns) > 1 or not fields.form else ""
+    tag_column = fields.tag_column or len(columns)
+    if tags and not 2 <= tag_column <= len(columns):
+        expected = f"the tag in column {tag_column}" if fields.tag_column else "at least 2, a word and its tag"
+        split = "split at tabs" if at_tabs else "split at blanks"
+        raise DataError(f"the line has {len(columns)} columns, {split}", where=where, expected=expected)
+    return Layout(name, "conll", "tags", tags=tags, width=len(columns), tag_column=tag_column, at_tabs=at_tabs)

@@ -1,0 +1,89 @@
+"""Single values of input files, checked: lines, records of jsonl, texts, labels and numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from taskmask.errors import DataError, did_you_mean
+
+# Control characters are never part of a longer UTF-8 character, so bytes can be replaced one by one.
+TO_SPACE = bytes(32 if byte < 32 or byte == 127 else byte for byte in range(256))
+TO_SPACE_BUT_TAB = TO_SPACE[:9] + b"\t" + TO_SPACE[10:]
+TO_SPACE_BUT_LINE_FEED = TO_SPACE[:10] + b"\n" + TO_SPACE[11:]
+_LARGEST = 3.4028234e38  # of float32
+
+
+def is_blank(line: bytes) -> bool:
+    """Whether a line holds nothing but spaces and control characters."""
+    return not line.translate(TO_SPACE).strip()
+
+
+def shown(value: Any, length: int = 40) -> str:
+    """The beginning of a value, in quotes, for messages."""
+    text = str(value)
+    return repr(text if len(text) <= length else f"{text[:length]}…")
+
+
+def record_of(line: bytes, where: str) -> dict[str, Any]:
+    """The object that a line of jsonl holds."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"the line is not valid JSON: {error}", where=where) from error
+    if not isinstance(record, dict):
+        raise DataError(
+            f"the line is a JSON {type(record).__name__}", where=where, expected='an object such as {"text": ...}'
+        )
+    return record
+
+
+def check_fields(wanted: Sequence[str], found: Sequence[str], where: str) -> None:
+    """Raises DataError unless all fields wanted are among those found."""
+    for field in wanted:
+        if field not in found:
+            fix = did_you_mean(field, found) or "name the fields with --text, --label, --number, --words and --tags"
+            raise DataError(f"there is no field {field!r}", where=where, expected=f"one of {', '.join(found)}", fix=fix)
+
+
+def text_of(value: Any, where: str, field: str) -> bytes:
+    """A text as UTF-8 whose control characters are spaces."""
+    if not isinstance(value, str):
+        raise DataError(f"{field!r} is {shown(value)}", where=where, expected="a string")
+    try:
+        return value.encode().translate(TO_SPACE)
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{field!r} holds half a surrogate pair (\\u{ord(value[error.start]):04x})",
+            where=where,
+            expected="text that UTF-8 can hold",
+        ) from error
+
+
+def label_of(value: Any, where: str, field: str) -> str:
+    """The name of a label."""
+    if not isinstance(value, str | int) or value == "":
+        fix = "name numbers to be predicted with --number" if isinstance(value, float) else ""
+        raise DataError(
+            f"the label {field!r} is {shown(value)}",
+            where=where,
+            expected="a string, a whole number, true or false",
+            fix=fix,
+        )
+    return text_of(value if isinstance(value, str) else json.dumps(value), where, field).decode()
+
+
+def number_of(value: Any, where: str, field: str) -> float:
+    """A finite number that float32 can hold, of JSON or as the bytes of a tsv field."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    is_text = isinstance(value, bytes) and b"_" not in value  # which Python would allow
+    try:
+        number = float(value) if is_number or is_text else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not abs(number) <= _LARGEST:  # also where it is NaN
+        text = value.decode() if isinstance(value, bytes) else value
+        raise DataError(f"the number {field!r} is {shown(text)}", where=where, expected="a finite number, such as 3.5")
+    return number

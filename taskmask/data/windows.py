@@ -1,0 +1,128 @@
+"""Rows of a question and a part of its context: `<s> question </s> context </s>`, in windows that overlap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from taskmask.data import pad
+from taskmask.data.columns import Split
+from taskmask.data.rows import Rows
+from taskmask.data.source import Source
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError
+
+QUESTION, ANSWER = "question", "answer"
+
+
+class Windows(Source):
+    """Every stored row, its question beside each window of its context.
+
+    A context that does not fit is cut into windows of which each begins so that it shares `stride` tokens with the one
+    before it, or half of the window where that is less. Every token of the context is in a window; the last window may
+    be shorter. A question longer than `max_question` is cut at its end.
+
+    The rows get the columns "segments", int64 [B, T]; "begin", int64 [B], where in the row the context begins;
+    "offset", int64 [B], which of the context's tokens that is; and "answer", int32 [B, 2], first and last token of the
+    answer in the context, if `labelled`.
+
+    Args:
+        split: the split of a dataset.
+        vocab: its vocabulary.
+        length: tokens in the longest row, specials included.
+        stride: tokens that neighbouring windows share.
+        max_question: tokens of the longest question.
+        least: tokens of the context that a window must have room for.
+        labelled: whether the rows come with their answers.
+
+    Raises:
+        DataError: a window has too little room, or a column is lacking.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        vocab: Vocabulary,
+        length: int,
+        *,
+        stride: int = 128,
+        max_question: int = 64,
+        least: int = 1,
+        labelled: bool = True,
+    ):
+        wanted = {QUESTION: "ragged", **({ANSWER: "row"} if labelled else {})}
+        for name, kind in wanted.items():
+            if name not in split.columns or split.columns[name].kind != kind:
+                raise DataError(
+                    f"there is no column {name!r}",
+                    where=f"{split.folder}, split {split.name}",
+                    expected="questions with answers in a context",
+                    fix="prepare jsonl with question, context and answers, or SQuAD's file, with taskmask-preprocess",
+                )
+        super().__init__(split, vocab, (ANSWER,) if labelled else ())
+        around = 2 + vocab.pair_separators  # <s>, </s> and what stands between question and context
+        if (room := length - around - max_question) < least:
+            raise DataError(
+                f"rows of {length} tokens have {max(room, 0)} for the context beside a question of {max_question}",
+                where="data.length",
+                expected=f"at least {max_question + around + least}, so that an answer of {least} has room",
+                fix="raise data.length, or lower task.max_question or task.max_answer",
+            )
+        sizes = np.diff(split.offsets(QUESTION)) - 1
+        kept = np.minimum(sizes, max_question)
+        context = np.diff(split.offsets("tokens")) - 1
+        self.stored, offset, self.sizes = cut_windows(context, length - around - kept, stride)
+        self.starts = split.offsets("tokens")[self.stored] + offset
+        self.stops = self.starts + self.sizes
+        self.offset, self.question_sizes = offset, kept[self.stored]
+        self.lengths = around + self.question_sizes + self.sizes
+        self._note(int((sizes > kept).sum()), max_question)
+
+    def _note(self, cut: int, max_question: int) -> None:
+        where, rows = f"split {self.split.name}", f"of {self.split.rows:,}"
+        if cut:
+            self.notes.append(f"{where}: {cut:,} {rows} questions are cut to task.max_question {max_question}")
+        if self.columns:
+            answer = self.split.values(ANSWER)[self.stored]
+            inside = (answer[:, 0] >= self.offset) & (answer[:, 1] < self.offset + self.sizes)
+            if lost := self.split.rows - len(np.unique(self.stored[inside])):
+                self.notes.append(f"{where}: {lost:,} {rows} answers are whole in no window")
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that the rows are made of."""
+        return (*super().used, QUESTION)
+
+    def __getitem__(self, ids: np.ndarray) -> Rows:
+        vocab, split = self.vocab, self.split
+        question = split.offsets(QUESTION)[self.stored[ids]]
+        tokens, lengths, segments = pad.gather_pairs(
+            (split.values(QUESTION), split.values("tokens")),
+            (question, self.starts[ids]),
+            (question + self.question_sizes[ids], self.stops[ids]),
+            vocab.bos,
+            vocab.eos,
+            vocab.pad,
+            vocab.pair_separators,
+        )
+        begin = 1 + self.question_sizes[ids] + vocab.pair_separators
+        return self._rows(tokens, lengths, ids, segments=segments, begin=begin, offset=self.offset[ids])
+
+
+def cut_windows(sizes: np.ndarray, rooms: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts contexts into windows.
+
+    Args:
+        sizes: tokens of each context, int [rows].
+        rooms: tokens of it that a window has room for, at least 1, int [rows].
+        stride: tokens that neighbouring windows share; at most half of the room.
+
+    Returns:
+        The context of each window, its first token there, and how many it has, all int64 [windows]. An empty context
+        has one window.
+    """
+    steps = rooms - np.minimum(stride, rooms // 2)
+    counts = 1 + -(-np.maximum(sizes - rooms, 0) // steps)
+    context = np.repeat(np.arange(len(sizes)), counts)
+    number = np.arange(len(context)) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = number * steps[context]
+    return context, first, np.minimum(rooms[context], sizes[context] - first)

@@ -1,0 +1,274 @@
+"""A model over a dataset, writing new columns: how one stage of a system hands what it has learned to the next.
+
+The rows are done in chunks of fixed borders, each kept in a file of its own beside the columns until all are there. So
+memory is bounded, a killed run goes on where it stopped, and several processes share the chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from taskmask.config import Assignment, from_tables
+from taskmask.data.add_column import add_column, check_new
+from taskmask.data.columns import Column, Dataset
+from taskmask.data.draws import Draw
+from taskmask.data.plan import plan_epoch
+from taskmask.data.source import Source
+from taskmask.errors import ConfigError, did_you_mean
+from taskmask.faults import reach
+from taskmask.machine import storage_errors, written_whole
+from taskmask.settings import Settings, parse
+from taskmask.tasks.base import Answers, Task
+from taskmask.training import distributed, pretrained
+from taskmask.training.distributed import World
+from taskmask.training.loader import on_device
+from taskmask.training.parts import DataParts, build_data
+from taskmask.training.precision import autocast, speed_up_fp32
+
+CHUNK = 1 << 17
+"""Tokens in a chunk: what is lost at most when a process is killed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """What was written.
+
+    Args:
+        columns: {column: what stands in it}.
+        rows: rows in all splits.
+        tokens: their tokens.
+        computed_tokens: tokens that went through the model this time, in all processes; the others were done before.
+        seconds: time this call took.
+        notes: what people should know of the rows.
+    """
+
+    columns: dict[str, str]
+    rows: int
+    tokens: int
+    computed_tokens: int
+    seconds: float
+    notes: list[str]
+
+
+def annotate(
+    source: str,
+    data: str,
+    columns: Mapping[str, str],
+    splits: Iterable[str] = (),
+    overrides: Iterable[Assignment] = (),
+    *,
+    overwrite: bool = False,
+    begin: Callable[[int, int], Callable[[int], Any]] = lambda total, done: lambda tokens: None,
+) -> Annotated:
+    """Lets a model write columns into a dataset. The same call goes on where a killed one stopped.
+
+    Args:
+        source: a run folder (its best checkpoint) or one checkpoint.
+        data: the dataset.
+        columns: {name of a new column: one of the task's `annotations`}.
+        splits: names of the splits; all where there are none.
+        overrides: settings that differ from the run's.
+        overwrite: replace columns of these names.
+        begin: called with the tokens in all and those already done; returns what is called with those of each batch.
+
+    Raises:
+        ConfigError: the task does not give that.
+        CheckpointError: the model was trained with another vocabulary.
+        DataError: a column exists already.
+    """
+    began = time.monotonic()
+    loaded = pretrained.load(source)
+    own = from_tables(loaded.settings.to_dict(), str(loaded.file))
+    settings = parse([*own, *from_tables({"data": data}, "annotate"), *overrides])
+    loaded.check_vocabulary(data)
+    world, device = distributed.join(settings.run)
+    speed_up_fp32(device)
+    names = tuple(splits) or tuple(Dataset.open(data).splits)
+    parts = build_data(settings, list(names), loaded.labels, labelled=False)
+    specs = check_columns(parts, columns)
+    model = loaded.objective(settings, parts.task).model.to(device)
+    work = Work(settings, parts, columns, specs, model, world, device)
+    with (
+        work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
+        distributed.peers_watched(world),
+    ):
+        tokens = work.compute(folder, begin)
+        computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
+        if world.is_first:
+            (folder / "merging").touch()
+            work.merge(folder)
+        world.wait()
+    distributed.leave()
+    lengths = [part.lengths for part in parts.sources.values()]
+    rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
+    notes = [note for source in parts.sources.values() for note in source.notes]
+    return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes)
+
+
+def check_columns(parts: DataParts, columns: Mapping[str, str]) -> dict[str, Column]:
+    """Returns {name: kind and type} of the new columns.
+
+    Raises:
+        ConfigError: the task does not give that, or not a value for each stored row.
+    """
+    known = parts.task.annotations()
+    if not known:
+        raise ConfigError(
+            f"task {type(parts.task).__name__} writes no columns", where="--task", fix="name another task"
+        )
+    for name, what in columns.items():
+        if what not in known:
+            raise ConfigError(
+                f"is {what!r}",
+                where=f"--column {name}",
+                expected=f"one of {', '.join(list(known)[:12])}{' ...' if len(known) > 12 else ''}",
+                fix=did_you_mean(what, known),
+            )
+    return {name: known[what] for name, what in columns.items()}
+
+
+def key_of(file: Path, settings: Settings, parts: DataParts, columns: Mapping[str, str]) -> str:
+    """Returns a name for this very work, so that what was left of another is not taken for it."""
+    tables = settings.to_dict()
+    del tables["run"], tables["data"]["path"]
+    content = [zlib.crc32(file.read_bytes()), tables, parts.fingerprint, dict(columns)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One annotation: rows in, columns out."""
+
+    settings: Settings
+    parts: DataParts
+    columns: Mapping[str, str]
+    specs: dict[str, Column]
+    model: Any
+    world: World
+    device: torch.device
+
+    @contextlib.contextmanager
+    def folder(self, key: str, overwrite: bool) -> Iterator[Path]:
+        """Makes the folder for the chunks; it goes when all is well, and stays for the next try otherwise."""
+        path = self.parts.dataset.path
+        folder = path / f".annotate-{key}"
+        if not (folder / "merging").exists():  # else the columns that exist may be of this very work
+            for split in self.parts.sources:
+                for name in self.columns:
+                    check_new(self.parts.dataset, split, name, overwrite)
+        self.world.wait()
+        with storage_errors(folder):
+            folder.mkdir(exist_ok=True)
+        yield folder
+        if self.world.is_first:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def chunks(self, source: Source) -> list[tuple[int, int]]:
+        """Returns the first and one past the last row of each chunk; the same whatever the number of processes."""
+        ends = np.cumsum(source.lengths)
+        borders = np.searchsorted(ends, np.arange(CHUNK, ends[-1] + CHUNK, CHUNK) if len(ends) else [])
+        borders = np.unique(np.minimum([0, *(borders + 1)], len(source)))
+        return list(zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True))
+
+    def compute(self, folder: Path, begin: Callable[[int, int], Callable[[int], Any]]) -> int:
+        """Makes this process's chunks that are not there yet; returns the tokens that were computed."""
+        todo, done = [], 0
+        for split, source in self.parts.sources.items():
+            for number, (first, stop) in enumerate(self.chunks(source)):
+                if number % self.world.size != self.world.rank:
+                    continue
+                files = {name: chunk_file(folder, split, number, name) for name in self.columns}
+                if all(file.exists() for file in files.values()):
+                    done += int(source.lengths[first:stop].sum())
+                else:
+                    todo.append((files, source, first, stop))
+        tokens = sum(int(source.lengths[first:stop].sum()) for _, source, first, stop in todo)
+        advance = begin(tokens + done, done)
+        for files, source, first, stop in todo:
+            values = self.chunk(source, first, stop, advance)
+            reach("annotate.chunk")
+            for name, file in files.items():
+                with written_whole(file) as stream:
+                    stream.write(values[name].tobytes())
+        return tokens
+
+    @torch.no_grad()
+    def chunk(self, source: Source, first: int, stop: int, advance: Callable[[int], Any]) -> Answers:
+        """Returns {column: values} of the rows from `first` to `stop`, those of aligned columns token after token."""
+        task, train = self.parts.task, self.settings.train
+        what = tuple(dict.fromkeys(self.columns.values()))
+        lengths = source.lengths[first:stop]
+        plan = plan_epoch(lengths, 0, 0, train.max_tokens, 1)
+        found: dict[str, list[Any]] = {name: [None] * (stop - first) for name in what}
+        for place in range(len(plan)):
+            ids = plan[place] + first
+            batch = on_device(task.make_batch(source[ids], Draw(0, 0, ids, progress=1.0)), self.device)
+            with autocast(self.device, train.precision):
+                outputs = self.model(**batch.inputs)
+            for name, values in task.annotate(outputs, batch, what).items():
+                for row, value, length in zip(plan[place], values, lengths[plan[place]], strict=True):
+                    found[name][row] = value[1 : length - 1] if values.ndim == 2 and self.is_aligned(name) else value
+            advance(batch.num_tokens)
+        joined = {}
+        for column, name in self.columns.items():
+            spec = self.specs[column]
+            parts = found[name]
+            values = np.concatenate(parts) if spec.kind == "aligned" else np.stack(parts)
+            joined[column] = fitted(values, spec.dtype)
+        return joined
+
+    def is_aligned(self, what: str) -> bool:
+        """Whether an annotation has a value for each token."""
+        return any(self.specs[column].kind == "aligned" for column, name in self.columns.items() if name == what)
+
+    def merge(self, folder: Path) -> None:
+        """Puts the chunks together as columns."""
+        task: Task = self.parts.task
+        for split, source in self.parts.sources.items():
+            for name, spec in self.specs.items():
+                reach("annotate.merge")
+                labels = task.class_names if self.columns[name] == "label" else None
+                values = self.values(folder, split, source, name)
+                add_column(self.parts.dataset.path, split, name, spec, values, labels, overwrite=True)
+
+    def values(self, folder: Path, split: str, source: Source, name: str) -> Iterator[np.ndarray]:
+        """Yields the values of a column chunk by chunk; tokens of no row, such as `</s>`, get -1, or 0.0."""
+        spec, place = self.specs[name], 0
+        empty = -1 if np.dtype(spec.dtype).kind == "i" else 0
+        for number, (first, stop) in enumerate(self.chunks(source)):
+            values = np.frombuffer(chunk_file(folder, split, number, name).read_bytes(), spec.dtype)
+            if spec.kind == "row":
+                yield values
+                continue
+            starts, stops = source.starts[first:stop], source.stops[first:stop]
+            out = np.full(stops[-1] - place, empty, spec.dtype)
+            sizes = stops - starts
+            out[np.repeat(starts - place - (np.cumsum(sizes) - sizes), sizes) + np.arange(len(values))] = values
+            place = int(stops[-1])
+            yield out
+        if spec.kind == "aligned":
+            yield np.full(source.split.num_tokens - place, empty, spec.dtype)
+
+
+def chunk_file(folder: Path, split: str, number: int, column: str) -> Path:
+    """Returns where the values of a column wait, of one chunk of a split."""
+    return folder / f"{split}-{number:06}.{column}.bin"
+
+
+def fitted(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Casts values to a column's type; what is too large for float16 becomes its largest number."""
+    if dtype == "float16":
+        values = np.clip(values, np.finfo(dtype).min, np.finfo(dtype).max)
+    return values.astype(dtype)

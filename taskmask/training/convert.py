@@ -1,0 +1,254 @@
+"""Hugging Face folders to run folders, and back: their models are trained on here, ours are used there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from taskmask import __version__
+from taskmask.config import Assignment, from_tables
+from taskmask.data.columns import Dataset
+from taskmask.data.engine_tokenizers import tokenizers_package
+from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json
+from taskmask.data.vocab import TOKENIZER_FILE, Vocabulary
+from taskmask.errors import CheckpointError, ConfigError
+from taskmask.machine import check_new_folder, folder_written_whole, written_whole
+from taskmask.models import hf
+from taskmask.models.encoder import Encoder
+from taskmask.models.families import CLASSES, Kind
+from taskmask.registry import MODELS
+from taskmask.settings import Settings, TrainSettings, parse
+from taskmask.training import checkpoint, pretrained
+from taskmask.training.model_card import Figures, known_figures, model_card
+from taskmask.training.parts import build_objective, build_task
+from taskmask.training.pretrained import HEADS, POSITIONS, Pretrained
+from taskmask.training.progress import Progress
+from taskmask.training.run import keep_vocabulary, prepare
+from taskmask.training.seeds import evaluate_runs
+
+PREFIX = "model."
+"""What the names of the model's weights begin with in a checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What was converted.
+
+    Args:
+        family: model_type of the Hugging Face family.
+        kind: what the model computes; "none": an encoder without a head.
+        settings: those of the run.
+        vocab_size: entries of the vocabulary.
+        parameters: numbers in the weights.
+        surplus: rows of the token embedding that were cut, since the vocabulary has no entries for them.
+        left_out: names of the weights in the folder that have no use here.
+        labels: names of the classes.
+    """
+
+    family: str
+    kind: Kind
+    settings: Settings
+    vocab_size: int
+    parameters: int
+    surplus: int = 0
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    labels: list[str] = dataclasses.field(default_factory=list)
+
+
+def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Converted:
+    """Makes a run folder of a Hugging Face folder: weights, settings and vocabulary, as if it had trained 0 steps.
+
+    Args:
+        folder: holds config.json, model.safetensors and the tokenizer.
+        run: the run folder, which must be new or empty.
+        overrides: settings to differ from those that the folder says, such as `task.pair` or `data.length`.
+
+    Raises:
+        CheckpointError: the model cannot be read, or is beyond what an encoder here can express.
+        ConfigError: the run folder is not empty, or a setting does not fit.
+        DataError: the tokenizer cannot be read.
+    """
+    check_new_folder(Path(run), f"--run {run}")
+    model, vocab = hf.read_folder(folder), Vocabulary.load(folder)
+    _check_specials(vocab, model, folder)
+    settings = _settings_for(model, folder, run, overrides)
+    surplus = model.vocab_size - vocab.size
+    weights = {PREFIX + name: tensor for name, tensor in hf.fit_vocabulary(model.weights, vocab.size).items()}
+    if POSITIONS in weights:
+        weights[POSITIONS] = weights[POSITIONS][: settings.data.length].clone()
+    labels = {settings.task.options.label: model.labels} if model.labels else {}
+    _check_fit(settings, vocab, labels, weights, model, folder)
+    with folder_written_whole(Path(run)) as partial:
+        prepare(partial, settings)
+        keep_vocabulary(partial, vocab)
+        name = checkpoint.name_of(0, "", None)
+        checkpoint.save(partial / "checkpoints" / name, initial_state(settings, vocab, labels, weights))
+    numbers, family = sum(tensor.numel() for tensor in weights.values()), str(model.config["model_type"])
+    return Converted(family, model.kind, settings, vocab.size, numbers, surplus, model.left_out, model.labels)
+
+
+def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
+    """Writes the best checkpoint of a run as a Hugging Face folder with tokenizer and model card.
+
+    Args:
+        run: a run folder or one checkpoint.
+        folder: where it goes, which must be new or empty.
+        evaluate: measure it anew on the splits valid and test of its dataset, for the card; else the card has the
+            figures that are in the run folder.
+
+    Raises:
+        CheckpointError: no Hugging Face family has such a model.
+        ConfigError: the folder is not empty.
+    """
+    check_new_folder(Path(folder), f"--to-hf {folder}")
+    loaded = pretrained.load(run)
+    kind = _kind_of(loaded)
+    figures = _evaluated(run, loaded) if evaluate else known_figures(run, loaded)
+    vocab, settings = loaded.vocab, loaded.settings
+    config, length = settings.model.options, settings.data.length
+    labels = loaded.asked.class_names
+    weights = {name.removeprefix(PREFIX): tensor for name, tensor in loaded.weights.items() if name.startswith(PREFIX)}
+    loaded.objective(settings, loaded.asked)  # says so where a head is lacking
+    tokenizer, about = tokenizer_for(vocab, kind), tokenizer_config(vocab, length)
+    if config.segments < 2:
+        about["model_input_names"] = ["input_ids", "attention_mask"]
+    with folder_written_whole(Path(folder)) as partial, checkpoint.contents_of(str(loaded.file)):
+        sizes = {"vocab_size": vocab.size, "max_length": length}
+        ids = {"pad": vocab.pad, "bos": vocab.bos, "eos": vocab.eos}
+        try:
+            written = hf.write_folder(partial, config, weights, kind=kind, labels=labels, **sizes, **ids)
+        except CheckpointError as error:  # of the model, not of the folder that is about to go
+            raise CheckpointError(error.what, where=str(loaded.file), expected=error.expected, fix=error.fix) from error
+        family, numbers = written.model_types[0], sum(map(Tensor.numel, weights.values()))
+        card = model_card(Path(folder).absolute().name, loaded, kind, family, numbers, figures)
+        texts = {TOKENIZER_FILE: tokenizer, "README.md": card}
+        texts["tokenizer_config.json"] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
+        for name, text in texts.items():
+            with written_whole(partial / name) as file:
+                file.write(text.encode())
+    return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels))
+
+
+def tokenizer_for(vocab: Vocabulary, kind: Kind) -> str:
+    """Returns the tokenizer.json of a vocabulary, which puts specials around texts as our tasks do.
+
+    A tagging reads every word as if a space stood before it, so a byte-level tokenizer is told to do that, too.
+    """
+    text = tokenizer_json(vocab)
+    if vocab.file_name != TOKENIZER_FILE:
+        return text
+    content = json.loads(text)
+    splitter = content.get("pre_tokenizer") or {}
+    if kind == "tagging" and splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space"):
+        text = json.dumps({**content, "pre_tokenizer": {**splitter, "add_prefix_space": True}}, ensure_ascii=False)
+    tokenizer = tokenizers_package().Tokenizer.from_str(text)
+    bos, eos, inside = vocab.bos, vocab.eos, tokenizer.encode("a", add_special_tokens=False).ids
+    first = [bos, *inside, *[eos] * vocab.pair_separators]
+    single, pair = tokenizer.encode("a"), tokenizer.encode("a", "a")
+    types = [0] * len(first) + [1] * (len(inside) + 1)
+    if single.ids == [bos, *inside, eos] and (pair.ids, pair.type_ids) == ([*first, *inside, eos], types):
+        return text
+    return json.dumps({**json.loads(text), "post_processor": template(vocab)}, ensure_ascii=False)
+
+
+def _check_specials(vocab: Vocabulary, model: hf.HFModel, folder: str) -> None:
+    """Raises a CheckpointError where the tokenizer lacks a special that the model must have been trained with."""
+    needed = {"<s>": vocab.bos, "</s>": vocab.eos} | ({"<mask>": vocab.mask} if model.kind == "masked_lm" else {})
+    lacking = [name for name, id in needed.items() if id >= vocab.num_own]
+    if not lacking and vocab.size > model.vocab_size >= vocab.num_own:
+        lacking = vocab.pieces(range(vocab.num_own, vocab.size))
+    if lacking:
+        raise CheckpointError(
+            f"its tokenizer has no {', '.join(lacking)}",
+            where=folder,
+            expected="<s> or [CLS], </s> or [SEP], <pad> or [PAD], <unk> or [UNK], <mask> or [MASK]",
+            fix="only tokenizers that name them so can be used",
+        )
+
+
+def _settings_for(model: hf.HFModel, folder: str, run: str, overrides: Iterable[Assignment]) -> Settings:
+    """Returns the complete settings of a run of the model.
+
+    Raises:
+        ConfigError: a setting is wrong, or the task is not that of the model.
+    """
+    task = "masked_lm" if model.kind == "none" else model.kind
+    tables: dict[str, Any] = {
+        "data": {"length": model.max_length},
+        "run": {"folder": run},
+        "task": {"name": task},
+        "model": {"name": "encoder", **model.settings},
+        "train": {"max_tokens": max(model.max_length, TrainSettings().max_tokens)},
+    }
+    settings = parse([*from_tables(tables, folder), *overrides])
+    if settings.task.name != task:
+        raise ConfigError(f"is {settings.task.name}", where="--task", expected=f"{task}, which the model was made for")
+    return settings
+
+
+def _check_fit(
+    settings: Settings,
+    vocab: Vocabulary,
+    labels: dict[str, list[str]],
+    weights: dict[str, Tensor],
+    model: hf.HFModel,
+    folder: str,
+) -> None:
+    """Raises a CheckpointError unless the weights fill the model that the settings say, but for a head there is not."""
+    with pretrained.no_larger_than(weights, folder):
+        objective = build_objective(settings, build_task(settings, vocab, labels))
+    own = objective.state_dict()
+    heads = {name: tensor for name, tensor in own.items() if model.kind == "none" and name.startswith(HEADS)}
+    checkpoint.put_weights(objective, {**heads, **weights}, folder)
+
+
+def initial_state(
+    settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]], weights: dict[str, Tensor]
+) -> dict[str, Any]:
+    """Returns what `Trainer.state` saves, of a run that is at its start and has no data."""
+    return {
+        "step": 0,
+        "model": weights,
+        "average": None,
+        "optimizer": {},
+        "loss_scale": {},
+        "progress": dataclasses.asdict(Progress()),
+        "settings": settings.to_dict(),
+        "vocabulary": vocab.model_bytes,
+        "labels": labels,
+        "data_fingerprint": "",
+        "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
+    }
+
+
+def _kind_of(loaded: Pretrained) -> Kind:
+    """Says what a run's model computes, in the words of Hugging Face.
+
+    Raises:
+        CheckpointError: they have no such model.
+    """
+    settings, where = loaded.settings, str(loaded.file)
+    if settings.task.name not in CLASSES:
+        what = f"its task is {settings.task.name}, which has no counterpart there"
+        raise CheckpointError(what, where=where, expected=f"one of {', '.join(CLASSES)}")
+    if MODELS.get(settings.model.name).load() is not Encoder:
+        what = f"its model is {settings.model.name}, which has no counterpart there"
+        raise CheckpointError(what, where=where, expected="an encoder, or a variant of it")
+    return next(kind for kind in get_args(Kind) if kind == settings.task.name)
+
+
+def _evaluated(run: str, loaded: Pretrained) -> Figures:
+    """Measures a run on the splits valid and test, as far as its dataset has them."""
+    known = Dataset.open(loaded.settings.data.path).splits if loaded.settings.data.path else ()
+    found = [evaluate_runs([run], split=split).to_dict() for split in ("valid", "test") if split in known]
+    if not found:
+        where = f"dataset {loaded.settings.data.path or '(none)'} of {run}"
+        raise ConfigError("has no split valid or test", where=where, fix="leave --evaluate out")
+    return Figures(found, "measured on the best checkpoint; 95 % of 1000 bootstrap samples of the examples")

@@ -1,0 +1,132 @@
+"""The same training with several seeds, and what came of it: means, deviations and intervals over runs and examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from taskmask.config import Assignment
+from taskmask.data.columns import Dataset
+from taskmask.errors import ConfigError
+from taskmask.metrics.bootstrap import OverRuns, seed_intervals
+from taskmask.settings import Settings
+from taskmask.training.evaluate import Evaluation, examine
+from taskmask.training.run import Summary, train, write_json
+
+
+def runs_in(folder: str) -> list[str]:
+    """Returns the runs of a folder that `train_seeds` filled, by their seeds; the folder itself where it is a run."""
+    path = Path(folder)
+    found = [p for p in path.glob("seed-*") if re.fullmatch(r"seed-\d+", p.name)] if path.is_dir() else []
+    if (path / "settings.json").exists() or not found:
+        return [folder]
+    return [str(p) for p in sorted(found, key=lambda p: int(p.name.partition("-")[2]))]
+
+
+def train_seeds(settings: Settings, seeds: Sequence[int], *, restart: bool = False) -> list[Summary]:
+    """Trains once with each seed, in the folders seed-1, seed-2, ... of the run folder; those that are done stay.
+
+    Args:
+        settings: all settings; `train.seed` is replaced.
+        seeds: the seeds, no two alike.
+        restart: begin each anew.
+
+    Raises:
+        ConfigError: a seed is given twice, or there is no run folder.
+    """
+    folder = settings.run.folder
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"names a seed twice: {' '.join(map(str, seeds))}", where="train.seed")
+    if not folder:
+        raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
+    if (Path(folder) / "settings.json").exists():
+        raise ConfigError("holds a run of one seed", where=f"--run {folder}", fix="name another folder")
+    summaries = []
+    for seed in seeds:
+        run = dataclasses.replace(settings.run, folder=str(Path(folder) / f"seed-{seed}"))
+        one = dataclasses.replace(settings, run=run, train=dataclasses.replace(settings.train, seed=seed))
+        summaries.append(train(one, restart=restart))
+    return summaries
+
+
+@dataclasses.dataclass(frozen=True)
+class Reached:
+    """What runs reached on a split.
+
+    Args:
+        split: its name.
+        rows: its rows.
+        metrics: {metric: mean, deviation and interval}.
+        results: what `evaluate` says of each run, without intervals.
+    """
+
+    split: str
+    rows: int
+    metrics: dict[str, OverRuns]
+    results: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as JSON types; what is not finite is None."""
+        metrics = {name: dataclasses.asdict(found) for name, found in self.metrics.items()}
+        return {"split": self.split, "rows": self.rows, "metrics": _finite(metrics)}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def evaluate_runs(
+    runs: Sequence[str],
+    data: str | Mapping[str, Any] = "",
+    split: str = "valid",
+    overrides: Iterable[Assignment] = (),
+    advance: Callable[[int], Any] = lambda rows: None,
+    **sections: Any,
+) -> Reached:
+    """Evaluates the best checkpoints of runs on the same split; the arguments are those of `evaluate`.
+
+    The interval is over runs and examples at once, with one run over examples.
+
+    Raises:
+        ConfigError: the task gives no answers, so that there is nothing to take intervals over.
+    """
+    given = list(overrides)
+    found: list[Evaluation] = [examine(run, data, split, given, advance, **sections) for run in runs]
+    measures = [one.measure for one in found if one.measure]
+    if len(measures) < len(runs):
+        raise ConfigError("its task gives no answers to take intervals over", where=f"--from {runs[0]}")
+    results = [one.result for one in found]
+    return Reached(split, results[0]["rows"], seed_intervals(measures), results)
+
+
+def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:
+    """Evaluates runs on the splits that the dataset has, and writes the figures into summary.json of the folder."""
+    known = Dataset.open(data).splits
+    reached = [evaluate_runs(runs, split=split) for split in splits if split in known]
+    content = {"runs": [Path(run).name for run in runs], "splits": [one.to_dict() for one in reached]}
+    write_json(Path(folder) / "summary.json", content)
+    return reached
+
+
+def table(reached: Sequence[Reached]) -> list[str]:
+    """Returns the figures as lines of a table for people."""
+    rows: list[tuple[str, ...]] = [("split", "metric", "mean", "deviation", "95 % interval", "runs")]
+    for one in reached:
+        for name, found in one.metrics.items():
+            runs = " ".join(f"{value:.4f}" for value in found.runs) if len(found.runs) > 1 else "1"
+            deviation = "" if math.isnan(found.deviation) else f"{found.deviation:.4f}"
+            interval = f"{found.low:.4f} to {found.high:.4f}" if math.isfinite(found.low) else "undefined"
+            mean = f"{found.mean:.4f}" if math.isfinite(found.mean) else "undefined"
+            rows.append((one.split, name, mean, deviation, interval, runs))
+    if all(not row[3] for row in rows[1:]):  # one run
+        rows = [(row[0], row[1], row[2].replace("mean", "value"), row[4]) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,68 @@
+"""taskmask annotate: a trained model writes new columns into a dataset."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskmask.errors import ConfigError, visible
+from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
+
+DESCRIPTION = """Lets a trained model label a dataset: its answers become columns, for other tasks and maskers to read.
+A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
+confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
+
+The same command goes on where a killed one stopped. Several processes (torchrun) share the rows and write the same.
+Any setting of the run can be changed with --section.field VALUE, such as --train.max_tokens."""
+
+EPILOG = """examples:
+  taskmask annotate --data reviews-bin --from runs/sst2 --column sentiment=label sentiment_p=probabilities
+  taskmask annotate --data reviews-bin --from runs/tagger --split train --column score=probability:important
+  torchrun --nproc-per-node 2 -m -- taskmask_cli.main annotate --data reviews-bin --from runs/sst2 --column s=label"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Annotates and prints what was written."""
+    parser = Parser("taskmask annotate", DESCRIPTION, EPILOG)
+    parser.add_argument("--data", required=True, metavar="DIR", help="dataset to write into")
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
+    parser.add_argument(
+        "--column", nargs="+", required=True, metavar="NAME=WHAT", help="new columns and what to write into them"
+    )
+    parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
+    parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
+    add_user_dir(parser)
+    options, overrides = parser.parse_settings(argv)
+    columns = {}
+    for word in options.column:
+        name, _, what = word.partition("=")
+        if not (name and what) or name in columns:
+            expected = "NAME=WHAT, such as sentiment=label, each name once"
+            raise ConfigError(f"is {word!r}", where="--column", expected=expected)
+        columns[name] = what
+
+    from taskmask.training.annotate import annotate
+    from taskmask.training.log import duration
+
+    bars: list[Any] = []
+
+    def begin(total: int, done: int) -> Callable[[int], Any]:
+        from tqdm import tqdm
+
+        shown = is_first() and sys.stderr.isatty()
+        bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
+        return bars[0].update
+
+    done = annotate(
+        options.source, options.data, columns, options.split, overrides, overwrite=options.overwrite, begin=begin
+    )
+    for bar in bars:
+        bar.close()
+    if is_first():
+        rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
+        figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
+        names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
+        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in done.notes)]
+        print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
+    return 0

@@ -1,0 +1,162 @@
+"""A model writes columns: the right values, the same bytes after a kill and from several processes, or nothing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from training_help import make
+
+from taskmask.data.columns import Dataset
+from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.training import annotate as module
+from taskmask.training import pretrained
+from taskmask.training.annotate import annotate
+from taskmask.training.run import train
+
+COLUMNS = {"guess": "label", "chances": "probabilities", "scores": "logits", "late": "probability:late"}
+
+
+@pytest.fixture(scope="module")
+def model(labelled, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "run"
+    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
+    return str(folder)
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    shutil.copytree(labelled, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 100)
+
+
+def columns_of(path, names=COLUMNS):
+    dataset = Dataset.open(path)
+    dataset.verify()
+    return {(s, n): np.array(dataset.split(s).values(n)) for s in dataset.splits for n in names}
+
+
+def test_what_is_written_is_what_the_model_says(model, copy, small_chunks):
+    done = annotate(model, str(copy), COLUMNS)
+    dataset, loaded = Dataset.open(copy), pretrained.load(model)
+    assert done.rows == sum(split.rows for split in dataset.splits.values()) and done.tokens == done.computed_tokens
+    assert dataset.labels["guess"] == dataset.labels["label"] and "chances" not in dataset.labels
+    vocab, split = dataset.vocabulary(), dataset.split("test")
+    offsets = split.offsets("tokens")
+    texts = [vocab.decode(split.values("tokens")[a:b]) for a, b in zip(offsets, offsets[1:])]  # noqa: RUF007, B905
+    answers = loaded.predict(texts, top=3)
+    names = dataset.labels["guess"]
+    assert [names[i] for i in split.values("guess")] == [answer["label"] for answer in answers]
+    chances = np.array([[{c["label"]: c["probability"] for c in a["classes"]}[n] for n in names] for a in answers])
+    np.testing.assert_allclose(split.values("chances"), chances, atol=1e-3)
+    assert split.values("chances").dtype == np.float16 and split.values("scores").shape == chances.shape
+    assert np.array_equal(split.values("late"), split.values("chances")[:, names.index("late")])
+    assert not list(copy.glob(".annotate*"))
+
+
+def test_the_chunks_do_not_matter(model, labelled, tmp_path, monkeypatch):
+    found = []
+    for size in (60, 1 << 17):
+        monkeypatch.setattr(module, "CHUNK", size)
+        path = shutil.copytree(labelled, tmp_path / str(size))
+        annotate(model, str(path), COLUMNS)
+        found.append(columns_of(path))
+    for name, values in found[0].items():
+        np.testing.assert_allclose(values, found[1][name], atol=2e-3)
+
+
+def test_chosen_splits_and_names_that_are_taken(model, copy):
+    annotate(model, str(copy), {"guess": "label"}, ["valid"])
+    dataset = Dataset.open(copy)
+    assert "guess" in dataset.split("valid").columns and "guess" not in dataset.split("train").columns
+    with pytest.raises(DataError, match=r"column 'guess' exists in split 'valid'.*--overwrite"):
+        annotate(model, str(copy), {"guess": "label"})
+    assert "guess" not in Dataset.open(copy).split("train").columns
+    annotate(model, str(copy), {"guess": "confidence"}, ["valid"], overwrite=True)
+    assert Dataset.open(copy).split("valid").columns["guess"].dtype == "float16"
+    for name in ("tokens", "document"):
+        with pytest.raises(DataError, match="exists in split"):
+            annotate(model, str(copy), {name: "label"}, overwrite=True)
+    with pytest.raises(DataError, match="no split 'dev'"):
+        annotate(model, str(copy), {"other": "label"}, ["dev"])
+
+
+def test_rows_need_no_labels(model, data, tmp_path):
+    path = shutil.copytree(data, tmp_path / "plain")
+    annotate(model, str(path), {"guess": "label"})
+    assert len(Dataset.open(path).split("train").values("guess")) == Dataset.open(path).split("train").rows
+
+
+def test_mistakes(model, copy, tmp_path, data, other_vocabulary):
+    with pytest.raises(ConfigError, match=r"--column guess: is 'lable'; expected one of label,.*did you mean 'label'"):
+        annotate(model, str(copy), {"guess": "lable"})
+    train(make(data, tmp_path / "lm", train={"steps": 1}))
+    with pytest.raises(ConfigError, match="MaskedLM writes no columns"):
+        annotate(str(tmp_path / "lm"), str(copy), {"guess": "label"})
+    with pytest.raises(CheckpointError, match="was trained with vocabulary"):
+        annotate(model, str(other_vocabulary), {"guess": "label"})
+    assert not list(copy.glob(".annotate*"))
+
+
+WORDS = ["--column", "guess=label", "chances=probabilities", "--run.threads", "1", "--train.max_tokens", "64"]
+SMALL = "import sys; from taskmask.training import annotate; annotate.CHUNK = 100; "
+SMALL += "from taskmask_cli import main; sys.argv[0] = 'taskmask'; main.start(main.main)"
+
+
+def command(model, path, fault=""):
+    words = [sys.executable, "-c", SMALL, "annotate", "--data", str(path), "--from", model, *WORDS]
+    return subprocess.run(words, env={**os.environ, "TASKMASK_FAULT": fault}, capture_output=True, text=True)
+
+
+def test_a_killed_one_goes_on_to_the_same_bytes(model, labelled, tmp_path):
+    whole = shutil.copytree(labelled, tmp_path / "whole")
+    assert command(model, whole).returncode == 0
+    for number, fault in enumerate(("annotate.chunk#4", "file.rename#3", "annotate.merge#1", "annotate.merge#4")):
+        path = shutil.copytree(labelled, tmp_path / f"killed-{number}")
+        assert command(model, path, f"kill@{fault}").returncode == -signal.SIGKILL
+        Dataset.open(path).verify()
+        again = command(model, path)
+        assert again.returncode == 0, again.stderr
+        for (split, name), values in columns_of(path, ("guess", "chances")).items():
+            assert np.array_equal(values, Dataset.open(whole).split(split).values(name))
+        assert not list(path.glob(".annotate*"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_dataset(model, copy):
+    ended = command(model, copy, "full@file.rename#2")
+    assert ended.returncode == 7 and ended.stderr.count("\n") == 1
+    assert "guess" not in Dataset.open(copy).split("train").columns
+
+
+def test_two_processes_write_the_same_bytes(model, labelled, tmp_path):
+    one, two = (shutil.copytree(labelled, tmp_path / name) for name in ("one", "two"))
+    assert command(model, one).returncode == 0
+    script = tmp_path / "small.py"
+    script.write_text(SMALL)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--", str(script)]
+    ended = subprocess.run(
+        [*launch, "annotate", "--data", str(two), "--from", model, *WORDS], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("next: taskmask list") == 1
+    for (split, name), values in columns_of(two, ("guess", "chances")).items():
+        assert np.array_equal(values, Dataset.open(one).split(split).values(name))
+
+
+def test_annotating_leaves_the_runs_on_the_data_alone(labelled, model, copy):
+    """A column that a task does not read must not end the resume of its run."""
+    from taskmask.settings import Settings
+    from taskmask.training.run import open_data
+
+    settings = Settings.of(data=str(copy), task="classification")
+    before = open_data(settings).fingerprint
+    annotate(model, str(copy), {"guess": "label"})
+    assert open_data(settings).fingerprint == before
