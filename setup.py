@@ -25,7 +25,7 @@ setup(
         "report": ["matplotlib", "scipy"],
         "benchmarks": ["transformers", "datasets", "accelerate", "tokenizers"],
         "dev": [
-            *["pytest", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
+            *["pytest", "pytest-xdist", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
             *["transformers", "safetensors", "tokenizers", "scikit-learn", "scipy"],
         ],
     },

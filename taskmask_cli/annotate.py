@@ -28,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="DIR", help="dataset to write into")
     parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
     parser.add_argument(
-        "--column", nargs="+", required=True, metavar="NAME=WHAT", help="new columns and what to write into them"
+        "--column",
+        nargs="+",
+        required=True,
+        metavar="NAME[=WHAT]",
+        help="new columns, and what to write into them [label]",
     )
     parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
     parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
@@ -37,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = {}
     for word in options.column:
         name, _, what = word.partition("=")
-        if not (name and what) or name in columns:
-            expected = "NAME=WHAT, such as sentiment=label, each name once"
+        if not name or name in columns:
+            expected = "NAME or NAME=WHAT, such as sentiment=label, each name once"
             raise ConfigError(f"is {word!r}", where="--column", expected=expected)
         columns[name] = what
 

@@ -5,4 +5,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/../examples/environment.sh" "[dev]"
 cd "$root"
 ruff check .
 mypy
-python -m pytest "$@"
+python -m pytest -n auto --maxprocesses 4 "$@"

@@ -36,6 +36,7 @@ from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
+from taskmask.training.run import lock
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
@@ -77,7 +78,7 @@ def annotate(
     Args:
         source: a run folder (its best checkpoint) or one checkpoint.
         data: the dataset.
-        columns: {name of a new column: one of the task's `annotations`}.
+        columns: {name of a new column: one of the task's `annotations`; "" for the first of them}.
         splits: names of the splits; all where there are none.
         overrides: settings that differ from the run's.
         overwrite: replace columns of these names.
@@ -97,6 +98,7 @@ def annotate(
     speed_up_fp32(device)
     names = tuple(splits) or tuple(Dataset.open(data).splits)
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
+    columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
     specs = check_columns(parts, columns)
     model = loaded.objective(settings, parts.task).model.to(device)
     work = Work(settings, parts, columns, specs, model, world, device)
@@ -171,7 +173,8 @@ class Work:
         self.world.wait()
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
-        yield folder
+        with lock(folder, "--data") if self.world.is_first else contextlib.nullcontext():
+            yield folder
         if self.world.is_first:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -225,8 +225,8 @@ def note_end(folder: Path, error: BaseException | None) -> None:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Holds the run folder against a second run for the time of a `with`."""
+def lock(folder: Path, option: str = "--run") -> Iterator[None]:
+    """Holds a folder, which `option` names, against a second run for the time of a `with`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
@@ -239,7 +239,7 @@ def lock(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             file.seek(0)
             what = f"another run is at work in it ({file.read().strip()})"
-            raise ConfigError(what, where=f"--run {folder}", fix="name another folder") from None
+            raise ConfigError(what, where=f"{option} {folder}", fix="name another folder, or wait") from None
         except OSError:
             print(f"taskmask: warning: {folder} cannot be locked, so nothing stops a second run in it", file=sys.stderr)
         file.truncate(0)

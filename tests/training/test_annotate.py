@@ -89,6 +89,20 @@ def test_chosen_splits_and_names_that_are_taken(model, copy):
         annotate(model, str(copy), {"other": "label"}, ["dev"])
 
 
+def test_the_first_annotation_where_none_is_named(model, copy):
+    assert annotate(model, str(copy), {"guess": ""}, ["test"]).columns == {"guess": "label"}
+
+
+def test_two_at_once(model, copy, monkeypatch):
+    def meanwhile(*_):
+        with pytest.raises(ConfigError, match=r"--data .*another run is at work in it"):
+            annotate(model, str(copy), {"guess": "label"})
+        return {}
+
+    monkeypatch.setattr(module.Work, "merge", meanwhile)
+    annotate(model, str(copy), {"guess": "label"})
+
+
 def test_rows_need_no_labels(model, data, tmp_path):
     path = shutil.copytree(data, tmp_path / "plain")
     annotate(model, str(path), {"guess": "label"})

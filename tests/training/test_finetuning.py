@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from training_help import last, rows, same_runs, train_until, write_labelled
+from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
 from taskmask.errors import CheckpointError, ConfigError, DataError, Interrupted
 from taskmask.training import checkpoint, pretrained, seeds
@@ -38,11 +38,8 @@ def built(trainer, labelled):
 @pytest.fixture(scope="module")
 def solved(labelled, tmp_path_factory):
     """A run that has learned the labels."""
-    from training_help import make
-
     folder = tmp_path_factory.mktemp("solved") / "run"
-    tables = {"task": "classification", "train": {"steps": 60, "valid_every": 20}, "optim": {"lr": 5e-3}}
-    train(make(labelled, folder, **tables))
+    train(make(labelled, folder, **{**TASK, "train": {"steps": 60, "valid_every": 20}}))
     return folder
 
 
@@ -230,3 +227,25 @@ def test_a_metric_without_a_value_is_said_to_be_undefined():
         "mean": None, "deviation": None, "low": None, "high": None, "runs": [None]
     }  # fmt: skip
     assert "undefined" in seeds.table([reached])[1]
+
+
+@pytest.mark.parametrize("freeze", [None, 0])
+def test_two_processes_are_one_with_two_micro_batches(freeze, labelled, tmp_path):
+    """With class weights, whose sums over processes divide the loss, and metrics of answers from both."""
+    changes = {
+        **TASK,
+        "train": {"steps": 8, "micro_batches_per_step": 2, "valid_every": 4},
+        "criterion": {"name": "classification", "class_weights": ["balanced"], "label_smoothing": 0.1},
+        "optim": {"lr": 5e-3, "layer_decay": 0.8, "freeze": freeze},
+    }
+    train(make(labelled, tmp_path / "alone", **changes))
+    launch = Launch(tmp_path, tables(labelled, tmp_path / "run", **changes), ranks=2)
+    assert launch.wait() == [0, 0], launch.text()
+    one, two = (last(tmp_path / name) for name in ("alone", "run"))
+    for part in ("step", "model", "optimizer"):
+        same(one[part], two[part])
+    for a, b in zip(rows(tmp_path / "alone"), rows(tmp_path / "run"), strict=True):
+        assert a["kind"] == b["kind"] and list(a) == list(b)
+        assert {k: v for k, v in a.items() if k != "kind"} == pytest.approx(
+            {k: v for k, v in b.items() if k != "kind"}, rel=1e-6
+        )
