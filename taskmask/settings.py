@@ -7,6 +7,7 @@ intervals of logs; device, threads and compilation up to rounding) stands in `ru
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +42,7 @@ class TrainSettings:
 
     steps: int = opt(10_000, "optimizer updates in the whole run")
     epochs: float = opt(0.0, "passes over the training rows, which then give train.steps; 0 = train.steps counts")
-    seed: int = opt(1, "seed of the weights, the order of rows, the masks and dropout")
+    seed: int = opt(1, "seed of the weights, the order of rows, the masks and dropout; several: a run with each")
     max_tokens: int = opt(4096, "tokens in a micro-batch, padding and all views of a row included")
     micro_batches_per_step: int = opt(1, "micro-batches in one update, counted over all processes")
     precision: Literal["fp32", "bf16", "fp16"] = opt("fp32", "number format of the forward and backward pass")
@@ -127,7 +128,7 @@ class RunSettings:
     log_every: int = opt(50, "steps between lines of the log")
     save_every: int = opt(1000, "steps between checkpoints; the last step is always saved")
     keep_last: int = opt(2, "newest checkpoints to keep")
-    keep_best: int = opt(1, "best checkpoints, by validation loss, to keep")
+    keep_best: int = opt(1, "best checkpoints, by train.metric, to keep")
     tensorboard: bool = opt(True, "write TensorBoard files into the run folder")
     timeout_minutes: float = opt(30.0, "how long a process waits for another, or for a batch, before it gives up")
     stop_after_minutes: float = opt(0.0, "time after which the run saves and stops, to be gone on with; 0 = never")
@@ -182,8 +183,8 @@ class Settings:
         Raises:
             ConfigError: says all that is wrong with them.
         """
-        given = (tables or {}, sections)
-        return parse(inherit([a for part in given for a in config.from_tables(part, "Settings.of")]))
+        given = [*config.from_tables(tables or {}, "Settings.of, tables"), *config.from_tables(sections, "Settings.of")]
+        return parse(inherit(given))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the complete settings as JSON types, which `--config` and `Settings.of` take back unchanged."""
@@ -245,18 +246,22 @@ def parse(assignments: Iterable[Assignment]) -> Settings:
 def inherit(assignments: list[Assignment]) -> list[Assignment]:
     """Puts the model settings and the row length of the run that `train.init_from` names before the assignments.
 
-    A run that cannot be read gives none: what is wrong with it is said where its weights are read.
+    Once a run has begun they are those that it began with, wherever its source may have gone. A source that cannot be
+    read gives none: what is wrong with it is said where its weights are read.
     """
-    source = next((a.value for a in reversed(assignments) if a.key == "train.init_from"), "")
-    path = Path(str(source))
-    file = (path if path.is_dir() else path.parent.parent) / "settings.json"
-    if not source or not file.is_file():
-        return assignments
-    try:
-        found = config.read_file(file)
-    except ConfigError:
-        return assignments
-    return [*(a for a in found if a.key.startswith("model.") or a.key == "data.length"), *assignments]
+    given = {a.key: str(a.value) for a in assignments}
+    source, folder = given.get("train.init_from", ""), Path(given.get("run.folder", given.get("run", "")) or os.devnull)
+    path = Path(source)
+    home = path if path.is_dir() else path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    own = [folder, *sorted(folder.glob("seed-*"))]
+    for file in [run / "settings.json" for run in (*own, home)] if source else []:
+        try:
+            found = config.read_file(file) if file.is_file() else []
+        except ConfigError:
+            continue
+        if any(a.key == "train.init_from" and a.value == source for a in found) or (found and file.parent == home):
+            return [*(a for a in found if a.key.startswith("model.") or a.key == "data.length"), *assignments]
+    return assignments
 
 
 def contradictions(
@@ -316,8 +321,8 @@ def _by_section(assignments: Iterable[Assignment], unknown: list[Assignment]) ->
     """Returns {section: {field: assignment}}; what belongs to no section goes into `unknown`.
 
     "--section VALUE" is filed under the section's name or main field. Choosing another component drops the options that
-    came with the earlier choice, another task also the criterion and masker of the earlier file; flags outlive a choice
-    that was made in a file.
+    came with the earlier choice, another task also the criterion and masker of the file that named the earlier one;
+    flags outlive a choice that was made in a file.
     """
     values: dict[str, dict[str, Assignment]] = {section: {} for section in SECTIONS}
     for assignment in assignments:
@@ -326,17 +331,14 @@ def _by_section(assignments: Iterable[Assignment], unknown: list[Assignment]) ->
             unknown.append(assignment)
             continue
         field = field or MAIN_FIELD.get(section, "name")
-        key = f"{section}.{field}"
         known = values[section]
         earlier = known.get("name")
         if field == "name" and earlier and earlier.value != assignment.value:
             of_file = not earlier.source.startswith("--")
             values[section] = known = {f: a for f, a in known.items() if of_file and a.source.startswith("--")}
-        if key == "task.name" and assignment.value != (earlier.value if earlier else DEFAULTS["task"]):
-            for other in ("criterion", "masker"):  # those of an earlier file went with the earlier task
-                values[other] = {
-                    f: a for f, a in values[other].items() if a.source.startswith("--") or a.source == assignment.source
-                }
+            if section == "task" and of_file:  # the criterion and masker of that file went with its task
+                for other in ("criterion", "masker"):
+                    values[other] = {f: a for f, a in values[other].items() if a.source != earlier.source}
         known[field] = assignment
     return values
 

@@ -31,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.training.seeds import evaluate_runs, runs_in, table
+    from taskmask.training.log import say
+    from taskmask.training.seeds import evaluate_runs, runs_in, table, unfinished
 
+    if is_first() and (names := unfinished(runs_in(options.source))):
+        say(f"warning: not finished: {', '.join(names)}")
     with tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
         reached = evaluate_runs(runs_in(options.source), options.data, options.split, overrides, bar.update)
     if not is_first():

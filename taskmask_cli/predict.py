@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.top < 1:
         raise ConfigError(f"is {options.top}", where="--top", expected="at least 1")
 
+    if options.jsonl and options.texts:
+        raise ConfigError("reads standard input, not TEXT", where="--jsonl", fix="leave one of them out")
+
     from taskmask.training.pretrained import load
 
     model = load(options.source)
@@ -53,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     while group := list(itertools.islice(records, BATCH)):
         for record, answer in answers_to(model, group, options.top):
             if options.json or options.jsonl:
-                other = {key: value for key, value in answer.items() if key not in record or record[key] != value}
+                inputs = {*fields, *model.asked.lists} & record.keys()
+                other = {key: value for key, value in answer.items() if key not in inputs}
                 own = {f"predicted_{key}" if key in record else key: value for key, value in other.items()}
                 print(visible(json.dumps({**record, **own}, ensure_ascii=False)))
             else:

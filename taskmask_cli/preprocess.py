@@ -222,7 +222,7 @@ def _task_of(layout: Layout) -> str:
     if layout.form == "tags":
         return f" --task tagging{'' if layout.tags in ('', 'tags') else f' --task.label {layout.tags}'}"
     if layout.form == "answers":
-        return " --task span"
+        return " --task span" if layout.has_answers else ""
     if not layout.label + layout.number or layout.name.startswith("python-docs:"):  # which is first of all a text
         return ""
     task, column = ("classification", layout.label) if layout.label else ("regression", layout.number)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_user_dir(parser)
     options, assignments = parser.parse_settings(argv)
     if options.help:
-        print_help(parser, assignments)
+        print_help(parser, settings.inherit(assignments))
         return 0
     seeds, assignments = seeds_in(assignments)
     chosen = settings.parse(settings.inherit(assignments))
@@ -82,6 +82,8 @@ def seeds_in(assignments: list[config.Assignment]) -> tuple[list[int], list[conf
     words = [str(word) for word in given.value]
     if not words or not all(word.isascii() and word.isdigit() for word in words):
         raise ConfigError(f"is {' '.join(words)!r}", where=given.source, expected="one seed or several, whole numbers")
+    if len(set(words)) < len(words):
+        raise ConfigError(f"names a seed twice: {' '.join(words)}", where=given.source)
     single = config.Assignment(given.key, int(words[0]), given.source)
     return [int(word) for word in words], [single if a is given else a for a in assignments]
 

@@ -254,19 +254,22 @@ def test_contradictions_end_with_2_all_at_once_before_the_data_is_opened(tmp_pat
 
 
 def test_another_task_drops_the_masker_and_criterion_of_an_earlier_file(tmp_path):
-    """Whether that file names its task or leaves it to the default; those of flags and of the same file stay."""
-    first, second = tmp_path / "first.toml", tmp_path / "second.toml"
-    for head in ('[task]\nname = "masked_lm"\n', ""):
-        first.write_text(
-            head + '[masker]\nname = "span"\nratio = 0.3\n[criterion]\nname = "masked_lm"\n[optim]\nlr = 0.5\n'
-        )
-        second.write_text(
-            '[task]\nname = "classification"\n[criterion]\nname = "classification"\nlabel_smoothing = 0.1\n'
-        )
-        chosen = parse("--config", first, "--config", second)
-        assert chosen.masker is None and chosen.optim.lr == 0.5
-        assert chosen.criterion.options.label_smoothing == 0.1
-        by_flag = parse("--config", first, "--task", "classification")
-        assert by_flag.masker is None and by_flag.criterion.name == "classification"
+    """Those that the file chose for its task; what other files and flags say stays, or is an error."""
+    first, second, third = tmp_path / "first.toml", tmp_path / "second.toml", tmp_path / "third.toml"
+    rest = '[masker]\nname = "span"\nratio = 0.3\n[criterion]\nname = "masked_lm"\n[optim]\nlr = 0.5\n'
+    first.write_text('[task]\nname = "masked_lm"\n' + rest)
+    third.write_text("[criterion]\nlabel_smoothing = 0.1\n")
+    second.write_text('[task]\nname = "classification"\n' + third.read_text())
+    chosen = parse("--config", first, "--config", second)
+    assert chosen.masker is None and chosen.optim.lr == 0.5
+    assert chosen.criterion.options.label_smoothing == 0.1
+    by_flag = parse("--config", first, "--task", "classification")
+    assert by_flag.masker is None and by_flag.criterion.name == "classification"
+    assert parse("--config", third, "--task", "classification").criterion.options.label_smoothing == 0.1
+    in_python = Settings.of(parse("--config", first).to_dict(), task="classification")
+    assert in_python.masker is None and in_python.optim.lr == 0.5
+    first.write_text(rest)
+    with pytest.raises(ConfigError, match="masks nothing"):
+        parse("--config", first, "--task", "classification")
     with pytest.raises(ConfigError, match="masks nothing"):
         parse("--masker", "span", "--task", "classification")

@@ -84,6 +84,7 @@ def _register(folder: Path, split: str, name: str, column: Column, labels: list[
         fcntl.flock(lock, fcntl.LOCK_EX)
         header = read_header(folder)
         header["splits"][split]["columns"][name] = column_entry(column)
+        header["labels"].pop(name, None)
         if labels is not None:
             header["labels"][name] = labels
         write_header(folder, header)

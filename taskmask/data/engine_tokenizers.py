@@ -1,6 +1,6 @@
 """A Hugging Face `tokenizer.json` as the engine of a vocabulary, through the package `tokenizers` (extra `[hf]`).
 
-Ids are those of `AutoTokenizer(text, add_special_tokens=False)` in transformers. So a special token that is spelled out
+Ids are those of the `tokenizer.json`, without the specials around a text. So a special token that is spelled out
 in a text, like `[MASK]`, becomes that token, which a SentencePiece vocabulary never does. Truncation and padding that
 the file may ask for are switched off.
 """
@@ -63,6 +63,7 @@ class TokenizersEngine(Engine):
         ]
         self.encode(["a [b] Ω 龘"], 1)  # what cannot encode should fail now
         self.pair_separators = self._count_separators()
+        self._tokenizer.post_processor = None  # it only adds specials, and trims offsets, of byte-level BPE wrongly
 
     def _by_id(self) -> list[str | None]:
         """What the file calls each id; None where it has none."""
@@ -202,7 +203,7 @@ class TokenizersEngine(Engine):
 
     def _spans(self, ids: np.ndarray, offsets: list[tuple[int, int]]) -> Spans:
         spans = np.array(offsets, np.int32).reshape(-1, 2)
-        is_blank = self._is_blank[ids]  # the space that is put before a text would cover its first character
+        is_blank = self._is_blank[ids]  # a space that is put before a text would cover the text's first character
         spans[is_blank, 1] = spans[is_blank, 0]
         leads = self._byte_leads[ids]
         if not (leads >= 0).any():
@@ -218,7 +219,8 @@ class TokenizersEngine(Engine):
 
     @cached_property
     def _is_blank(self) -> np.ndarray:
-        return np.array([self._kind == "marked" and not name.strip(SPACE) for name in self.names])
+        space = {"marked": SPACE, "bytes": "Ġ"}.get(self._kind)
+        return np.array([bool(space and raw) and not (raw or "").strip(space) for raw in self._raw])
 
     @cached_property
     def _byte_leads(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The tokenizer of a Hugging Face folder that has no `tokenizer.json`, made from its older files."""
+"""The tokenizer of a Hugging Face folder: made from its older files, where it has no `tokenizer.json`, else checked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from taskmask.data.engine import TOKENIZER_FILE, VOCABULARY_FILE
 from taskmask.data.engine_tokenizers import tokenizers_package
 from taskmask.errors import DataError
 
+_CONFIG = "tokenizer_config.json"
+_WORD_PIECE = ("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert", "ConvBert", "LayoutLM")
+_BYTE_LEVEL = ("Roberta", "GPT2", "Longformer", "Bart")
+_SPECIALS = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token", "bos_token", "eos_token")
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
 
@@ -17,20 +21,22 @@ def tokenizer_of_folder(folder: Path) -> bytes:
     """The content of a `tokenizer.json` that does what the files of the folder say.
 
     `vocab.txt` is WordPiece as in BERT, `vocab.json` with `merges.txt` byte-level BPE as in RoBERTa and GPT-2;
-    `tokenizer_config.json` may have their options.
+    `tokenizer_config.json` may have their options, and `special_tokens_map.json` the names of their special tokens.
 
     Raises:
         ConfigError: the package `tokenizers` is not installed.
-        DataError: there are no such files, or they are damaged.
+        DataError: there are no such files, they are damaged, or ask for what only transformers can do.
     """
+    classes: tuple[str, ...]
     if (folder / "vocab.txt").exists():
-        make = _word_piece
+        make, classes = _word_piece, _WORD_PIECE
     elif (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-        make = _byte_level
+        make, classes = _byte_level, _BYTE_LEVEL
     else:
         raise _nothing_found(folder)
     package = tokenizers_package()
-    options = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    options = _options(folder)
+    _check_options(folder, options, classes)
     try:
         return make(package, folder, options).to_str().encode()
     except DataError:
@@ -43,15 +49,96 @@ def tokenizer_of_folder(folder: Path) -> bytes:
         ) from error
 
 
+def check_config(folder: Path, content: bytes) -> None:
+    """Checks that the `tokenizer_config.json` of a folder, if there is one, agrees with the `tokenizer.json`.
+
+    transformers follows the former, taskmask the latter.
+
+    Args:
+        folder: of Hugging Face.
+        content: of its `tokenizer.json`, which is valid.
+
+    Raises:
+        DataError: both state a value, and they differ.
+    """
+    options, tokenizer = _read_json_if_there(folder / _CONFIG), json.loads(content)
+    bert = _component(tokenizer.get("normalizer"), "BertNormalizer")
+    byte_level = _component(tokenizer.get("pre_tokenizer"), "ByteLevel")
+    for key, of_tokenizer in (
+        ("do_lower_case", bert.get("lowercase")),
+        ("strip_accents", bert.get("strip_accents")),
+        ("tokenize_chinese_chars", bert.get("handle_chinese_chars")),
+        ("add_prefix_space", byte_level.get("add_prefix_space")),
+    ):
+        of_config = options.get(key)
+        if of_config is not None and of_tokenizer is not None and bool(of_config) != of_tokenizer:
+            raise DataError(
+                f"{key} is {json.dumps(of_config)} in {_CONFIG} and {json.dumps(of_tokenizer)} in {TOKENIZER_FILE}",
+                where=str(folder),
+                expected="the same in both; transformers follows the former",
+                fix=_save_again(folder),
+            )
+
+
+def _component(part: Any, type: str) -> dict[str, Any]:
+    """The component of this type in a part of a tokenizer.json, which may be a sequence; empty if there is none."""
+    if not isinstance(part, dict):
+        return {}
+    if part.get("type") == type:
+        return part
+    inside = [*part.get("normalizers", []), *part.get("pretokenizers", [])]
+    return next(filter(None, (_component(entry, type) for entry in inside)), {})
+
+
+def _save_again(folder: Path) -> str:
+    place = repr(str(folder))
+    return f"make a {TOKENIZER_FILE} with AutoTokenizer.from_pretrained({place}).save_pretrained({place})"
+
+
+def _refusal(what: str, folder: Path, expected: str) -> DataError:
+    return DataError(what, where=str(folder), expected=expected, fix=_save_again(folder))
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    """The options of a folder's tokenizer, names of special tokens and tokens added to the vocabulary included."""
+    options = _read_json_if_there(folder / _CONFIG)
+    if "added_tokens_decoder" not in options:  # else transformers ignores the older files
+        options |= _read_json_if_there(folder / "special_tokens_map.json")
+        options["added_tokens"] = _read_json_if_there(folder / "added_tokens.json")
+    if not options.get("tokenizer_class"):
+        options["tokenizer_class"] = _read_json_if_there(folder / "config.json").get("tokenizer_class")
+    return options
+
+
+def _check_options(folder: Path, options: dict[str, Any], classes: tuple[str, ...]) -> None:
+    name = options["tokenizer_class"]
+    if name and str(name).removesuffix("Fast").removesuffix("Tokenizer") not in classes:
+        expected = f"the tokenizer of {', '.join(classes)}, or {TOKENIZER_FILE}"
+        raise _refusal(f"tokenizer_class is {str(name)[:60]!r}", folder, expected)
+    if options.get("do_basic_tokenize") is False:
+        raise _refusal("do_basic_tokenize is false", folder, f"true, or {TOKENIZER_FILE}")
+
+
+def _check_tokens(folder: Path, options: dict[str, Any], needed: list[str], vocabulary: dict[str, int]) -> None:
+    """Checks that the tokens needed, named as special, or added are those of the vocabulary."""
+    added = dict(options.get("added_tokens", {}))
+    for id, entry in dict(options.get("added_tokens_decoder", {})).items():
+        added[_content(entry)] = int(id)
+    wrong = [token for token in added if vocabulary.get(token) != added[token]]
+    named = [*needed, *(_content(options.get(key)) for key in _SPECIALS), *_additional(options)]
+    wrong += [token for token in named if token and token not in vocabulary]
+    if wrong:
+        raise _refusal(f"the token {wrong[0][:60]!r} is not in the vocabulary", folder, f"that, or {TOKENIZER_FILE}")
+
+
+def _additional(options: dict[str, Any]) -> list[str]:
+    return [_content(entry) for entry in options.get("additional_special_tokens") or []]
+
+
 def _nothing_found(folder: Path) -> DataError:
     model = next((name for name in _SENTENCEPIECE if (folder / name).exists()), None)
     if model:
-        return DataError(
-            f"there is only {model}, whose ids are not always those of the model",
-            where=str(folder),
-            expected=TOKENIZER_FILE,
-            fix=f"make one with AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})",
-        )
+        return _refusal(f"there is only {model}, whose ids are not always those of the model", folder, TOKENIZER_FILE)
     return DataError(
         "No such file: there is no vocabulary in this folder",
         where=str(folder),
@@ -67,6 +154,7 @@ def _word_piece(package: Any, folder: Path, options: dict[str, Any]) -> Any:
         for key, default in (("unk_token", "[UNK]"), ("cls_token", "[CLS]"), ("sep_token", "[SEP]"),
                              ("pad_token", "[PAD]"), ("mask_token", "[MASK]"))
     ]  # fmt: skip
+    _check_tokens(folder, options, [unknown], vocabulary)
     tokenizer = package.Tokenizer(package.models.WordPiece(vocabulary, unk_token=unknown))
     tokenizer.normalizer = package.normalizers.BertNormalizer(
         handle_chinese_chars=bool(options.get("tokenize_chinese_chars", True)),
@@ -75,7 +163,7 @@ def _word_piece(package: Any, folder: Path, options: dict[str, Any]) -> Any:
     )
     tokenizer.pre_tokenizer = package.pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = package.decoders.WordPiece()
-    tokenizer.add_special_tokens([name for name in specials if name in vocabulary])
+    tokenizer.add_special_tokens([name for name in [*specials, *_additional(options)] if name in vocabulary])
     if start in vocabulary and end in vocabulary:
         tokenizer.post_processor = package.processors.TemplateProcessing(
             single=f"{start} $A {end}",
@@ -89,15 +177,18 @@ def _byte_level(package: Any, folder: Path, options: dict[str, Any]) -> Any:
     vocabulary = _read_json(folder / "vocab.json")
     lines = _read_text(folder / "merges.txt").split("\n")
     pairs = [tuple(line.rstrip("\r").split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
+    _check_tokens(folder, options, [], vocabulary)
     tokenizer = package.Tokenizer(package.models.BPE(vocabulary, pairs))
     spaced = bool(options.get("add_prefix_space", False))
     tokenizer.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=spaced)
     tokenizer.decoder = package.decoders.ByteLevel()
     start, end = _name(options, "bos_token", "<s>"), _name(options, "eos_token", "</s>")
-    plain = [name for name in (start, end, "<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>") if name in vocabulary]
-    tokenizer.add_special_tokens(list(dict.fromkeys(plain)))
-    if "<mask>" in vocabulary:  # takes the space before it, as RoBERTa's does
-        tokenizer.add_special_tokens([package.AddedToken("<mask>", lstrip=True, special=True)])
+    mask = _name(options, "mask_token", "<mask>")
+    plain = [start, end, "<s>", "<pad>", "</s>", "<unk>", "<|endoftext|>"]
+    plain += [*(_content(options.get(key)) for key in _SPECIALS), *_additional(options)]
+    tokenizer.add_special_tokens([name for name in dict.fromkeys(plain) if name in vocabulary and name != mask])
+    if mask in vocabulary:  # takes the space before it, as RoBERTa's does
+        tokenizer.add_special_tokens([package.AddedToken(mask, lstrip=True, special=True)])
     if start == "<s>" and {"<s>", "</s>"} <= vocabulary.keys():
         tokenizer.post_processor = package.processors.RobertaProcessing(
             ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=spaced
@@ -106,10 +197,13 @@ def _byte_level(package: Any, folder: Path, options: dict[str, Any]) -> Any:
 
 
 def _name(options: dict[str, Any], key: str, default: str) -> str:
-    """The name of a special token; files write it as a string or as an object."""
-    value = options.get(key)
-    value = value.get("content") if isinstance(value, dict) else value
-    return value if isinstance(value, str) and value else default
+    return _content(options.get(key)) or default
+
+
+def _content(token: Any) -> str:
+    """The text of a token, which files write as a string or as an object; empty if it is neither."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""
 
 
 def _read_text(path: Path) -> str:
@@ -121,6 +215,10 @@ def _read_text(path: Path) -> str:
         raise DataError(f"cannot read it: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise DataError("the file is not UTF-8", where=str(path)) from error
+
+
+def _read_json_if_there(path: Path) -> dict[str, Any]:
+    return _read_json(path) if path.exists() else {}
 
 
 def _read_json(path: Path) -> dict[str, Any]:

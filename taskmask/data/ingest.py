@@ -176,8 +176,8 @@ def _write_split(
         split_writer.append(rows)
         summary.add(encoded)
         for name in layout.number:
-            seen = [*rows[name].tolist(), *summary.numbers.get(name, ())]
-            summary.numbers[name] = (min(seen), max(seen))
+            if seen := [*rows[name].tolist(), *summary.numbers.get(name, ())]:
+                summary.numbers[name] = (min(seen), max(seen))
     if not summary.rows:
         raise DataError(
             f"split {split!r} has no rows",

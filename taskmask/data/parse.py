@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmask.data.questions import PLACE, Answers, BadAnswer, answers_of
+from taskmask.data.questions import PLACE, Answers, BadAnswer, answers_of, check_no_answers
 from taskmask.data.tagged import Sentence, sentence_of, sentences_of
 from taskmask.data.utf8 import decode
 from taskmask.data.values import (
@@ -126,6 +126,8 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
             row = [text_of(record[name], where, name) for name in layout.text]
             if layout.has_answers:  # before anything of the row is kept, since a bad answer may leave it out
                 answers.append(answers_of(record, row[0].decode(), where))
+            elif layout.form == "answers":
+                check_no_answers(record, where)
             if layout.form == "tags":
                 sentences.append(sentence_of(record, layout, where))
             for column, value in zip(texts, row, strict=True):

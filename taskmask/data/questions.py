@@ -56,12 +56,24 @@ def answers_of(record: dict[str, Any], context: str, where: str) -> Answers:
             found = context.find(answer)
             place = f"which stands at character {found}" if found >= 0 else "which the context does not have"
             raise BadAnswer(
-                f"at character {start} of the context stands {shown(stands, 60)}",
+                f"at character {shown(start, 20)[1:-1]} of the context stands {shown(stands, 60)}",
                 where=where,
                 expected=f"the answer {shown(answer, 60)}, {place}",
                 fix=_FIX,
             )
     return answers
+
+
+def check_no_answers(record: dict[str, Any], where: str) -> None:
+    """Raises DataError if a record has answers, in a split whose first has none."""
+    answers = record.get(ANSWERS)
+    if answers.get("text") if isinstance(answers, dict) else answers:
+        raise DataError(
+            "the first question of the split has no answers, this one has",
+            where=where,
+            expected="answers to all questions, or to none",
+            fix="give them answers, or leave out the questions without",
+        )
 
 
 def _pairs(record: dict[str, Any], where: str) -> list[tuple[Any, Any]]:

@@ -190,14 +190,15 @@ class Examples(Source):
             self.pair_stops = self.pair_starts + kept_second
             self.lengths = self.lengths + vocab.pair_separators + kept_second
         self.is_cut = sizes + second > kept + kept_second
-        self._note(int((sizes == 0).sum()), length)
+        self._note({"text": sizes, "second text": second} if pair else {"text": sizes}, length)
 
-    def _note(self, empty: int, length: int) -> None:
+    def _note(self, sizes: dict[str, np.ndarray], length: int) -> None:
         where = f"split {self.split.name}"
         if cut := int(self.is_cut.sum()):
             self.notes.append(f"{where}: {cut:,} of {len(self):,} rows are cut to data.length {length}")
-        if empty:
-            self.notes.append(f"{where}: {empty:,} of {len(self):,} rows have no text")
+        for what, tokens in sizes.items():
+            if empty := int((tokens == 0).sum()):
+                self.notes.append(f"{where}: {empty:,} of {len(self):,} rows have no {what}")
 
     @property
     def used(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def sentence_of(record: dict[str, Any], layout: Layout, where: str) -> Sentence:
     words = [_word_of(word, number, layout, where) for number, word in _numbered(record, layout.words, where)]
     if not layout.tags:
         return words, []
-    tags = [label_of(tag, where, layout.tags) for _, tag in _numbered(record, layout.tags, where)]
+    tags = [label_of(tag, where, layout.tags, of_row=False) for _, tag in _numbered(record, layout.tags, where)]
     if len(words) != len(tags):
         raise DataError(
             f"there are {len(words)} words in {layout.words!r} and {len(tags)} tags in {layout.tags!r}",
@@ -55,12 +55,32 @@ def _word_of(word: Any, number: int, layout: Layout, where: str) -> str:
 
 
 def first_columns(head: bytes, name: str) -> tuple[list[bytes], bool, str]:
-    """(columns of the first word of a CoNLL file, whether they are split at tabs, the line's place)."""
-    for number, line in enumerate(head.split(b"\n"), 1):
+    """(columns of the first word of a CoNLL file, whether they are split at tabs, the line's place).
+
+    Raises:
+        DataError: there is no word, or the line is a comment.
+    """
+    lines = head.split(b"\n")
+    for number, line in enumerate(lines, 1):
         if not is_blank(line) and not line.startswith(_DOCUMENT_START):
-            at_tabs = b"\t" in line
-            return columns_of(line, at_tabs), at_tabs, f"{name}:{number}"
+            at_tabs, where = b"\t" in line, f"{name}:{number}"
+            if _is_comment(line, lines[number:]):
+                raise DataError(
+                    f"comments, as in CoNLL-U, are not read: {shown(line.decode(errors='replace'))}",
+                    where=where,
+                    expected="lines of a word and its tag",
+                    fix="keep only the columns of the word, as the first, and of the tag",
+                )
+            return columns_of(line, at_tabs), at_tabs, where
     raise DataError("there is no word", where=name, expected="lines of a word and its tag")
+
+
+def _is_comment(line: bytes, following: list[bytes]) -> bool:
+    """Whether it begins with # and has not as many columns, split at tabs, as the first line that does not."""
+    if not line.startswith((b"# ", b"#\t")):
+        return False
+    other = next((row for row in following if not row.startswith(b"#")), b"")
+    return b"\t" in other and other.count(b"\t") != line.count(b"\t")
 
 
 def columns_of(line: bytes, at_tabs: bool) -> list[bytes]:

@@ -41,8 +41,13 @@ def record_of(line: bytes, where: str) -> dict[str, Any]:
 
 
 def check_fields(wanted: Sequence[str], found: Sequence[str], where: str) -> None:
-    """Raises DataError unless all fields wanted are among those found."""
+    """Raises DataError unless all fields wanted are among those found, and none is wanted or found twice."""
     for field in wanted:
+        if wanted.count(field) > 1:
+            fix = "name each field once in --text, --label, --number, --words and --tags"
+            raise DataError(f"the field {field!r} is asked for twice", where=where, expected="once", fix=fix)
+        if found.count(field) > 1:
+            raise DataError(f"there are two fields {field!r}", where=where, expected="one", fix="rename one of them")
         if field not in found:
             fix = did_you_mean(field, found) or "name the fields with --text, --label, --number, --words and --tags"
             raise DataError(f"there is no field {field!r}", where=where, expected=f"one of {', '.join(found)}", fix=fix)
@@ -62,10 +67,10 @@ def text_of(value: Any, where: str, field: str) -> bytes:
         ) from error
 
 
-def label_of(value: Any, where: str, field: str) -> str:
-    """The name of a label."""
+def label_of(value: Any, where: str, field: str, of_row: bool = True) -> str:
+    """The name of a label, of a row or of a word."""
     if not isinstance(value, str | int) or value == "":
-        fix = "name numbers to be predicted with --number" if isinstance(value, float) else ""
+        fix = "name numbers to be predicted with --number" if of_row and isinstance(value, float) else ""
         raise DataError(
             f"the label {field!r} is {shown(value)}",
             where=where,
@@ -77,6 +82,9 @@ def label_of(value: Any, where: str, field: str) -> str:
 
 def number_of(value: Any, where: str, field: str) -> float:
     """A finite number that float32 can hold, of JSON or as the bytes of a tsv field."""
+    if isinstance(value, str):
+        expected = "a JSON number, such as 3.5, without quotes"
+        raise DataError(f"the number {field!r} is the string {shown(value)}", where=where, expected=expected)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_text = isinstance(value, bytes) and b"_" not in value  # which Python would allow
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from taskmask.data.engine import MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
 from taskmask.data.engine_sentencepiece import SentencePieceEngine
 from taskmask.data.engine_tokenizers import TokenizersEngine
-from taskmask.data.hf_folder import tokenizer_of_folder
+from taskmask.data.hf_folder import check_config, tokenizer_of_folder
 from taskmask.data.vocab_training import cut_text, train_vocabulary
 from taskmask.data.word_cache import WordCache
 from taskmask.data.words import SPACE, Piece, is_unspaced, piece_flags, word_numbers
@@ -66,14 +66,20 @@ class Vocabulary:
         """Reads a `.model` file, a `tokenizer.json`, or the vocabulary of a dataset or Hugging Face folder.
 
         In a Hugging Face folder that is its `tokenizer.json`, else `vocab.txt`, else `vocab.json` and `merges.txt`.
+
+        Raises:
+            ConfigError: the package `tokenizers` is needed and not installed.
+            DataError: there is no vocabulary, it is damaged, or other files of the folder contradict it.
         """
         path = Path(path)
         if path.is_dir():
-            known = (path / name for name in (VOCABULARY_FILE, TOKENIZER_FILE))
-            found = next((file for file in known if file.exists()), None)
-            if found is None:
-                return cls(tokenizer_of_folder(path), name=str(path))
-            path = found
+            if (path / VOCABULARY_FILE).exists():
+                return cls.load(path / VOCABULARY_FILE)
+            if (path / TOKENIZER_FILE).exists():
+                vocabulary = cls.load(path / TOKENIZER_FILE)
+                check_config(path, vocabulary.model_bytes)
+                return vocabulary
+            return cls(tokenizer_of_folder(path), name=str(path))
         try:
             if path.exists() and not path.is_file():  # a device or a pipe is read for ever
                 expected = "a SentencePiece .model file or a tokenizer.json"
@@ -168,8 +174,8 @@ class Vocabulary:
     def encode(self, texts: Sequence[str | bytes]) -> list[np.ndarray]:
         """Encodes texts.
 
-        With a `tokenizer.json` the ids are those of `AutoTokenizer(text, add_special_tokens=False)`: a special that is
-        spelled out in the text becomes that special. A SentencePiece vocabulary takes it as any other text.
+        With a `tokenizer.json` the ids are those of the `tokenizer.json`: a special that is spelled out in the text
+        becomes that special. A SentencePiece vocabulary takes it as any other text.
 
         Args:
             texts: strings or UTF-8 bytes, without line breaks.

@@ -160,6 +160,8 @@ def relabelling(task: Task, dataset: Dataset, split: Split, column: str) -> dict
         DataError: the split uses a label that the task does not know.
     """
     known, names = task.labels.get(column, []), dataset.labels.get(column, [])
+    if column not in dataset.labels or not split.column(column).dtype.startswith("int"):
+        raise DataError(f"column {column!r} holds no labels", where=f"{dataset.path}, split {split.name}")
     if names == known:
         return {}
     table = np.array([known.index(name) if name in known else -1 for name in names], np.int64)

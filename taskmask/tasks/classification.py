@@ -47,16 +47,13 @@ class TextTask(Task):
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
         """The stored rows, one row each; longer ones are cut at their end."""
-        name = self.config.label
-        columns: tuple[str, ...] = (name,) if labelled else ()
-        relabel = {}
-        if labelled:
-            self._check_column(split, split.column(name))
-            relabel = relabelling(self, dataset, split, name)
+        columns: tuple[str, ...] = (self.config.label,) if labelled else ()
+        relabel = self._relabelling(split, dataset) if labelled else {}
         return Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
 
-    def _check_column(self, split: Split, column: Column) -> None:
-        """Raises a DataError unless the column holds what the task predicts."""
+    def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
+        """Raises a DataError unless the column holds what the task predicts; returns what `relabelling` does."""
+        raise NotImplementedError
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Rows as they are, with the targets of those that have one in the dataset."""
@@ -132,12 +129,14 @@ class Classification(TextTask):
             values = train.values(self.config.label)
             self.class_counts = np.bincount(values, minlength=len(self.class_names))
 
-    def _check_column(self, split: Split, column: Column) -> None:
+    def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
         where, name = f"{split.folder}, split {split.name}", self.config.label
+        column = split.column(name)
         if column.kind != "row" or column.width != 1 or name not in self.labels:
             raise DataError(f"column {name!r} holds no labels of rows", where=where, fix="name another with task.label")
         if len(self.class_names) < 2:
             raise DataError(f"column {name!r} has one label, {self.class_names}", where=where, expected="two or more")
+        return relabelling(self, dataset, split, name)
 
     def heads(self) -> dict[str, HeadSpec]:
         """One head, "label", with a score for each class."""
@@ -239,13 +238,15 @@ class Regression(TextTask):
 
     default_criterion = "regression"
 
-    def _check_column(self, split: Split, column: Column) -> None:
+    def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
+        column = split.column(self.config.label)
         if column.kind != "row" or column.width != 1 or not column.dtype.startswith("float"):
             raise DataError(
                 f"column {self.config.label!r} holds {column.dtype}, no numbers of rows",
                 where=f"{split.folder}, split {split.name}",
                 fix="prepare the data with taskmask-preprocess --number " + self.config.label,
             )
+        return {}
 
     def _target(self, values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)

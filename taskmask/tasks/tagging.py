@@ -295,8 +295,8 @@ def words_of(record: dict[str, Any]) -> tuple[list[str], Any]:
     Raises:
         DataError: there is none, or one is no text.
     """
-    if "words" in record:
-        words = record["words"]
+    words = record.get("words")
+    if words is not None:
         if not isinstance(words, list) or not words or not all(isinstance(w, str) and w.strip() for w in words):
             raise DataError(
                 f"'words' is {str(words)[:60]!r}", where="record", expected="a list of words, none of them empty"

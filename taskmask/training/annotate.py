@@ -26,11 +26,11 @@ from taskmask.data.columns import Column, Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.plan import plan_epoch
 from taskmask.data.source import Source
-from taskmask.errors import ConfigError, did_you_mean
+from taskmask.errors import ConfigError, DataError, did_you_mean
 from taskmask.faults import reach
 from taskmask.machine import storage_errors, written_whole
 from taskmask.settings import Settings, parse
-from taskmask.tasks.base import Answers, Task
+from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
@@ -166,10 +166,11 @@ class Work:
         """Makes the folder for the chunks; it goes when all is well, and stays for the next try otherwise."""
         path = self.parts.dataset.path
         folder = path / f".annotate-{key}"
-        if not (folder / "merging").exists():  # else the columns that exist may be of this very work
+        for name in self.columns:
+            self.check_labels(name)
             for split in self.parts.sources:
-                for name in self.columns:
-                    check_new(self.parts.dataset, split, name, overwrite)
+                # where merging has begun, the columns that exist may be of this very work
+                check_new(self.parts.dataset, split, name, overwrite or (folder / "merging").exists())
         self.world.wait()
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
@@ -177,6 +178,22 @@ class Work:
             yield folder
         if self.world.is_first:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def labels_of(self, column: str) -> list[str] | None:
+        """Returns the names of the values of a new column, where they are labels."""
+        return self.parts.task.class_names if self.columns[column] == "label" else None
+
+    def check_labels(self, column: str) -> None:
+        """Raises a DataError if a split that is not annotated has a column of that name with other labels."""
+        dataset = self.parts.dataset
+        others = [name for name in dataset.splits if name not in self.parts.sources]
+        taken = [name for name in others if column in dataset.splits[name].columns]
+        if taken and dataset.labels.get(column) != self.labels_of(column):
+            raise DataError(
+                f"column {column!r} of split {taken[0]!r} has other labels than this one would have",
+                where=str(dataset.path),
+                fix="choose another name, or annotate all splits",
+            )
 
     def chunks(self, source: Source) -> list[tuple[int, int]]:
         """Returns the first and one past the last row of each chunk; the same whatever the number of processes."""
@@ -238,13 +255,11 @@ class Work:
 
     def merge(self, folder: Path) -> None:
         """Puts the chunks together as columns."""
-        task: Task = self.parts.task
         for split, source in self.parts.sources.items():
             for name, spec in self.specs.items():
                 reach("annotate.merge")
-                labels = task.class_names if self.columns[name] == "label" else None
                 values = self.values(folder, split, source, name)
-                add_column(self.parts.dataset.path, split, name, spec, values, labels, overwrite=True)
+                add_column(self.parts.dataset.path, split, name, spec, values, self.labels_of(name), overwrite=True)
 
     def values(self, folder: Path, split: str, source: Source, name: str) -> Iterator[np.ndarray]:
         """Yields the values of a column chunk by chunk; tokens of no row, such as `</s>`, get -1, or 0.0."""

@@ -51,6 +51,7 @@ def dry_run(settings: Settings) -> list[str]:
             optim=dataclasses.replace(settings.optim, warmup_steps=0),
         )
         trainer = Trainer(short, parts, objective.to(device), World(), device)
+        trainer.check_metric()
         seconds = [time_step(trainer, group) for group in trainer.steps()]
         if trainer.progress.skipped_steps:
             raise DivergedError(

@@ -50,6 +50,7 @@ def find_over(
     device: torch.device,
     *,
     with_answers: bool,
+    most: int | None = None,
     advance: Callable[[int], Any] = lambda rows: None,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Found | None:
@@ -61,11 +62,12 @@ def find_over(
         world: the processes that share the work.
         device: where the objective lives.
         with_answers: whether the task is asked for its answers.
+        most: batches to look at; None: all.
         advance: called with the rows of each batch that is done.
         asked_to_stop: called now and then, by all processes together; None is returned where it says yes.
     """
     train = maker.settings.train
-    tickets = frozen_tickets(maker.source.lengths, train.max_tokens, maker.task.views)
+    tickets = frozen_tickets(maker.source.lengths, train.max_tokens, maker.task.views)[:most]
     shared = len(tickets) // world.size  # batches that every process has
     # a process that has none does the first for the names of the sums alone
     mine = tickets[world.rank :: world.size] or tickets[:1]
@@ -115,8 +117,11 @@ def _in_order(parts: list[Answers]) -> Answers:
 
 
 def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
-    """Returns the metrics: of the answers, where there are any, and of the sums, which win: they are as in training."""
-    return {**(task.measure(found.answers, source).value() if found.answers else {}), **task.metrics(found.totals)}
+    """Returns the metrics of the sums and of the answers; those that validations in training take win."""
+    of_sums, of_answers = task.metrics(found.totals), {}
+    if found.answers:
+        of_answers = task.measure(found.answers, source).value()
+    return {**of_sums, **of_answers} if task.measured_in_training else {**of_answers, **of_sums}
 
 
 def value_of(metrics: dict[str, float], name: str) -> float:
@@ -150,10 +155,12 @@ class Evaluation:
     """A checkpoint on a split.
 
     Args:
+        metrics: by their names.
         result: metrics, sizes, and what was evaluated, as JSON types.
         measure: the metrics over any choice of examples; None where the task gives no answers.
     """
 
+    metrics: dict[str, float]
     result: dict[str, Any]
     measure: Measure | None
 
@@ -182,8 +189,9 @@ def examine(
     distributed.leave()
     assert found is not None  # nobody asked it to stop
     masker = settings.masker
+    metrics = metrics_of(parts.task, found, maker.source)
     result = {
-        **metrics_of(parts.task, found, maker.source),
+        **metrics,
         "targets": int(sum(found.totals[f"{name}_count"] for name in objective.criterion.weights)),
         "tokens": int(found.totals["tokens"]),
         "rows": len(maker.source),
@@ -192,7 +200,7 @@ def examine(
         "checkpoint": str(Path(loaded.file)),
         "step": loaded.step,
     }
-    return Evaluation(result, parts.task.measure(found.answers, maker.source) if found.answers else None)
+    return Evaluation(metrics, result, parts.task.measure(found.answers, maker.source) if found.answers else None)
 
 
 def evaluate(

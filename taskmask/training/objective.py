@@ -55,7 +55,7 @@ def weighted_total(sums: dict[str, Tensor], counts: dict[str, float], weights: d
         counts: targets of each loss in the whole step, over all micro-batches and processes.
         weights: the criterion's weights.
     """
-    parts = [weight * sums[name] / max(counts[name], 1.0) for name, weight in weights.items()]
+    parts = [weight * sums[name] / (counts[name] or 1.0) for name, weight in weights.items()]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

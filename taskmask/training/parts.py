@@ -32,7 +32,9 @@ class DataParts:
     @property
     def fingerprint(self) -> str:
         """A sha256 of what the rows depend on: the vocabulary and the columns in use, so that others may be added."""
-        content = [self.vocab.fingerprint, *(source.checksums for source in self.sources.values())]
+        content: list[Any] = [self.vocab.fingerprint, *(source.checksums for source in self.sources.values())]
+        used = {name for source in self.sources.values() for name in source.columns}
+        content += sorted((name, names) for name, names in self.dataset.labels.items() if name in used)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

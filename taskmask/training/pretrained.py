@@ -88,7 +88,9 @@ class Pretrained:
             names = ", ".join(head.removeprefix(HEADS).rstrip(".") for head in lacking)
             what = f"holds an encoder without the head {names}, so that it says nothing yet"
             raise CheckpointError(what, where=str(self.file), fix=f"train it first: --train.init_from {self.file}")
-        checkpoint.put_weights(objective, self.weights, str(self.file))
+        own = objective.state_dict()
+        weights = {name: _shortened(name, tensor, own.get(name)) for name, tensor in self.weights.items()}
+        checkpoint.put_weights(objective, weights, str(self.file))
         return objective.eval()
 
     def check_vocabulary(self, data: str) -> None:
@@ -125,8 +127,12 @@ class Pretrained:
         """
         task = self.asked
         records = [{"text": text} if isinstance(text, str) else text for text in texts]
+        if not records:
+            return []
         for record in records:
-            for field in () if record.keys() & set(task.lists) else task.fields:
+            if not isinstance(record, dict):
+                raise DataError(f"is {str(record)[:40]!r}", where="record", expected="a text, or texts by their names")
+            for field in () if any(record.get(name) is not None for name in task.lists) else task.fields:
                 if not isinstance(record.get(field), str):
                     raise DataError(f"has no text {field!r}", where="record", expected=" and ".join(task.fields))
         with torch.no_grad():

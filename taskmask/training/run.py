@@ -86,6 +86,7 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
     try:
         check_world(settings, world)
         parts = open_data(settings)
+        resolved = in_steps(settings, parts)
     except TaskmaskError as error:  # before a run folder is made of nothing; one that is there learns of it
         if world.is_first and (folder / "settings.json").exists():
             with contextlib.suppress(ConfigError), lock(folder):
@@ -100,7 +101,7 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
         if world.is_first:
             lines = [headline(settings, parts, objective, world, device), *notes(parts)]
             print(visible("\n".join(f"taskmask: {line}" for line in lines)), file=sys.stderr)
-        trainer = Trainer(in_steps(settings, parts), parts, objective.to(device), world, device)
+        trainer = Trainer(resolved, parts, objective.to(device), world, device)
         progress = trainer.fit()
     distributed.leave()  # not after an error: on GPUs leaving waits for the others, who may be waiting for this process
     return Summary(
@@ -180,6 +181,9 @@ def open_data(settings: Settings) -> DataParts:
             where="train.patience",
             fix="prepare the data with --valid, or leave it out",
         )
+    if settings.train.metric and "valid" not in parts.sources:
+        what = f"is {settings.train.metric!r}, but {settings.data.path} has no split valid"
+        raise ConfigError(what, where="train.metric", fix="prepare the data with --valid, or leave it out")
     if "valid" in parts.sources:
         frozen_tickets(parts.sources["valid"].lengths, settings.train.max_tokens, parts.task.views)
     return parts

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
 from taskmask.settings import Settings
 from taskmask.training.evaluate import Evaluation, examine
+from taskmask.training.log import say
 from taskmask.training.run import Summary, train, write_json
 
 
@@ -25,6 +28,17 @@ def runs_in(folder: str) -> list[str]:
     if (path / "settings.json").exists() or not found:
         return [folder]
     return [str(p) for p in sorted(found, key=lambda p: int(p.name.partition("-")[2]))]
+
+
+def unfinished(runs: Sequence[str]) -> list[str]:
+    """Returns those run folders that are still at work, were killed, or ended with an error."""
+    found = []
+    for run in runs:
+        file = Path(run) / "exit.json"
+        begun = (Path(run) / "settings.json").exists() and (Path(run) / "log.jsonl").exists()
+        if begun and not (file.exists() and json.loads(file.read_bytes()).get("exit_code") == 0):
+            found.append(run)
+    return found
 
 
 def train_seeds(settings: Settings, seeds: Sequence[int], *, restart: bool = False) -> list[Summary]:
@@ -93,25 +107,38 @@ def evaluate_runs(
 ) -> Reached:
     """Evaluates the best checkpoints of runs on the same split; the arguments are those of `evaluate`.
 
-    The interval is over runs and examples at once, with one run over examples.
-
-    Raises:
-        ConfigError: the task gives no answers, so that there is nothing to take intervals over.
+    The interval is over runs and examples at once, with one run over examples; it is undefined where the task gives no
+    answers of single examples.
     """
     given = list(overrides)
     found: list[Evaluation] = [examine(run, data, split, given, advance, **sections) for run in runs]
-    measures = [one.measure for one in found if one.measure]
-    if len(measures) < len(runs):
-        raise ConfigError("its task gives no answers to take intervals over", where=f"--from {runs[0]}")
     results = [one.result for one in found]
-    return Reached(split, results[0]["rows"], seed_intervals(measures), results)
+    measures = [one.measure for one in found if one.measure]
+    if measures:
+        return Reached(split, results[0]["rows"], seed_intervals(measures), results)
+    metrics = {}
+    for name in found[0].metrics:
+        values = tuple(one.metrics[name] for one in found)
+        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+        metrics[name] = OverRuns(statistics.fmean(values), deviation, math.nan, math.nan, values)
+    return Reached(split, results[0]["rows"], metrics, results)
 
 
 def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:
     """Evaluates runs on the splits that the dataset has, and writes the figures into summary.json of the folder."""
     known = Dataset.open(data).splits
-    reached = [evaluate_runs(runs, split=split) for split in splits if split in known]
-    content = {"runs": [Path(run).name for run in runs], "splits": [one.to_dict() for one in reached]}
+    reached = []
+    for split in splits:
+        try:
+            reached += [evaluate_runs(runs, split=split)] if split in known else []
+        except DataError as error:  # such as a test split without labels: no reason to lose the others
+            say(f"note: split {split} is not measured: {error}")
+    checkpoints = [Path(result["checkpoint"]).name for result in reached[0].results] if reached else []
+    content = {
+        "runs": [Path(run).name for run in runs],
+        "checkpoints": checkpoints,
+        "splits": [one.to_dict() for one in reached],
+    }
     write_json(Path(folder) / "summary.json", content)
     return reached
 

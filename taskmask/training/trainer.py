@@ -74,6 +74,7 @@ class Trainer:
             DivergedError: too many steps in a row were skipped.
         """
         self.resume()
+        self.check_metric()
         is_there = (self.folder / "settings.json").exists()  # the first process has written it
         steps = self.world.gather(self.progress.position.step if is_there else -1)
         if len(set(steps)) > 1:
@@ -103,6 +104,15 @@ class Trainer:
             if self.log:
                 self.log.close()
         return self.progress
+
+    def check_metric(self) -> None:
+        """Tries on a few rows, before anything is trained, whether there is the metric that is asked for."""
+        if self.settings.train.metric and not self.progress.position.step and "valid" in self.parts.sources:
+            task, maker = self.parts.task, BatchMaker(self.parts, "valid", self.settings)
+            asked = task.measured_in_training
+            found = find_over(self.objective, maker, self.world, self.device, with_answers=asked, most=1)
+            assert found is not None  # nobody asked it to stop
+            value_of(metrics_of(task, found, maker.source), self.metric)
 
     @property
     def finished(self) -> bool:
@@ -291,6 +301,8 @@ class Trainer:
         sign = 1 if task.direction(name) == "min" else -1
         before = math.inf if self.progress.best is None else sign * self.progress.best
         best = sign * value_of(metrics, name) < before  # never true of NaN
+        if math.isnan(metrics[name]):
+            self._say(f"warning: {name} is undefined, so that it cannot pick the best checkpoint")
         self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
         self.progress.validations_without_best = 0 if best else self.progress.validations_without_best + 1

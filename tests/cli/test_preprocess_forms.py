@@ -149,3 +149,9 @@ def test_real_intents_and_aspects(tmp_path, base, capsys):
     assert dataset.labels["label"] == ["negative", "neutral", "positive"]
     assert "label of test: negative " in capsys.readouterr().out
     dataset.verify()
+
+
+def test_without_answers_no_task_is_named(make):
+    bare = json.dumps({key: QUESTION[key] for key in ("question", "context")})
+    assert "--task" not in make({"train.jsonl": bare}, "--answers")[1]
+    assert "--task span" in make({"train.jsonl": json.dumps(QUESTION)})[1]

@@ -127,6 +127,16 @@ def test_for_prediction_answers_may_be_missing(make):
         make({"train.jsonl": json.dumps(ROW) + "\n" + json.dumps(bare)})
 
 
+@pytest.mark.parametrize("empty", [None, [], {"text": [], "answer_start": []}])
+def test_answers_after_a_question_without_are_not_dropped(make, empty):
+    bare = {"question": "Who?", "context": CONTEXT}
+    message = r":2: the first question of the split has no answers, this one has"
+    with pytest.raises(DataError, match=message):
+        make({"train.jsonl": json.dumps(bare) + "\n" + json.dumps(ROW)}, form="answers")
+    content = json.dumps(bare) + "\n" + json.dumps({**bare, "answers": empty})
+    assert "answers" not in make({"train.jsonl": content}, form="answers").split("train").columns
+
+
 def test_text_is_preferred_but_not_where_questions_are_asked_for(make):
     row = json.dumps({**ROW, "text": "the dog", "label": "a"})
     assert list(make({"train.jsonl": row}).split("train").columns) == ["tokens", "label"]
@@ -141,6 +151,7 @@ def bad(**changes):
 BAD_ANSWERS = [
     ({"answer_start": [12, 17]}, r"at character 12 of the context stands 'rown fox '; expected the answer 'brown fox', "
                                  r"which stands at character 11; .*leave such rows out with --on-bad-answer skip"),
+    ({"answer_start": [11, 10**99]}, r"at character 10{19}… of the context stands ''; expected the answer 'fox'"),
     ({"answer_start": [11, 999]}, r"at character 999 of the context stands ''; expected the answer 'fox', which"),
     ({"answers": ["brown fox", "cat"]}, r"at character 17 .*'fox'; expected the answer 'cat', which the context does"),
     ({"answers": ["", "fox"]}, r"an answer is blank"),
@@ -160,7 +171,7 @@ def test_bad_answers_stop_it_or_are_left_out(make, unigram, changes, message):
     summary = make.summary["train"]
     assert (summary.rows, summary.left_out) == (1, 1) and "train.jsonl:3: " in summary.first_left_out
     with pytest.raises(DataError, match=r"split 'train' has no rows.*all 1 were left out: .*train\.jsonl:1: "):
-        make({"train.jsonl": json.dumps({**ROW, **changes})}, on_bad_answer="skip")
+        make({"train.jsonl": json.dumps({**ROW, **changes, "score": 1})}, on_bad_answer="skip", number=("score",))
 
 
 @pytest.mark.parametrize("changes, message", [

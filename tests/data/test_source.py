@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from taskmask.data.columns import Column, Dataset
-from taskmask.data.source import RowSource
+from taskmask.data.source import Examples, RowSource
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import DataError
 
@@ -110,3 +110,15 @@ def test_it_can_be_sent_to_a_worker(split, unigram):
     sent = pickle.loads(pickle.dumps(source))[ids]
     assert np.array_equal(sent.tokens, source[ids].tokens)
     assert np.array_equal(sent.columns["score"], source[ids].columns["score"])
+
+
+def test_rows_without_text_are_told(unigram, tmp_path):
+    with DatasetWriter(tmp_path / "data", unigram) as writer:
+        columns = {"tokens": Column("ragged", "uint16"), "second": Column("ragged", "uint16")}
+        full, empty = np.array([9, unigram.eos] * 3), np.array([unigram.eos, unigram.eos, 9, unigram.eos])
+        writer.split("train", columns).append({
+            "tokens": (full, np.array([2, 2, 2])), "second": (empty, np.array([1, 1, 2])),
+        })  # fmt: skip
+    split = Dataset.open(tmp_path / "data").split("train")
+    assert Examples(split, unigram, 10).notes == []
+    assert Examples(split, unigram, 10, "second").notes == ["split train: 2 of 3 rows have no second text"]

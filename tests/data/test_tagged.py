@@ -166,7 +166,7 @@ def line(**row):
     (line(words="a b", tags=["O", "O"]), r":2: 'words' is 'a b'; expected a list"),
     (line(words=["a"], tags="O"), r":2: 'tags' is 'O'; expected a list"),
     (line(words=["a"], tags=[""]), r":2: the label 'tags' is ''"),
-    (line(words=["a"], tags=[0.5]), r":2: the label 'tags' is '0\.5'"),
+    (line(words=["a"], tags=[0.5]), r":2: the label 'tags' is '0\.5'; expected a string, [^;]*$"),
     (line(words=["a"]), r":2: there is no field 'tags'"),
     (line(text="a"), r":2: there is no field 'words'"),
 ])  # fmt: skip
@@ -174,6 +174,16 @@ def test_bad_records(make, tmp_path, content, message):
     with pytest.raises(DataError, match=r"train\.jsonl" + message):
         make({"train.jsonl": content})
     assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"]
+
+
+@pytest.mark.parametrize("content", [
+    "# sent_id = 1\n# text = the dog\n1\tthe\tDT\tO\n2\tdog\tNN\tO\n", "#\thttp://a\t[2009]\n1\tthe\tO\tO\n",
+])  # fmt: skip
+def test_comments_are_refused_but_a_word_may_be_a_hash(make, unigram, content):
+    with pytest.raises(DataError, match=r"train\.conll:1: comments, as in CoNLL-U, are not read: '#"):
+        make({"train.conll": content})
+    for plain in ("# O\nthe O\n", "#\tO\nthe\tO\n"):
+        assert make({"train.conll": plain}).split("train").rows == 1
 
 
 @pytest.mark.parametrize("content, message", [

@@ -99,3 +99,69 @@ def test_damaged_folders(tmp_path):
     (tmp_path / "merges.txt").write_text("#version\nq w e\nzz zzz\n")
     with pytest.raises(DataError, match="cannot make a tokenizer"):
         Vocabulary.load(tmp_path)
+
+
+def write_json(path, content):
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("name, content, message", [
+    ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, r"tokenizer_class is 'BertJapaneseTok"),
+    ("tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"}, r"expected the tokenizer of Bert, DistilBert"),
+    ("tokenizer_config.json", {"do_basic_tokenize": False}, r"do_basic_tokenize is false"),
+    ("tokenizer_config.json", {"added_tokens_decoder": {"9999": {"content": "<ent>"}}}, r"the token '<ent>' is not in"),
+    ("added_tokens.json", {"[MASK]": 4, "<ent>": 9999}, r"the token '<ent>' is not in"),
+    ("added_tokens.json", {"[MASK]": 9999}, r"the token '\[MASK\]' is not in"),
+    ("special_tokens_map.json", {"unk_token": "<what>"}, r"the token '<what>' is not in"),
+    ("special_tokens_map.json", {"additional_special_tokens": ["<ent>"]}, r"the token '<ent>' is not in"),
+])  # fmt: skip
+def test_what_only_transformers_can_do_is_refused(name, content, message, tmp_path):
+    write_bert(tmp_path)
+    write_json(tmp_path / name, content)
+    with pytest.raises(DataError, match=message + r".*AutoTokenizer\.from_pretrained\(.*\)\.save_pretrained\("):
+        Vocabulary.load(tmp_path)
+
+
+def test_the_class_may_stand_in_config_json(tmp_path):
+    write_bert(tmp_path)
+    (tmp_path / "tokenizer_config.json").unlink()
+    write_json(tmp_path / "config.json", {"tokenizer_class": "DistilBertTokenizerFast", "dim": 8})
+    assert Vocabulary.load(tmp_path).num_own == len(wordpiece().get_vocab())
+    write_json(tmp_path / "config.json", {"tokenizer_class": "XLMTokenizer"})
+    with pytest.raises(DataError, match="tokenizer_class is 'XLMTokenizer'"):
+        Vocabulary.load(tmp_path)
+
+
+@pytest.mark.parametrize("unknown", ["<unk>", {"content": "<unk>", "special": True}])
+def test_names_of_specials_in_a_file_of_their_own(unknown, tmp_path):
+    write_bert(tmp_path)
+    path = tmp_path / "vocab.txt"
+    path.write_text(path.read_text(encoding="utf-8").replace("[UNK]", "<unk>"), encoding="utf-8")
+    with pytest.raises(DataError, match=r"'\[UNK\]' is not in the vocabulary.*save_pretrained"):
+        Vocabulary.load(tmp_path)
+    write_json(tmp_path / "special_tokens_map.json", {"unk_token": unknown})
+    vocabulary = Vocabulary.load(tmp_path)
+    assert vocabulary.encode(["龘"])[0].tolist() == [vocabulary.unk] and vocabulary.unk < vocabulary.num_own
+
+
+@pytest.mark.parametrize("make, key, value", [
+    (wordpiece, "do_lower_case", True), (wordpiece, "tokenize_chinese_chars", False),
+    (wordpiece, "strip_accents", True), (byte_level, "add_prefix_space", True),
+])  # fmt: skip
+def test_a_config_that_contradicts_the_tokenizer_json_is_refused(make, key, value, tmp_path):
+    content = json.loads(make().to_str())
+    if key == "strip_accents":
+        content["normalizer"]["strip_accents"] = not value
+    write_json(tmp_path / "tokenizer.json", content)
+    for agrees in ({key: not value}, {key: None}, {}):
+        write_json(tmp_path / "tokenizer_config.json", agrees)
+        Vocabulary.load(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {key: value})
+    both = f"{key} is {json.dumps(value)} in tokenizer_config.json and {json.dumps(not value)} in tokenizer.json"
+    with pytest.raises(DataError, match=both):
+        Vocabulary.load(tmp_path)
+    content["normalizer"] = {"type": "Sequence", "normalizers": [content["normalizer"] or {"type": "NFC"}]}
+    write_json(tmp_path / "tokenizer.json", content)
+    with pytest.raises(DataError, match=both):
+        Vocabulary.load(tmp_path)
+    Vocabulary.load(tmp_path / "tokenizer.json")

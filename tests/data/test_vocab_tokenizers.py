@@ -333,3 +333,22 @@ def test_forked_processes_can_encode(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, env=environment
     )
     assert done.stdout == "0 1000 None\n" and done.stderr == ""
+
+
+def test_a_space_that_is_put_after_a_mask_covers_nothing():
+    content = json.loads(vocabulary_of("bytes").model_bytes)
+    content["pre_tokenizer"]["add_prefix_space"] = content["post_processor"]["add_prefix_space"] = True
+    merge = {"merges": [*content["model"]["merges"], ["Ġ", "y"]]}
+    content["model"] |= merge | {"vocab": content["model"]["vocab"] | {"Ġy": len(content["model"]["vocab"])}}
+    for token in content["added_tokens"]:
+        token["id"] = content["model"]["vocab"][token["content"]]
+    vocabulary = Vocabulary(json.dumps(content).encode())
+    text = "x <mask>y <mask>z  y"
+    ids, starts, ends = vocabulary.encode_with_offsets([text])[0]
+    pieces = dict(zip(vocabulary.pieces(ids), zip(starts.tolist(), ends.tolist(), strict=True), strict=True))
+    assert pieces["z"] == (16, 17) and "▁y" in pieces
+    covered = "".join(text[start:end] for start, end in zip(starts, ends, strict=True))
+    assert covered == text.replace(" ", "")
+    texts = [line.replace(" ", "<mask>", 2).replace("a", "a <mask>", 1) + " <s>x" for line in lines(300)]
+    for _, starts, ends in vocabulary.encode_with_offsets(texts):
+        assert (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all() and (starts <= ends).all()

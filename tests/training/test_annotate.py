@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from training_help import make
+from training_help import make, write_labelled
 
 from taskmask.data.columns import Dataset
 from taskmask.errors import CheckpointError, ConfigError, DataError
@@ -174,3 +174,14 @@ def test_annotating_leaves_the_runs_on_the_data_alone(labelled, model, copy):
     before = open_data(settings).fingerprint
     annotate(model, str(copy), {"guess": "label"})
     assert open_data(settings).fingerprint == before
+
+
+def test_labels_of_splits_that_are_not_annotated_stay(labelled, data, model, tmp_path):
+    """Ids without their names would silently mean other classes."""
+    path = write_labelled(tmp_path, data, ("a", "b", "c"))
+    with pytest.raises(DataError, match=r"column 'label' of split 'train' has other labels.*annotate all splits"):
+        annotate(model, str(path), {"label": "label"}, ["valid"], overwrite=True)
+    annotate(model, str(path), {"label": "label"}, overwrite=True)
+    assert Dataset.open(path).labels["label"] == pretrained.load(model).labels["label"]
+    annotate(model, str(path), {"label": "confidence"}, overwrite=True)
+    assert "label" not in Dataset.open(path).labels

@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_named(run, other_vocabulary, tmp_path):
     with pytest.raises(CheckpointError, match="does not fit the model"):
         evaluate(str(run), model={"width": 64})
     with pytest.raises(CheckpointError, match=r"does not fit the model.*size mismatch"):
-        evaluate(str(run), data={"length": 16})
+        evaluate(str(run), data={"length": 64})
     with pytest.raises(ConfigError):
         evaluate(str(run), masker={"name": "unknown"})
     with pytest.raises(CheckpointError, match="no such checkpoint"):

@@ -9,12 +9,14 @@ import torch
 from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
 from taskmask.errors import CheckpointError, ConfigError, DataError, Interrupted
+from taskmask.settings import Settings
 from taskmask.training import checkpoint, pretrained, seeds
 from taskmask.training.evaluate import evaluate
 from taskmask.training.optim import adamw, depths, freeze
 from taskmask.training.run import in_steps, notes, train
+from taskmask_cli import preprocess
 
-TASK = {"task": "classification", "train": {"steps": 30, "valid_every": 10}, "optim": {"lr": 5e-3}}
+TASK = {"task": {"name": "classification"}, "train": {"steps": 30, "valid_every": 10}, "optim": {"lr": 5e-3}}
 
 
 @pytest.fixture
@@ -249,3 +251,69 @@ def test_two_processes_are_one_with_two_micro_batches(freeze, labelled, tmp_path
         assert {k: v for k, v in a.items() if k != "kind"} == pytest.approx(
             {k: v for k, v in b.items() if k != "kind"}, rel=1e-6
         )
+
+
+def test_a_test_split_without_labels_ends_no_training(data, tmp_path, classified, capfd):
+    """As many benchmarks publish theirs."""
+    path = write_labelled(tmp_path, data)
+    (tmp_path / "plain.tsv").write_text("text\tplace\namber\tbasin\n")
+    files = [f"--{split}={tmp_path / name}" for split, name in
+             (("train", "train.tsv"), ("valid", "valid.tsv"), ("test", "plain.tsv"))]  # fmt: skip
+    words = ["--out", str(path), "--overwrite", "--vocab", str(data), "--text", "text", "place", "--workers", "0"]
+    assert preprocess.main([*files, *words]) == 0
+    chosen = classified("run", data={"path": str(path)}, train={"steps": 2})
+    train(chosen)
+    reached = seeds.report([chosen.run.folder], str(path), chosen.run.folder)
+    assert [one.split for one in reached] == ["valid"]
+    assert "split test is not measured" in capfd.readouterr().err
+
+
+def test_figures_of_a_task_without_answers_have_no_intervals(settings, tmp_path, monkeypatch):
+    from taskmask.tasks.masked_lm import MaskedLM
+
+    monkeypatch.setattr(MaskedLM, "answers", lambda *_: {})
+    train(settings("run", train={"steps": 2}))
+    reached = seeds.evaluate_runs([str(tmp_path / "run")])
+    assert reached.metrics["loss"].mean > 0 and math.isnan(reached.metrics["loss"].low)
+
+
+def test_small_weights_of_classes_are_weights_alike(classified, tmp_path):
+    """All alike they change nothing, however small: the loss is a mean by weights."""
+    for name, weight in (("one", "1"), ("small", "0.001")):
+        weights = [f"{label}={weight}" for label in ("early", "late", "middle")]
+        criterion = {"name": "classification", "class_weights": weights}
+        train(classified(name, criterion=criterion, train={"steps": 3, "valid_every": 3}))
+    one, small = rows(tmp_path / "one")[0], rows(tmp_path / "small")[0]
+    assert small["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
+    assert small["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_the_model_stays_when_its_source_is_gone(settings, tmp_path, classified, data, labelled):
+    first = tmp_path / "first"
+    train(settings("first", train={"steps": 1}))
+    tables = {k: v for k, v in classified("second").to_dict().items() if k not in ("model", "data")}
+    tables = {
+        **tables,
+        "data": {"path": str(labelled)},
+        "train": {**tables["train"], "init_from": str(first), "steps": 2},
+    }
+    begun = Settings.of(tables)
+    assert begun.model == settings("first").model
+    train(begun)
+    first.rename(tmp_path / "moved")
+    assert Settings.of(tables) == begun
+    assert train(Settings.of(tables, train={"steps": 3})).step == 3
+
+
+def test_classes_from_a_column_of_numbers(classified, labelled, solved, data, tmp_path):
+    with pytest.raises(DataError, match="column 'number' holds no labels"):
+        train(classified("wrong", task={"label": "number"}))
+    for name in ("train", "valid"):
+        lines = ['{"text": "amber", "label": 1.5}', '{"text": "basin", "label": 2}']
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    files = [f"--{name}={tmp_path / name}.jsonl" for name in ("train", "valid")]
+    out = str(tmp_path / "bin")
+    words = ["--out", out, "--vocab", str(data), "--number", "label", "--workers", "0"]
+    assert preprocess.main([*files, *words]) == 0
+    with pytest.raises(DataError, match="column 'label' holds no labels"):
+        evaluate(str(solved), out)
