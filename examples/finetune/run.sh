@@ -64,5 +64,4 @@ cat <<END
   the figures    $out/finetuned/summary.json and $out/scratch/summary.json
   predict        $root/.venv/bin/taskmask predict --from $best "a text of your own"
   label data     $root/.venv/bin/taskmask annotate --data $out/data --from $best --column guess=label
-  share it       $root/.venv/bin/taskmask convert --run $best --to-hf a-new-folder
 END
