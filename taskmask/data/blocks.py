@@ -56,10 +56,7 @@ def cut(offsets: np.ndarray, document: np.ndarray | None, length: int, mode: str
     offsets = np.asarray(offsets, dtype=np.int64)
     if len(offsets) < 2:
         return Blocks(*(np.zeros(0, np.int64) for _ in range(3)))
-    rows = len(offsets) - 1
-    is_last = np.ones(rows, bool)  # row is the last of its document and so ends with </s>
-    if document is not None:
-        is_last[:-1] = document[1:] != document[:-1]
+    is_last = ends_document(len(offsets) - 1, document)
     if mode == "sentence":
         starts, stops = offsets[:-1], offsets[1:] - is_last
     elif mode == "document":
@@ -68,6 +65,19 @@ def cut(offsets: np.ndarray, document: np.ndarray | None, length: int, mode: str
     else:
         starts, stops = offsets[:1], offsets[-1:] - 1
     return _cut_ranges(starts, stops, offsets, length - 2)
+
+
+def ends_document(rows: int, document: np.ndarray | None) -> np.ndarray:
+    """Returns bool [rows], whether a stored row is the last of its document, and so ends with `</s>`.
+
+    Args:
+        rows: stored rows.
+        document: document number of each row [rows], or None where each row is a document.
+    """
+    is_last = np.ones(rows, bool)
+    if document is not None:
+        is_last[:-1] = document[1:] != document[:-1]
+    return is_last
 
 
 def _cut_ranges(starts: np.ndarray, stops: np.ndarray, offsets: np.ndarray, content: int) -> Blocks:

@@ -162,11 +162,8 @@ class Examples(Source):
         super().__init__(split, vocab, columns, relabel)
         self.pair = pair
         offsets = split.offsets("tokens")
-        is_last = np.ones(split.rows, np.int64)  # the last row of a document ends with </s>
-        if "document" in split.columns:
-            document = split.values("document")
-            is_last[:-1] = document[1:] != document[:-1]
-        self.starts, sizes = offsets[:-1], np.diff(offsets) - is_last
+        document = split.values("document") if "document" in split.columns else None
+        self.starts, sizes = offsets[:-1], np.diff(offsets) - blocks.ends_document(split.rows, document)
         self.stored = np.arange(split.rows)
         room = length - 2
         second = np.zeros(split.rows, np.int64)

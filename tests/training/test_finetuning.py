@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
+from taskmask.data.columns import Dataset
 from taskmask.errors import CheckpointError, ConfigError, DataError, Interrupted
 from taskmask.settings import Settings
 from taskmask.training import checkpoint, pretrained, seeds
@@ -317,3 +318,10 @@ def test_classes_from_a_column_of_numbers(classified, labelled, solved, data, tm
     assert preprocess.main([*files, *words]) == 0
     with pytest.raises(DataError, match="column 'label' holds no labels"):
         evaluate(str(solved), out)
+
+
+def test_other_data_is_prepared_with_the_vocabulary_of_a_run(solved, labelled, tmp_path):
+    (tmp_path / "more.txt").write_text("amber basin candle\n")
+    words = ["--train", str(tmp_path / "more.txt"), "--vocab", str(solved), "--out", str(tmp_path / "bin")]
+    assert preprocess.main([*words, "--workers", "0"]) == 0
+    assert Dataset.open(tmp_path / "bin").vocabulary_sha256 == Dataset.open(labelled).vocabulary_sha256
