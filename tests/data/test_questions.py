@@ -73,7 +73,7 @@ def check(dataset, vocabulary, rows):
     ("train.jsonl", json.dumps({**ROW, "answers": [{"text": t, "answer_start": s} for t, s in
                                                    zip(ROW["answers"], ROW["answer_start"], strict=True)]})),
     ("train.json", nested(ROW, is_impossible=False)),
-    ("train.json.gz", gzip.compress(b"\xef\xbb\xbf" + nested(ROW).encode())),
+    ("train.json.gz", gzip.compress(b"\xef\xbb\xbf" + nested(ROW).encode(), mtime=0)),
 ])  # fmt: skip
 def test_forms_of_the_same_question(make, vocabulary, name, content):
     make.vocabulary = vocabulary
