@@ -58,7 +58,8 @@ def words_and_tags(dataset, vocabulary, split="train", tags="tags"):
     ("train.conll", as_conll(SENTENCES)),
     ("train.iob2", as_conll(SENTENCES, " ") + "\n\n\n"),
     ("train.bio", "\ufeff-DOCSTART- -X- O\r\n\r\n" + as_conll(SENTENCES, "  x ").replace("\n", "\r\n")),
-    ("train.iob.gz", gzip.compress(as_conll(SENTENCES, "\tx\t ").replace("\n\n", "\n \t\n-DOCSTART-\n").encode())),
+    ("train.iob.gz",
+     gzip.compress(as_conll(SENTENCES, "\tx\t ").replace("\n\n", "\n \t\n-DOCSTART-\n").encode(), mtime=0)),
 ])  # fmt: skip
 def test_forms_of_the_same_sentences(make, unigram, name, content):
     dataset = make({name: content})
