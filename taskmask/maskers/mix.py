@@ -6,14 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from taskmask import config as settings
-from taskmask.config import Assignment, Problems, opt
+from taskmask.config import Problems, opt
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
-from taskmask.registry import MASKERS
+from taskmask.maskers.policy import read_policy, shared_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +61,8 @@ class Mix(Masker):
         self.columns = tuple(sorted({column for part in self.parts for column in part.columns}))
 
     def _part(self, text: str, vocab: Vocabulary) -> Masker:
-        name, *words = text.split() or [""]
-        entry = MASKERS.get(name)
-        values = {}
-        for word in words:
-            key, equals, value = word.partition("=")
-            if not equals:
-                raise ConfigError(f"{word!r} has no value", expected=f'"{name} option=value"')
-            items = value.split(",")
-            if key in ("never", "always"):
-                items = [*getattr(self.config, key), *items]
-            values[key] = Assignment(key, items if len(items) > 1 else value, "")
-        shared = {field: getattr(self.config, field) for field in settings.fields_of(MaskerConfig)}
-        problems = Problems()
-        options = settings.build(entry.config, values, name, problems, **{**shared, **entry.preset})
-        problems.raise_any()
-        part = build_masker(name, options, vocab)
+        chosen = read_policy(text, **shared_options(self.config))
+        part = build_masker(chosen.name, chosen.options, vocab)
         if part.views != 1:
             raise ConfigError(f"makes {part.views} masks of a row", expected="one mask a row")
         return part

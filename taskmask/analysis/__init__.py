@@ -1,0 +1,1 @@
+"""Looking at masking policies: what they mask, whether they keep the laws, which of them trains the better model."""

@@ -1,0 +1,128 @@
+"""What an experiment found, as plain records: what `compare` gathers and its reports show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from taskmask.metrics.bootstrap import Measure
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a stage took; costs of stages add up.
+
+    Args:
+        updates: optimizer steps.
+        tokens: tokens seen, all views counted, padding not.
+        targets: tokens that a loss asked for; in masked language modelling those that were masked.
+        flops: floating-point operations, estimated from the shape of the model.
+        seconds: wall time of training, validations included.
+    """
+
+    updates: float = 0
+    tokens: float = 0
+    targets: float = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the models of one policy scored on one task, or as language models under one masker.
+
+    Args:
+        of: name of the labelled task, or of the masker whose frozen masks they were scored on.
+        policy: name of the policy; "" for models without an intermediate stage.
+        share: share of the intermediate stage that was over, 0 to 1; 0 where there was none.
+        measures: {seed: what its model answered}; seeds whose stage failed are lacking.
+    """
+
+    of: str
+    policy: str
+    share: float
+    measures: dict[int, Measure]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A stage that failed; the experiment went on without it.
+
+    Args:
+        stage: "intermediate" or "fine-tuning", with the task where there is one.
+        policy: name of the policy.
+        seed: of the stage.
+        message: the last words of the stage.
+        folder: its run folder.
+    """
+
+    stage: str
+    policy: str
+    seed: int
+    message: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A labelled task, or a masker under which language models are scored.
+
+    Args:
+        name: of the task, or of the masker.
+        metric: the metric that counts.
+        is_lower_better: whether less of it is better.
+        split: where it is measured.
+    """
+
+    name: str
+    metric: str
+    is_lower_better: bool
+    split: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that an experiment found.
+
+    Args:
+        name: of the experiment.
+        baseline: the policy that the others are compared with.
+        policies: names of all policies, in the order of the file.
+        seeds: in the order of the file.
+        budget: what is equal for all policies: "steps", "targets" or "flops".
+        tasks: the labelled tasks.
+        maskers: the maskers under whose frozen masks the language models were scored.
+        scores: of the fine-tuned models, one for each task, policy and share.
+        language_models: of the models at the end of the intermediate stage, one for each masker and policy.
+        costs: {policy: {seed: cost of its intermediate stage}}.
+        finetuning: {task: {(policy, seed): cost of fine-tuning after the whole intermediate stage}}.
+        pretraining: cost of the general pre-training, where it was a part of the experiment.
+        failures: stages that failed.
+        repeat: what is needed to repeat it: settings of every kind of stage, versions, fingerprints; JSON types.
+    """
+
+    name: str
+    baseline: str
+    policies: Sequence[str]
+    seeds: Sequence[int]
+    budget: str
+    tasks: Sequence[Asked]
+    maskers: Sequence[Asked]
+    scores: Sequence[Scores]
+    language_models: Sequence[Scores]
+    costs: dict[str, dict[int, Cost]]
+    finetuning: dict[str, dict[tuple[str, int], Cost]] = field(default_factory=dict)
+    pretraining: Cost | None = None
+    failures: Sequence[Failure] = ()
+    repeat: dict[str, Any] = field(default_factory=dict)
+
+    def score_of(self, of: str, policy: str, share: float = 1.0) -> dict[int, Measure]:
+        """Returns {seed: measure} of a task or masker, policy and share; empty where nothing was measured."""
+        for one in (*self.scores, *self.language_models):
+            if (one.of, one.policy, one.share) == (of, policy, share):
+                return one.measures
+        return {}
