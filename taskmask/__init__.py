@@ -26,6 +26,7 @@ _HOMES = {
     "train": "taskmask.training.run",
     "evaluate": "taskmask.training.evaluate",
     "load": "taskmask.training.pretrained",
+    "inspect": "taskmask.analysis.inspect",
 }
 __all__ = sorted(_HOMES)
 

@@ -17,16 +17,18 @@ from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.maskers.base import build_masker
+from taskmask.maskers.policy import read_policy
 from taskmask.registry import MASKERS, REGISTRIES, load_user_dir
 from taskmask.settings import Settings
 from taskmask.training.pretrained import Pretrained
 from taskmask_cli import annotate, convert, evaluate, main, predict, preprocess, train
+from taskmask_cli import inspect as inspect_command
 from taskmask_cli import list as list_command
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")), *sorted(ROOT.glob("examples/*/run.sh"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
-COMMAND_LINES = (train, evaluate, predict, annotate, convert, list_command, preprocess)
+COMMAND_LINES = (train, evaluate, predict, annotate, convert, inspect_command, list_command, preprocess)
 TEXTS |= {f"{module.__name__}.EPILOG": module.EPILOG for module in COMMAND_LINES}
 TEXTS["taskmask_cli.main.HELP"] = main.HELP
 MY_MASKER = ROOT / "examples" / "custom_masker" / "my_masker.py"
@@ -91,11 +93,16 @@ def run(tmp_path, monkeypatch):
     def reached(*_, **__):
         raise Reached
 
+    def inspects(data, maskers, **_):
+        assert all(read_policy(text) for text in maskers)
+        raise Reached
+
     monkeypatch.setattr("taskmask.training.run.train", trains)
     monkeypatch.setattr("taskmask.training.dryrun.dry_run", trains)
     monkeypatch.setattr("taskmask.training.seeds.train_seeds", trains)
     monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
     monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
+    monkeypatch.setattr("taskmask.analysis.inspect.inspect", inspects)
     monkeypatch.setattr("taskmask.training.convert.from_hf", reached)
     monkeypatch.setattr("taskmask.training.convert.to_hf", reached)
     monkeypatch.setattr("taskmask.training.pretrained.load", reached)

@@ -91,6 +91,10 @@ class Masker:
         """Returns bool [K, B, T], or [B, T] for one view: True at the chosen positions, all of them maskable."""
         raise NotImplementedError(f"{type(self).__name__} must define select(rows, draw)")
 
+    def scores(self, rows: Rows) -> np.ndarray | None:
+        """Returns float [B, T], what the policy goes by, for people to look at; None where it goes by no score."""
+        return None
+
     def budget(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns int64 [B]: how many tokens to choose in each row.
 

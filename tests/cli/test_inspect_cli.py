@@ -1,0 +1,85 @@
+"""taskmask inspect, as its user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from taskmask import Settings, load
+from taskmask.analysis.hardness import hardness
+from taskmask.analysis.inspect import read_policies
+from taskmask.data.columns import Dataset
+from taskmask.data.source import RowSource
+from taskmask.errors import CheckpointError, ConfigError
+from taskmask.training.evaluate import evaluate
+from taskmask_cli.inspect import main
+
+
+def asked(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.count("\n") == 1
+    return json.loads(out, parse_constant=pytest.fail)
+
+
+def test_the_usual_policies_where_none_is_named(data, capsys):
+    assert main(["--data", data, "--rows", "2"]) == 0
+    out = capsys.readouterr().out
+    for wanted in ("uniform", "whole_word", "span", "overlap", "split train", "next:", "empty rows"):
+        assert wanted in out
+    assert "\x1b" not in out
+
+
+def test_a_page_and_options(data, tmp_path, capsys):
+    page = tmp_path / "pages" / "masks.html"
+    words = ["--data", data, "--masker", "span p=0.5 ratio=0.3", "--masker", "uniform", "--html", str(page)]
+    assert main([*words, "--draws", "2", "--sample", "50", "--data.length", "16", "--split", "valid"]) == 0
+    assert str(page) in capsys.readouterr().out and "<svg" in page.read_text(encoding="utf-8")
+    figures = asked(capsys, *words[:-2], "--data.length", "16")
+    assert [one["asked"] for one in figures["policies"]] == [0.3, 0.15]
+    assert all(len(row["pieces"]) <= 14 for row in figures["rows"])
+
+
+def test_with_a_run_the_model_is_asked(trained, data, capsys):
+    figures = asked(capsys, "--from", trained, "--masker", "uniform", "--masker", "whole_word", "--sample", "10000")
+    assert "split valid" in figures["about"][0] and "step 4" in figures["about"][1]
+    for one in figures["policies"]:
+        by_group = [loss for loss in one["loss_by"]["position"].values() if loss is not None]
+        assert min(by_group) <= one["loss"] <= max(by_group) and 0 <= one["accuracy"] <= 1
+    assert [one["policy"] for one in asked(capsys, "--from", trained)["policies"]] == ["uniform"]  # that of the run
+    assert main(["--from", trained, "--masker", "span", "--rows", "1"]) == 0
+    assert "loss in nats" in capsys.readouterr().out
+
+
+def test_the_loss_is_that_of_evaluate(trained, data, capsys):
+    """With every token masked and nothing random, chance has no part in it."""
+    task = {"name": "masked_lm", "mask_share": 1.0, "random_share": 0.0}
+    expected = evaluate(trained, data, "valid", masker={"name": "uniform", "ratio": 1.0}, task=task)
+    loaded = load(trained)
+    loaded.settings = Settings.of(loaded.settings.to_dict(), task=task)
+    source = RowSource(Dataset.open(data).split("valid"), loaded.vocab, 32, "complete")
+    policies = read_policies(["uniform ratio=1.0"], loaded.vocab)
+    (found,) = hardness(loaded, policies, [source[np.arange(len(source))]], [], 1)
+    assert found.targets == expected["targets"]
+    assert found.mean_loss == pytest.approx(expected["loss"], rel=1e-4)
+    assert found.accuracy == pytest.approx(expected["accuracy"], abs=1e-9)
+
+
+def test_typed_text_needs_no_dataset_where_there_is_a_run(trained, capsys):
+    figures = asked(capsys, "--from", trained, "--text", "the function returns a list")
+    assert figures["policies"] == [] and len(figures["rows"]) == 1
+
+
+def test_what_is_wrong_is_said(trained, data, other_data, capsys):
+    for words, error, said in (
+        (["--data", data, "--masker.p", "0.5"], ConfigError, "go with its name"),
+        (["--data", data, "--masker", "spam"], ConfigError, "unknown masker 'spam'"),
+        (["--data", data, "--data.length", "x"], ConfigError, "data.length is 'x'"),
+        (["--data", data, "--data.length", "2"], ConfigError, "at least 3"),
+        (["--data", data, "--row", "3"], ConfigError, "unknown option --row"),
+        ([], ConfigError, "no dataset is named"),
+        (["--data", other_data, "--from", trained], CheckpointError, "trained with vocabulary"),
+    ):
+        with pytest.raises(error, match=said):
+            main(words)
