@@ -23,6 +23,7 @@ STYLE = """
 .p { padding: .12rem 0; border: 1.5px solid transparent; border-width: 1.5px 0; --t: 0;
   background: color-mix(in srgb, var(--heat) calc(var(--t) * 85%), transparent); }
 .p.in { border-right: 1px dotted color-mix(in srgb, var(--soft) 60%, transparent); }
+.p.w { margin-left: 2px; }
 .p.m { border-color: var(--fg); } .p.m.in { border-right: 1px dotted var(--soft); }
 .p.first { border-left: 1.5px solid var(--fg); border-radius: .25rem 0 0 .25rem; padding-left: .12rem; }
 .p.last { border-right: 1.5px solid var(--fg); border-radius: 0 .25rem .25rem 0; padding-right: .12rem; }
@@ -89,15 +90,16 @@ def _text(one: Shown) -> Html:
         if space:
             inside = chosen[number] and not is_first
             parts.append(tag("span", " ", class_="gap m" if inside else "gap"))
-        elif number and one.words[number] != one.words[number - 1]:
-            parts.append(tag("wbr"))
-        marks = {"m": chosen[number], "first": is_first, "last": is_last, "in": goes_on and not is_last}
+        begins = not space and number > 0 and one.words[number] != one.words[number - 1]
+        if begins:
+            parts.append(Html("<wbr>"))
+        marks = {"m": chosen[number], "first": is_first, "last": is_last, "in": goes_on and not is_last, "w": begins}
         names = " ".join(["p", *(name for name, holds in marks.items() if holds)])
         rate = float(one.rate[number])
         tip = f"{kind} {rate:.0%}" if kind == "masked" else f"{kind} {rate:.3g}"
         style = f"--t:{one.tint[number]:.2f}" if one.tint[number] >= 0.005 else None
         parts.append(tag("span", piece, class_=names, style=style, title=tip))
-    return Html(tag("div", parts, class_="text").replace("<wbr></wbr>", "<wbr>"))
+    return tag("div", parts, class_="text")
 
 
 def _short(division: Groups) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,12 +17,12 @@ from taskmask.analysis.observe import LONGEST, Observed
 BAR = 24
 TOP = 10  # words to show
 BY_CHANCE = 1e-3  # how likely it may be that any word is named that the policy does not prefer or avoid
-SHADES = (None, 230, 223, 216, 209)  # of the 256 colours: from nothing to a strong orange
+SHADES = (0, 230, 223, 216, 209)  # of the 256 colours, for each fifth: from nothing to a strong orange
 RESET = "\x1b[0m"
 
 
 def lines_of(seen: Inspection, colour: bool, width: int) -> list[str]:
-    """Returns the inspection as lines; with colour, masked pieces are underlined and bold, and tints are shown."""
+    """Returns the inspection as lines; with colour, masked pieces are underlined, and tints are shown."""
     lines = [*seen.about, ""]
     lines += _rows(seen.shown, colour, width)
     if seen.observed:
@@ -30,13 +32,13 @@ def lines_of(seen: Inspection, colour: bool, width: int) -> list[str]:
 
 def _rows(shown: Sequence[Shown], colour: bool, width: int) -> list[str]:
     label = max((len(one.policy) for one in shown), default=0)
-    key = "masked pieces are underlined; the tint is how often a policy masks them" if colour else "[masked] pieces"
+    key = "masked pieces underlined, tinted where they are masked often" if colour else "[masked] pieces"
     lines, before = [f"rows, {key}:"], None
     for one in shown:
         lines += [""] if one.row != before else []
         before = one.row
-        parts = list(_painted(one) if colour else _bracketed(one))
-        for number, text in enumerate(_wrapped(parts, max(width - label - 2, 20))):
+        painted = _painted(one) if colour else _bracketed(one)
+        for number, text in enumerate(_wrapped(one, painted, max(width - label - 2, 20))):
             lines.append(f"{one.policy if not number else '':<{label}}  {text}")
     return lines
 
@@ -48,45 +50,51 @@ def spaced(one: Shown) -> list[tuple[str, bool]]:
     ]
 
 
-def _bracketed(one: Shown) -> Iterator[tuple[str, int]]:
-    """Yields words with a bracket around each run of masked pieces, and how wide they are."""
-    text, num = "", len(one.pieces)
-    for number, (piece, space) in enumerate(spaced(one)):
-        opens = one.chosen[number] and not (number and one.chosen[number - 1])
-        closes = one.chosen[number] and not (number + 1 < num and one.chosen[number + 1])
-        if space:
-            yield text, len(text)
-            text = ""
-        text += "[" * bool(opens) + piece + "]" * bool(closes)
-    yield text, len(text)
+def _bracketed(one: Shown) -> list[str]:
+    """Returns the pieces, with a bracket around each run of masked ones."""
+    inside = np.concatenate([[False], one.chosen, [False]])
+    return [
+        "[" * bool(inside[n + 1] and not inside[n]) + piece + "]" * bool(inside[n + 1] and not inside[n + 2])
+        for n, (piece, _) in enumerate(spaced(one))
+    ]
 
 
-def _painted(one: Shown) -> Iterator[tuple[str, int]]:
-    """Yields words in colour, and how wide they are without it."""
-    text, size = "", 0
-    for number, (piece, space) in enumerate(spaced(one)):
-        if space:
-            yield text, size
-            text, size = "", 0
-        shade = SHADES[min(round(float(one.tint[number]) * (len(SHADES) - 1) + 0.3), len(SHADES) - 1)]
-        codes = [f"48;5;{shade};38;5;16"] if shade else []
-        codes += ["1;4"] if one.chosen[number] else []
-        text += f"\x1b[{';'.join(codes)}m{piece}{RESET}" if codes else piece
-        size += len(piece)
-    yield text, size
+def _painted(one: Shown) -> list[str]:
+    """Returns the pieces in colour."""
+    painted = []
+    for number, (piece, _) in enumerate(spaced(one)):
+        level = min(int(one.tint[number] * len(SHADES)), len(SHADES) - 1)
+        if one.chosen[number]:
+            painted.append(f"\x1b[1;4;38;5;16;48;5;{SHADES[max(level, 2)]}m{piece}{RESET}")
+        else:
+            painted.append(f"\x1b[38;5;16;48;5;{SHADES[level]}m{piece}{RESET}" if level else piece)
+    return painted
 
 
-def _wrapped(words: Sequence[tuple[str, int]], width: int) -> Iterator[str]:
-    line: list[str] = []
-    used = 0
-    for text, size in words:
-        if line and used + 1 + size > width:
-            yield " ".join(line)
-            line, used = [], 0
-        line.append(text)
-        used += size + bool(used)
+def _wrapped(one: Shown, painted: Sequence[str], width: int) -> Iterator[str]:
+    """Yields the lines of a row: words stay whole where they fit, and lines may end between words without a space."""
+    line, used = "", 0
+    starts = [n for n in range(len(painted)) if not n or one.words[n] < 0 or one.words[n] != one.words[n - 1]]
+    for start, stop in zip(starts, [*starts[1:], len(painted)], strict=True):
+        space = spaced(one)[start][1]
+        word, size = "".join(painted[start:stop]), columns("".join(map(plain, painted[start:stop])))
+        if used and used + space + size > width:
+            yield line
+            line, used, space = "", 0, False
+        line += " " * (space and used > 0) + word
+        used += size + (space and used > 0)
     if line:
-        yield " ".join(line)
+        yield line
+
+
+def plain(text: str) -> str:
+    """Returns a text without its colours."""
+    return re.sub("\x1b[^m]*m", "", text)
+
+
+def columns(text: str) -> int:
+    """Returns how wide a text is in a terminal: letters of East Asian scripts are two wide, combining marks none."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
 def summary_table(seen: Inspection) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from taskmask.analysis.page import Html, legend, tag
 
 WIDTH = 420
 LETTER = 6.6  # pixels of a letter of 12, on average
+LONGEST = 18  # letters of a name at an axis
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,16 @@ def bars(
         keys: whether the colours are explained, where there are several.
     """
     highest = max([v for one in values.values() for v in _finite(one)] + [mark or 0.0], default=1.0) or 1.0
-    frame = Frame(52, 12, WIDTH - 66, 170, (0, max(len(categories), 1)), (0, highest * 1.06))
+    longest = max(map(len, categories), default=0)
+    is_turned = longest > 8 and longest * LETTER * len(categories) > WIDTH - 66
+    left = 52 + (max(0.0, min(longest, LONGEST) * LETTER * 0.8 - 60) if is_turned else 0)
+    frame = Frame(left, 12, WIDTH - left - 14, 170, (0, max(len(categories), 1)), (0, highest * 1.06))
     group = frame.width / max(len(categories), 1)
     bar = min(group * 0.8 / max(len(values), 1), 42)
     shapes = _y_axis(frame, percent)
     bottom = frame.top + frame.height
+    every = math.ceil(longest * LETTER / group) or 1
+    below = 24 + (min(longest, LONGEST) * LETTER * 0.6 - 8 if is_turned else 0)
     for number, name in enumerate(categories):
         middle = frame.left + group * (number + 0.5)
         for place, one in enumerate(values.values()):
@@ -243,7 +249,13 @@ def bars(
                 x, y = middle + bar * (place - len(values) / 2), frame.down(value)
                 size = {"width": f"{max(bar - 1, 0.5):.1f}", "height": f"{bottom - y:.1f}"}
                 shapes.append(tag("rect", x=f"{x:.1f}", y=f"{y:.1f}", class_=f"c{place % 8}", **size))
-        if len(name) * LETTER < group or number % math.ceil(len(name) * LETTER / group) == 0:
+        if is_turned:
+            turn = f"rotate(-35 {middle:.1f} {bottom + 12})"
+            shown = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+            shapes.append(
+                tag("text", shown, x=f"{middle:.1f}", y=bottom + 12, text_anchor="end", transform=turn, class_="soft")
+            )
+        elif number % every == 0:
             shapes.append(tag("text", name, x=f"{middle:.1f}", y=bottom + 16, text_anchor="middle", class_="soft"))
     if mark is not None:
         height = f"{frame.down(mark):.1f}"
@@ -251,6 +263,6 @@ def bars(
         shapes.append(tag("line", class_="s7", stroke_dasharray="4 3", **place_of))
     if x_label:
         x = frame.left + frame.width / 2
-        shapes.append(tag("text", x_label, x=x, y=bottom + 34, text_anchor="middle", class_="soft"))
-    picture = _svg(WIDTH, bottom + (42 if x_label else 24), shapes, label=label)
+        shapes.append(tag("text", x_label, x=x, y=bottom + below + 10, text_anchor="middle", class_="soft"))
+    picture = _svg(WIDTH, bottom + below + (18 if x_label else 0), shapes, label=label)
     return tag("figure", tag("figcaption", label), legend(list(values)) if keys and len(values) > 1 else None, picture)
