@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -127,26 +128,41 @@ def _preferences(seen: Inspection) -> Html:
     folded = fold(
         "pieces of each tenth of the text", tag("p", [[label, tag("br")] for label in examples], class_="soft")
     )
-    table_ = fold("the same as a table", [_table_of(seen, division) for division in drawn(seen)])
-    return section("What it prefers", _keys(seen), tag("div", charts, class_="grid"), folded, table_, note=note)
+    tables = [
+        _table_of(seen, division, {one.policy: _cells(one.shares(division.name), ".2%") for one in seen.observed})
+        for division in drawn(seen)
+    ]
+    return section(
+        "What it prefers",
+        _keys(seen),
+        tag("div", charts, class_="grid"),
+        folded,
+        fold("the same as tables", tables),
+        note=note,
+    )
 
 
 def _keys(seen: Inspection) -> Html:
     return legend([one.policy for one in seen.observed])
 
 
-def _table_of(seen: Inspection, division: Groups) -> Html:
-    header = [division.name, "tokens", *(one.policy for one in seen.observed)]
+def _table_of(seen: Inspection, division: Groups, columns: Mapping[str, Sequence[str]]) -> Html:
+    """Returns the groups of a division with columns that hold a cell for each of its groups."""
     there = seen.observed[0].there[division.name]
+    header = [division.name, "tokens", *columns]
     rows = [
-        [division.labels[group], f"{there[group] / max(there.sum(), 1):.1%}", *_cells(seen, division, group)]
+        [
+            division.labels[group],
+            f"{there[group] / max(there.sum(), 1):.1%}",
+            *(cells[group] for cells in columns.values()),
+        ]
         for group in _filled(seen, division)
     ]
     return table(header, rows, numeric=range(1, len(header)))
 
 
-def _cells(seen: Inspection, division: Groups, group: int) -> list[str]:
-    return [f"{one.shares(division.name)[group]:.2%}" for one in seen.observed]
+def _cells(values: np.ndarray, form: str) -> list[str]:
+    return [format(value, form) if np.isfinite(value) else "" for value in values]
 
 
 def _spans(seen: Inspection) -> Html:
@@ -173,8 +189,16 @@ def _hardness(seen: Inspection) -> Html:
         names = [labels[group] for group in groups]
         values = {hard.policy: hard.losses(division.name)[groups].tolist() for hard in seen.hardness}
         charts.append(svg.bars(names, values, label=f"loss, by {division.name}", x_label=division.axis, keys=False))
+    tables = []
+    for division in drawn(seen):
+        columns = {}
+        for hard in seen.hardness:
+            columns[f"{hard.policy}, loss"] = _cells(hard.losses(division.name), ".3f")
+            columns[f"{hard.policy}, accuracy"] = _cells(hard.accuracies(division.name), ".1%")
+        tables.append(_table_of(seen, division, columns))
     note = "Mean loss, in nats, of the tokens that a policy masks: low is trivial for the model, high is hard."
-    return section("How hard it is", _keys(seen), tag("div", charts, class_="grid"), note=note)
+    folded = fold("loss and accuracy as tables", tables)
+    return section("How hard it is", _keys(seen), tag("div", charts, class_="grid"), folded, note=note)
 
 
 def _overlap(seen: Inspection) -> Html:

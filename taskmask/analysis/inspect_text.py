@@ -226,6 +226,9 @@ def figures_of(seen: Inspection) -> dict[str, Any]:
         if seen.hardness:
             hard = seen.hardness[number]
             entry |= {"loss": _plain([hard.mean_loss])[0], "accuracy": _plain([hard.accuracy])[0]}
+            entry["accuracy_by"] = {
+                d.name: dict(zip(d.labels, _plain(hard.accuracies(d.name)), strict=True)) for d in drawn(seen)
+            }
             entry["loss_by"] = {
                 d.name: dict(zip(d.labels, _plain(hard.losses(d.name)), strict=True)) for d in drawn(seen)
             }
