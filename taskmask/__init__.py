@@ -27,6 +27,7 @@ _HOMES = {
     "evaluate": "taskmask.training.evaluate",
     "load": "taskmask.training.pretrained",
     "inspect": "taskmask.analysis.inspect",
+    "check_masker": "taskmask.analysis.check",
 }
 __all__ = sorted(_HOMES)
 
