@@ -33,7 +33,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); } fi
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .88rem; margin-bottom: .2rem; }
 .key { display: inline-block; width: .75rem; height: .75rem; border-radius: .15rem; margin-right: .35rem; }
 svg { max-width: 100%; height: auto; display: block; } svg text { fill: var(--fg); font-size: 12px; }
-svg .soft, svg text.soft { fill: var(--soft); } svg .axis { stroke: var(--line); stroke-width: 1; }
+svg .soft { fill: var(--soft); font-size: 12px; } svg .axis { stroke: var(--line); stroke-width: 1; }
 """ + "".join(
     f".c{n} {{ fill: var(--c{n}); }} .s{n} {{ stroke: var(--c{n}); }} .b{n} {{ background: var(--c{n}); }}\n"
     for n in range(8)
