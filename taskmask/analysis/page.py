@@ -127,3 +127,8 @@ def page(title: str, *sections: Any, subtitle: str = "", style: str = "") -> str
     )
     body = escaped([tag("h1", title), tag("p", subtitle, class_="soft") if subtitle else None, sections])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def frame(document: str, title: str) -> Html:
+    """Returns a document as a frame, which a notebook shows without mixing its style with its own."""
+    return tag("iframe", srcdoc=document, style="width: 100%; height: 46rem; border: 0", title=title)

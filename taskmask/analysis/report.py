@@ -39,6 +39,11 @@ def write_reports(results: Results, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
+def html(results: Results) -> str:
+    """Returns report.html."""
+    return page_of(results, of_tasks(results), of_language_models(results), curves(results))
+
+
 def summary_lines(results: Results) -> list[str]:
     """Returns the verdicts as lines for the terminal, and what to know before reading them."""
     rows, models = of_tasks(results), of_language_models(results)

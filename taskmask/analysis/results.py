@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from taskmask.analysis.page import frame
 from taskmask.metrics.bootstrap import Measure, Resampled, resample
 
 
@@ -144,6 +145,11 @@ class Results:
             measures = found[0] if found else {}
             self._drawn[key] = {seed: resample(measure) for seed, measure in sorted(measures.items())}
         return self._drawn[key]
+
+    def _repr_html_(self) -> str:
+        from taskmask.analysis.report import html
+
+        return frame(html(self), self.name)
 
     def mean_cost(self, policy: str) -> Cost | None:
         """Returns what the intermediate stage of a policy cost, the mean of its seeds; None where all failed."""

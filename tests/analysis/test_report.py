@@ -183,3 +183,11 @@ def test_the_summary_is_a_table_with_the_verdict_last(results):
 def test_the_same_results_give_the_same_files(results, reports, tmp_path):
     again = write_reports(made_up(**SMALL, failed=FAILED), tmp_path)
     assert again[0].read_text("utf-8") == reports[1]
+
+
+def test_a_notebook_shows_the_page(results, reports):
+    """In a frame, so that its style stays inside."""
+    tags = Tags()
+    tags.feed(results._repr_html_())
+    page = dict(tags.attributes)["srcdoc"]
+    assert tags.tags == {"iframe"} and page == reports[1]
