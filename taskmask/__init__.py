@@ -28,6 +28,7 @@ _HOMES = {
     "load": "taskmask.training.pretrained",
     "inspect": "taskmask.analysis.inspect",
     "check_masker": "taskmask.analysis.check",
+    "compare": "taskmask.analysis.compare",
 }
 __all__ = sorted(_HOMES)
 

@@ -23,13 +23,25 @@ from taskmask.settings import Settings
 from taskmask.training.pretrained import Pretrained
 from taskmask_cli import annotate, convert, evaluate, main, predict, preprocess, train
 from taskmask_cli import check as check_command
+from taskmask_cli import compare as compare_command
 from taskmask_cli import inspect as inspect_command
 from taskmask_cli import list as list_command
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")), *sorted(ROOT.glob("examples/*/run.sh"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
-COMMAND_LINES = (train, evaluate, predict, annotate, convert, check_command, inspect_command, list_command, preprocess)
+COMMAND_LINES = (
+    train,
+    evaluate,
+    predict,
+    annotate,
+    convert,
+    check_command,
+    compare_command,
+    inspect_command,
+    list_command,
+    preprocess,
+)
 TEXTS |= {f"{module.__name__}.EPILOG": module.EPILOG for module in COMMAND_LINES}
 TEXTS["taskmask_cli.main.HELP"] = main.HELP
 MY_MASKER = ROOT / "examples" / "custom_masker" / "my_masker.py"
@@ -104,6 +116,8 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
     monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
     monkeypatch.setattr("taskmask.analysis.inspect.inspect", inspects)
+    monkeypatch.setattr("taskmask.analysis.compare.compare", reached)
+    monkeypatch.setattr("taskmask.analysis.compare.plan", reached)
     monkeypatch.setattr("taskmask.analysis.check.check_masker", reached)
     monkeypatch.setattr("taskmask.training.convert.from_hf", reached)
     monkeypatch.setattr("taskmask.training.convert.to_hf", reached)
@@ -146,7 +160,7 @@ def test_the_commands_are_found():
     found = {command.split()[0] for _, command in COMMANDS}
     assert found == {"taskmask", "taskmask-train", "taskmask-preprocess", "torchrun"}
     assert {f"taskmask {verb}" for verb in main.VERBS} <= {" ".join(command.split()[:2]) for _, command in COMMANDS}
-    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 3
+    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 4
     everywhere = [command for _, command in COMMANDS]
     assert "taskmask evaluate --from dummy/run --masker whole_word" in everywhere  # of a loop
     assert any("HOST:29500 -m" in command for command in everywhere)  # over two lines
