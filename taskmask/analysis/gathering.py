@@ -16,10 +16,8 @@ from taskmask.analysis.answers import COMMON_MASKERS, Question
 from taskmask.analysis.planning import Planner, Stage, plug_ins_of
 from taskmask.analysis.results import Asked, Cost, Failure, Results, Scores
 from taskmask.analysis.stages import Done
-from taskmask.config import read_tables
 from taskmask.metrics.bootstrap import Measure
-from taskmask.registry import TASKS, user_dir_checksums
-from taskmask.settings import Settings
+from taskmask.registry import user_dir_checksums
 
 
 def gather(
@@ -54,7 +52,7 @@ def gather(
         policies=tuple(planner.policies),
         seeds=experiment.seeds,
         budget=experiment.budget,
-        tasks=[_asked(name, settings, planner.splits[name]) for name, settings in experiment.tasks.items()],
+        tasks=[_asked(planner, name) for name in experiment.tasks],
         maskers=[Asked(name, "loss", True, "valid") for name in COMMON_MASKERS if any(s.of == name for s in models)],
         scores=_scores(of_tasks),
         language_models=models,
@@ -70,10 +68,11 @@ def _is_well(stage: Stage, done: Mapping[str, Done]) -> bool:
     return stage.digest in done and not done[stage.digest].failure
 
 
-def _asked(name: str, settings: Settings, split: str) -> Asked:
-    task = TASKS.get(settings.task.name).load()
+def _asked(planner: Planner, name: str) -> Asked:
+    settings = planner.experiment.finetuning(name, planner.experiment.first)
+    task = planner.measured(settings).parts.task
     metric = settings.train.metric or task.best
-    return Asked(name, metric, task.direction(metric) == "min", split)
+    return Asked(name, metric, task.direction(metric) == "min", planner.splits[name])
 
 
 def _scores(answered: Sequence[tuple[Question, Measure]]) -> list[Scores]:
@@ -109,7 +108,7 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
     data |= {one.data.path: planner.measured(one).parts for one in tuned.values()}
     used = {checksum for stage in stages for checksum in plug_ins_of(stage.settings)}
     return {
-        "experiment": read_tables(experiment.file),
+        "experiment": experiment.tables,
         "seeds": list(experiment.seeds),
         "steps": {name: one.train.steps for name, one in planner.policies.items()},
         "settings": {

@@ -173,6 +173,7 @@ class Planner:
         measured = self.measured(settings)
         digest = digest_of(settings, measured.parts.fingerprint, self._beginning(kind, before, begins))
         run = dataclasses.replace(self.experiment.run, folder=str(self.folder / "stages" / f"{kind}-{digest[:12]}"))
+        run = dataclasses.replace(run, keep_best=max(run.keep_best, 1))  # the result is the best, whatever is kept
         if kind == "intermediate":  # its checkpoints at equal shares are kept; the best by its own masks says nothing
             part = settings.train.steps // self.experiment.points
             save = next(every for every in range(min(run.save_every, part), 0, -1) if part % every == 0)
