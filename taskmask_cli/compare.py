@@ -125,12 +125,14 @@ def _record(results: Results, folder: Path) -> dict[str, Any]:
         finite = {seed: value if math.isfinite(value) else None for seed, value in found.items()}
         return {"of": one.of, "policy": one.policy, "share": one.share, "metric": metric, "seeds": finite}
 
-    metrics = {asked.name: asked.metric for asked in (*results.tasks, *results.maskers)}
+    from taskmask.analysis.verdicts import shown
+
+    metrics = {asked.name: asked.metric for asked in results.tasks}
     return {
         "experiment": results.name,
         "baseline": results.baseline,
         "scores": [values(one, metrics[one.of]) for one in results.scores],
         "language_models": [values(one, "loss") for one in results.language_models],
-        "failures": [f"{one.stage} {one.policy}, seed {one.seed}: {one.message}" for one in results.failures],
+        "failures": [f"{one.stage} {shown(one.policy)}, seed {one.seed}: {one.message}" for one in results.failures],
         "reports": [str(folder / f"report.{kind}") for kind in ("html", "csv", "md")],
     }

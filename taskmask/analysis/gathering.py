@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -17,7 +16,6 @@ from taskmask.analysis.planning import Planner, Stage, plug_ins_of
 from taskmask.analysis.results import Asked, Cost, Failure, Results, Scores
 from taskmask.analysis.stages import Done
 from taskmask.metrics.bootstrap import Measure
-from taskmask.registry import user_dir_checksums
 
 
 def gather(
@@ -106,7 +104,6 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
     data = {one.data.path: planner.measured(one).parts for one in planner.policies.values()}
     tuned = {name: experiment.finetuning(name, first) for name in experiment.tasks}
     data |= {one.data.path: planner.measured(one).parts for one in tuned.values()}
-    used = {checksum for stage in stages for checksum in plug_ins_of(stage.settings)}
     return {
         "experiment": experiment.tables,
         "seeds": list(experiment.seeds),
@@ -132,6 +129,6 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
             if experiment.start
             else {}
         ),
-        "plug_ins": {Path(path).name: sha for path, sha in user_dir_checksums().items() if sha in used},
+        "plug_ins": {path: sha for stage in stages for path, sha in plug_ins_of(stage.settings).items()},
         "stages": {stage.title: stage.folder.name for stage in stages},
     }

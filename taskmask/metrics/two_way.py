@@ -3,8 +3,8 @@
 The value of run s is  mean + its luck A_s + what its examples add, one part B common to all runs, one C_s its own. The
 variance of the mean of n runs has two parts, each found by itself:
 
-- between runs: the variance of the runs' values (n - 1) / n, which holds A and C, or C alone where the values are equal;
-  n - 1 degrees of freedom;
+- between runs: the variance of the runs' values (n - 1) / n, which holds A and C; where the values are equal, what the
+  examples say of C; n - 1 degrees of freedom;
 - between examples, common to the runs: the mean covariance of two runs when the same examples are drawn anew for both,
   which is the variance of B; (examples - 1) degrees of freedom. Taken so, C counts once, not twice.
 
