@@ -28,6 +28,7 @@ from taskmask.training.log import duration, say
 from taskmask.training.run import lock, notes, write_json
 
 T = TypeVar("T")
+TOLERANCE = 0.02  # of a budget, within which policies have the same
 
 
 def compare(file: str | Path, folder: str | Path = "") -> Results:
@@ -63,8 +64,13 @@ def compare(file: str | Path, folder: str | Path = "") -> Results:
 def plan(file: str | Path, folder: str | Path = "") -> tuple[Planner, list[Stage]]:
     """Reads an experiment and lists its stages; the arguments are those of `compare`."""
     experiment = read(file)
-    planner = Planner(experiment, Path(folder or Path("runs") / experiment.name))
+    planner = Planner(experiment, folder_of(file, folder))
     return planner, planner.stages()
+
+
+def folder_of(file: str | Path, folder: str | Path = "") -> Path:
+    """Returns where stages and report go; the arguments are those of `compare`."""
+    return Path(folder or Path("runs") / Path(file).stem)
 
 
 def states(stages: Sequence[Stage]) -> dict[str, Done]:
@@ -112,9 +118,15 @@ def headlines(planner: Planner) -> list[str]:
     if experiment.budget != "steps":
         of_baseline = planner.measured(planner.policies[experiment.baseline])
         total = of_baseline.cost(of_baseline.steps)
+        spent = getattr(total, experiment.budget)
         amount = f"{total.flops:.3g} FLOPs" if experiment.budget == "flops" else f"{total.targets:,.0f} masked tokens"
         steps = ", ".join(f"{name} {one.train.steps:,}" for name, one in planner.policies.items())
         lines.append(f"each policy has {amount}, which are so many steps: {steps}")
+        for name, one in planner.policies.items():
+            share = getattr(planner.measured(one).cost(one.train.steps), experiment.budget) / spent
+            if abs(share - 1) > TOLERANCE:
+                why = f"since its steps are a multiple of points, {experiment.points}"
+                lines.append(f"warning: {name} gets {100 * share:.0f} % of that, {why}")
     tasks = [experiment.finetuning(task, experiment.first) for task in experiment.tasks]
     settings = [*([] if experiment.start else [experiment.first]), *planner.policies.values(), *tasks]
     found = [note for one in settings for note in notes(planner.measured(one).parts)]

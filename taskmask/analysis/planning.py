@@ -186,12 +186,12 @@ class Planner:
             self._note(error, title)
 
     def _note(self, error: TaskmaskError, title: str) -> None:
-        """Notes an error with its place in the file; what is wrong with a dataset that several stages share, once."""
+        """Notes an error with its place in the file; what is wrong with a dataset as a whole, once."""
         for one in error.parts if isinstance(error, ConfigError) and error.parts else (error,):
             told = one.where.startswith(self.experiment.file)
             where = one.where if told else f"{title}: {one.where}".rstrip(": ")
-            is_of_data = one.where == self.experiment.first.data.path
-            if not (is_of_data and any(said.where.endswith(f": {one.where}") for said in self._errors)):
+            is_of_dataset = Path(one.where).name == "dataset.json"
+            if not (is_of_dataset and any(said.where.endswith(f": {one.where}") for said in self._errors)):
                 self._errors.append(type(one)(one.what, where=where, expected=one.expected, fix=one.fix))
 
     def _try(self, settings: Settings, task: str) -> None:
