@@ -82,7 +82,7 @@ def run_stage(stage: Stage, start: str, said: set[str], is_first: bool) -> Done:
     if beginning is None:
         beginning = _beginning(stage, start)
     settings = dataclasses.replace(stage.settings, train=dataclasses.replace(stage.settings.train, init_from=beginning))
-    failure = ""
+    failure, again = "", f"it is not tried again as long as its folder {stage.folder} is there"
     try:
         with quietly(said):
             train(settings)
@@ -94,9 +94,12 @@ def run_stage(stage: Stage, start: str, said: set[str], is_first: bool) -> Done:
     except DivergedError as error:
         if error.where != "train.max_bad_steps":  # which a training comes to at the same step every time
             raise
-        failure = f"{error}; it is not tried again as long as its folder {stage.folder} is there"
+        failure = f"{error}; {again}"
         distributed.leave()  # all processes have failed together
-    done = Done(bill(stage.folder, stage.shape, stage.length), failure)
+    cost = bill(stage.folder, stage.shape, stage.length)
+    if not failure and not cost.updates:
+        failure = f"all of its {stage.settings.train.steps} steps were skipped, so that it learned nothing; {again}"
+    done = Done(cost, failure)
     if is_first:
         record = {
             "digest": stage.digest,

@@ -190,6 +190,14 @@ def test_a_stage_that_diverges_is_told_and_the_rest_goes_on(data, tmp_path, monk
     assert len(run_counted(file, tmp_path / "out", monkeypatch)[1]) == 1
 
 
+def test_a_stage_that_learned_nothing_is_told(data, tmp_path, monkeypatch):
+    wild = {"masker": "span", "optim": {"lr": 1e30, "clip": 0, "warmup_steps": 0}}
+    file = write_experiment(tmp_path, data, points=1, seeds=[1], policies={"wild": wild, "words": None})
+    results, _ = run_counted(file, tmp_path / "out", monkeypatch)
+    (failure,) = results.failures
+    assert failure.policy == "wild" and "all of its 4 steps were skipped" in failure.message
+
+
 def test_without_the_pretraining_there_is_nothing(data, tmp_path, monkeypatch):
     wild = {"optim": {"lr": 1e30, "clip": 0}, "train": {"max_bad_steps": 1}}
     file = write_experiment(tmp_path, data, pretrain=wild)
