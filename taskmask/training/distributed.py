@@ -102,6 +102,20 @@ class World:
 _joins = itertools.count()  # a process may join again, for the next seed: what it told before is no longer true
 
 
+_stores: list[dist.Store] = []
+
+
+def _meeting_place(rank: int, size: int, patience: datetime.timedelta) -> dist.Store:
+    """Returns the store where the processes meet, one for their lives: at each join a new one might be the old one."""
+    if not _stores:
+        store, _, _ = next(rendezvous("env://", rank, size, timeout=patience))
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":
+            # torchrun keeps it over a restart, with the addresses of the dead; machines count restarts apart
+            store = dist.PrefixStore(f"life-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}", store)
+        _stores.append(store)
+    return _stores[0]
+
+
 def join(settings: RunSettings) -> tuple[World, torch.device]:
     """Joins the processes that torchrun started, or none; sets threads; returns this process and its device."""
     number = {name: os.environ.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
@@ -126,11 +140,7 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         patience = datetime.timedelta(minutes=settings.timeout_minutes)
         try:
-            store, _, _ = next(rendezvous("env://", world.rank, world.size, timeout=patience))
-            if os.environ.get("GROUP_WORLD_SIZE") == "1":
-                # torchrun keeps the store over a restart, with the addresses of the dead; machines count restarts apart
-                life = f"life-{os.environ.get('TORCHELASTIC_RESTART_COUNT')}-{next(_joins)}"
-                store = dist.PrefixStore(life, store)
+            store = dist.PrefixStore(f"join-{next(_joins)}", _meeting_place(world.rank, world.size, patience))
             dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=patience)
         except (ValueError, RuntimeError) as error:
             what = f"no connection to the other processes: {str(error).splitlines()[0]}"

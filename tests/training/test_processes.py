@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -363,3 +364,24 @@ def test_a_plug_in_that_has_changed_is_told(data, tmp_path):
         launch = Launch(tmp_path, config, arguments=arguments)
         assert launch.wait() == [0]
         assert (f"warning: {file} has changed since the run began" in launch.text()) == warned
+
+
+JOINS = """
+from taskmask.settings import RunSettings
+from taskmask.training import distributed
+for number in range(8):
+    world, _ = distributed.join(RunSettings(timeout_minutes=0.5, threads=1))
+    assert world.collect(number) == [number, number]
+    distributed.leave()
+"""
+
+
+def test_processes_of_any_launcher_join_again_and_again():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", JOINS], env={**os.environ, **place, "RANK": n, "LOCAL_RANK": n})
+        for n in "01"
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
