@@ -80,7 +80,7 @@ def per_step(settings: Settings, parts: DataParts) -> tuple[float, float]:
     counting = criterion.make(settings.criterion.options)
     counting.prepare(task.class_names, task.class_counts)
     epoch = len(plan_epoch(source.lengths, train.seed, 1, train.max_tokens, task.views))
-    tickets = training_tickets(source.lengths, settings, task.views, Position(), 0, 1)
+    tickets = training_tickets(source.lengths, settings, task.views, Position(), 0, 1, task.turns)
     some = list(itertools.islice(tickets, min(epoch, SAMPLE)))
     tokens = targets = 0.0
     for number, ticket in enumerate(some):

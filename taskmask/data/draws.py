@@ -67,12 +67,14 @@ class Draw:
         epoch: number of the epoch; validation is epoch 0, always.
         ids: int64 [B], the row's number in its split.
         progress: share of the run that is over, 0 to 1; what schedules of a ratio read.
+        turn: which of the updates in succession that see the same rows this is, from 0; changes no number.
     """
 
     seed: int
     epoch: int
     ids: np.ndarray
     progress: float = 0.0
+    turn: int = 0
 
     @functools.cached_property
     def _keys(self) -> np.ndarray:

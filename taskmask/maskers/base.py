@@ -78,11 +78,13 @@ class Masker:
 
     Attributes:
         views: masks of each row; the plan divides its token budget by it.
+        turns: updates in succession that see the same rows, told apart by `draw.turn`.
         columns: columns that it reads besides "tokens".
         promises: names of `PROMISES`, what it keeps with the options that it has; `taskmask check` tests it.
     """
 
     views: int = 1
+    turns: int = 1
     columns: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
     name: str = ""
@@ -103,6 +105,13 @@ class Masker:
 
     def scores(self, rows: Rows) -> np.ndarray | None:
         """Returns float [B, T], what the policy goes by, for people to look at; None where it goes by no score."""
+        return None
+
+    def units(self, rows: Rows, draw: Draw) -> np.ndarray | None:
+        """Returns int [B, T], the unit of each token that the policy takes whole, from 0, -1 where there is none.
+
+        None: it does not choose among units.
+        """
         return None
 
     def budget(self, rows: Rows, draw: Draw) -> np.ndarray:

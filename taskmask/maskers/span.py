@@ -62,9 +62,9 @@ class Span(Masker):
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
-        return sample_units(self.tile(rows, draw), rows.maskable, self.budget(rows, draw), draw)
+        return sample_units(self.units(rows, draw), rows.maskable, self.budget(rows, draw), draw)
 
-    def tile(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns int32 [B, T], the number of the span of each token in a random tiling of the row."""
         units = rows.words
         if self.config.unit == "token":

@@ -15,6 +15,10 @@ class Uniform(Masker):
     as is done here.
     """
 
+    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns int64 [B, T]: each token by itself."""
+        return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
         return highest(random_keys(rows.maskable, "uniform", draw), self.budget(rows, draw))

@@ -19,6 +19,10 @@ class WholeWord(Masker):
     may pass the budget, where BERT's code leaves out a word that would and so masks long words too rarely.
     """
 
+    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns int32 [B, T], the words."""
+        return rows.words
+
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
-        return sample_units(rows.words, rows.maskable, self.budget(rows, draw), draw)
+        return sample_units(self.units(rows, draw), rows.maskable, self.budget(rows, draw), draw)

@@ -68,6 +68,11 @@ class Task:
         """Rows of a batch that one row of the dataset becomes."""
         return self.masker.views if self.masker else 1
 
+    @property
+    def turns(self) -> int:
+        """Updates in succession that see the same rows."""
+        return self.masker.turns if self.masker else 1
+
     @classmethod
     def direction(cls, metric: str) -> Literal["min", "max"]:
         """Which end of a metric is the good one."""

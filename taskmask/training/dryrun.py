@@ -67,7 +67,7 @@ def dry_run(settings: Settings) -> list[str]:
     distributed.leave()
     source, numbers = parts.sources["train"], describe(objective)
     per_step = trainer.progress.tokens / len(seconds)
-    epoch = int(source.lengths.sum()) * parts.task.views
+    epoch = int(source.lengths.sum()) * parts.task.views * parts.task.turns
     # the first steps warm caches up: the fastest is the nearest to a long run's
     total = settings.train.steps * min(seconds) / world.size
     return [

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
-from taskmask.data.plan import plan_epoch, this_rank
+from taskmask.data.plan import Plan, in_turns, plan_epoch, this_rank
 from taskmask.data.rows import Batch
 from taskmask.errors import DataError, TaskmaskError
 from taskmask.faults import reach
@@ -53,27 +53,33 @@ class Ticket:
 
 
 def training_tickets(
-    lengths: np.ndarray, settings: Settings, views: int, start: Position, rank: int, world_size: int
+    lengths: np.ndarray, settings: Settings, views: int, start: Position, rank: int, world_size: int, num_turns: int = 1
 ) -> Iterator[Ticket]:
     """Yields this process's tickets, step by step, from `start` to the last step of the run.
 
     A step takes the next `train.micro_batches_per_step` micro-batches of the stream, in which epochs follow each other
-    without a seam; so no step is ever short, and the position is two numbers.
+    without a seam; so no step is ever short, and the position is two numbers. With several turns the micro-batches of a
+    step come again in as many steps in succession.
     """
     train = settings.train
     epoch, place = start.epoch, start.micro_batch
-    plan = plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
+
+    def planned(epoch: int) -> tuple[Plan, np.ndarray, np.ndarray]:
+        plan = plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
+        return plan, *in_turns(len(plan), train.micro_batches_per_step, num_turns)
+
+    plan, micro_batches, turns = planned(epoch)
     for step in range(start.step, train.steps):
         orders = []
         for _ in range(train.micro_batches_per_step):
-            if place >= len(plan):
+            if place >= len(turns):
                 epoch, place = epoch + 1, 0
-                plan = plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
-            orders.append((epoch, plan[place]))
+                plan, micro_batches, turns = planned(epoch)
+            orders.append((epoch, plan[micro_batches[place]], int(turns[place])))
             place += 1
         for number in this_rank(0, train.micro_batches_per_step, rank, world_size):
-            row_epoch, ids = orders[number]
-            draw = Draw(train.seed, row_epoch, ids, progress=step / train.steps)
+            row_epoch, ids, turn = orders[number]
+            draw = Draw(train.seed, row_epoch, ids, progress=step / train.steps, turn=turn)
             yield Ticket(ids, draw, number, Position(step + 1, epoch, place))
 
 

@@ -137,7 +137,7 @@ def in_steps(settings: Settings, parts: DataParts) -> Settings:
     valid_every: float = VALID_EVERY
     if train.epochs:
         plan = plan_epoch(source.lengths, train.seed, 1, train.max_tokens, parts.task.views)
-        valid_every = len(plan) / train.micro_batches_per_step
+        valid_every = len(plan) * parts.task.turns / train.micro_batches_per_step
         train = dataclasses.replace(train, steps=max(1, math.ceil(train.epochs * valid_every - 1e-6)))
     if train.valid_every is None:
         train = dataclasses.replace(train, valid_every=max(1, round(valid_every)))

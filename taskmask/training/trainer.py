@@ -158,8 +158,9 @@ class Trainer:
     def steps(self) -> Iterator[list[tuple[Ticket, Batch]]]:
         """Yields the micro-batches of this process, step by step."""
         train, task, source = self.settings.train, self.parts.task, self.parts.sources["train"]
+        world, position = self.world, self.progress.position
         tickets = training_tickets(
-            source.lengths, self.settings, task.views, self.progress.position, self.world.rank, self.world.size
+            source.lengths, self.settings, task.views, position, world.rank, world.size, task.turns
         )
         stream = batches(tickets, BatchMaker(self.parts, "train", self.settings), self.device)
         share = train.micro_batches_per_step // self.world.size

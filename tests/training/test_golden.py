@@ -25,7 +25,7 @@ TOLERANCE = 2e-3  # kernels of other CPUs add up in another order
 def masked(settings):
     """A checksum of the rows and the masked positions of the first steps, which no CPU may change."""
     maker = BatchMaker(open_data(settings), "train", settings)
-    tickets, checksum = training_tickets(maker.source.lengths, settings, 1, Position(), 0, 1), 0
+    tickets, checksum = training_tickets(maker.source.lengths, settings, maker.task.views, Position(), 0, 1), 0
     for ticket in itertools.islice(tickets, 10):
         batch = maker.make(ticket)
         for array in (ticket.ids, batch.inputs["positions"]["mlm"], batch.inputs["tokens"]):

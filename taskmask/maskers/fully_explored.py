@@ -1,0 +1,120 @@
+"""Fully-explored masking: masks of a row that do not overlap and together cover it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from taskmask.config import Problems, opt
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
+from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
+from taskmask.maskers.policy import read_policy, shared_options
+
+MOST = 100  # masks of a row
+
+
+@dataclasses.dataclass(frozen=True)
+class FullyExploredConfig(MaskerConfig):
+    """Options of fully-explored masking. Without `masks` the ratio says how many there are: 1 / ratio, rounded."""
+
+    masks: int | None = opt(None, "masks that cover a row (K in the paper); none = 1 / ratio, rounded")
+    of: str = opt("uniform", 'masker whose units are dealt out: uniform (tokens), whole_word, "span p=0.3"')
+    partition: Literal["random", "contiguous"] = opt(
+        "random",
+        "units of a mask: drawn at random, or neighbours, always the same, which biases the gradient",
+    )
+    mode: Literal["together", "in_turn", "sequential"] = opt(
+        "together", "the masks of a row: all in one update, one an epoch (no extra compute), or one an update in a row"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = Problems()
+        fix = "leave it out: the masks of a row cover it, each a share of 1 / masks"
+        problems.check(self.ratio_end is None, f"is {self.ratio_end}", where="masker.ratio_end", fix=fix)
+        where, expected = "masker.masks" if self.masks else "masker.ratio", f"1 to {MOST} masks that cover a row"
+        what = f"is {self.masks or self.ratio}"
+        problems.check(self.masks is None or 1 <= self.masks <= MOST, what, where=where, expected=expected)
+        problems.check(bool(self.masks) or self.ratio * MOST >= 1, what, where=where, expected=expected)
+        problems.raise_any()
+
+    @property
+    def num_masks(self) -> int:
+        """How many masks cover a row."""
+        return self.masks or round(1 / self.ratio)
+
+
+@register_masker("fully_explored", config=FullyExploredConfig)
+class FullyExplored(Masker):
+    """Deals the units of a row out to K masks, so that each maskable token is in exactly one.
+
+    The units lie in random order around a circle, which is cut into K arcs of equally many tokens at a random place; a
+    unit belongs to the arc that it starts in. So masks of tokens differ by one token at most, those of words or spans
+    by less than one unit, and each mask for itself is one that the masker `of` would draw. In a row of fewer units than
+    masks some are empty. Pieces of `always` are in all masks, those of `never` in none.
+
+    Modes: `together` puts K copies of a row, a mask each, in one update; the token budget of a micro-batch counts them
+    all, and the loss is the mean over all of their tokens. `in_turn` takes the next mask of a partition at each epoch,
+    and draws a new partition every K epochs. `sequential` takes the same rows in K updates in succession. With the last
+    two, validation sees one fixed mask of each row.
+
+    **Source:** Zheng et al. 2020 (arXiv 2010.06040), reconstructed from the abstract. Differs from the paper, whose
+    text gives neither the modes nor the units: the partition is random by default, since a fixed one is biased.
+    """
+
+    def __init__(self, config: FullyExploredConfig, vocab: Vocabulary):
+        super().__init__(config, vocab)
+        self.num_masks = config.num_masks
+        self.views = self.num_masks if config.mode == "together" else 1
+        self.turns = self.num_masks if config.mode == "sequential" else 1
+        chosen = read_policy(config.of, **shared_options(config))
+        self.inner = build_masker(chosen.name, chosen.options, vocab)
+        if type(self.inner).units is Masker.units:
+            expected = "a masker that chooses among units, such as uniform, whole_word or span"
+            raise ConfigError(f"is {config.of}", where="masker.of", expected=expected)
+        self.columns = self.inner.columns
+        kept = {"whole_words"}
+        if self.num_masks * config.ratio == 1:  # else the share of a mask is only near to it
+            kept |= {"exact_budget", "budget_within_a_word", "mean_budget"}
+        self.promises = tuple(name for name in self.inner.promises if name in kept)
+
+    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns bool [K, B, T], or [1, B, T] of the mask whose turn it is."""
+        turn, masks = draw.turn, np.arange(self.num_masks)
+        if self.config.mode == "in_turn":
+            cycle, turn = divmod(draw.epoch - 1, self.num_masks)
+            draw = dataclasses.replace(draw, epoch=cycle)
+        of_tokens = self.deal(rows, draw)
+        return of_tokens == (masks if self.config.mode == "together" else masks[turn : turn + 1])[:, None, None]
+
+    def deal(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns int64 [B, T], the number of the mask that each token is in; -1 where it is in none."""
+        units = self.inner.units(rows, draw)
+        assert units is not None  # as was checked
+        inside = rows.maskable & (units >= 0)
+        total = np.maximum(inside.sum(axis=1), 1)[:, None]
+        if self.config.partition == "random":
+            keys = np.take_along_axis(draw.small("units", rows.shape[1], "<u4"), np.maximum(units, 0), axis=1)
+            begin = (draw.once[:, 1:] * total).astype(np.int64)
+        else:
+            keys, begin = units.astype(np.uint32), np.zeros_like(total)
+        starts = np.where(inside, _starts(keys, inside), 0)
+        return np.where(inside, (starts - begin) % total * self.num_masks // total, -1)
+
+
+def _starts(keys: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Returns int64 [B, T]: how many tokens `inside` the row have a lower key; keys are uint32 [B, T]."""
+    num_tokens = keys.shape[1]
+    order = np.argsort(np.where(inside, keys.astype(np.int64), 1 << 32), axis=1, kind="stable")
+    ordered = np.take_along_axis(keys, order, axis=1)
+    place = np.arange(num_tokens)
+    is_new = np.ones(keys.shape, dtype=bool)
+    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    starts = np.empty(keys.shape, dtype=np.int64)
+    np.put_along_axis(starts, order, np.maximum.accumulate(np.where(is_new, place, 0), axis=1), axis=1)
+    return starts

@@ -1,0 +1,88 @@
+"""Fully-explored masks in training: K views are K accumulated micro-batches; resume and processes change nothing."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from test_resume import check_every_stop
+from training_help import Launch, make, rows, tables
+
+from taskmask.training.loader import BatchMaker, Position, training_tickets
+from taskmask.training.run import open_data, train
+
+MODES = ["together", "in_turn", "sequential"]
+RUN = {"train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 3}, "run": {"save_every": 3, "keep_last": 9}}
+
+
+@pytest.mark.parametrize("mode", ["in_turn", "sequential"])  # the default is tested where every masker is
+def test_stopped_within_the_masks_of_a_row(mode, settings, tmp_path, monkeypatch):
+    masker = {"name": "fully_explored", "masks": 3, "mode": mode}
+    check_every_stop(settings, tmp_path, monkeypatch, "stop", masker=masker)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_processes_are_as_one(mode, data, tmp_path):
+    masker = {"name": "fully_explored", "masks": 3, "mode": mode}
+    train(make(data, tmp_path / "one", masker=masker, **RUN))
+    launch = Launch(tmp_path, tables(data, tmp_path / "two", masker=masker, **RUN), ranks=2)
+    assert launch.wait() == [0, 0], launch.text()
+    for one, two in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-6)
+
+
+def batches_of(settings):
+    parts = open_data(settings)
+    maker, task = BatchMaker(parts, "train", settings), parts.task
+    tickets = training_tickets(maker.source.lengths, settings, task.views, Position(), 0, 1, task.turns)
+    return maker, list(tickets)
+
+
+def test_a_sequence_of_updates_sees_the_same_rows_and_all_of_their_tokens(data, tmp_path):
+    masker = {"name": "fully_explored", "masks": 3, "mode": "sequential"}
+    settings = make(data, tmp_path, masker=masker, train={"steps": 30, "micro_batches_per_step": 2, "max_tokens": 512})
+    maker, tickets = batches_of(settings)
+    for first in range(0, 18, 6):  # three updates of two micro-batches
+        for one in range(2):
+            same_rows = tickets[first + one : first + 6 : 2]
+            assert [t.draw.turn for t in same_rows] == [0, 1, 2]
+            assert all(np.array_equal(same_rows[0].ids, t.ids) for t in same_rows)
+            chosen = np.concatenate([maker.make(t).inputs["positions"]["mlm"] for t in same_rows])
+            assert len(set(chosen.tolist())) == len(chosen) == maker.source[same_rows[0].ids].maskable.sum()
+
+
+def test_views_in_one_batch_are_views_accumulated(trainer, settings):
+    """The gradient of K views is that of K micro-batches of one view, summed over all targets."""
+    chosen = {"masker": {"name": "fully_explored", "masks": 4}, "model": {"name": "tiny", "dropout": 0.0}}
+    together = trainer("together", train={"max_tokens": 2048}, **chosen)
+    maker, tickets = batches_of(together.settings)
+    ticket = tickets[0]
+    views = []
+    for turn in range(4):
+        alone = {**chosen, "masker": {**chosen["masker"], "mode": "sequential"}}
+        sequential = settings(f"turn-{turn}", train={"max_tokens": 512}, **alone)
+        own = BatchMaker(open_data(sequential), "train", sequential)
+        draw = type(ticket.draw)(ticket.draw.seed, ticket.draw.epoch, ticket.ids, ticket.draw.progress, turn)
+        views.append(own.make(type(ticket)(ticket.ids, draw)))
+    whole = maker.make(ticket)
+    assert whole.num_tokens == sum(view.num_tokens for view in views)
+    objective = together.objective.eval()
+
+    def gradient(batches):
+        objective.zero_grad()
+        count = sum(len(batch.targets["mlm"]) for batch in batches)
+        for batch in batches:
+            (objective(batch.map(torch.from_numpy))["mlm"] / count).backward()
+        return {name: p.grad.clone() for name, p in objective.named_parameters()}
+
+    one, accumulated = gradient([whole]), gradient(views)
+    for name in one:
+        assert torch.allclose(one[name], accumulated[name], rtol=1e-4, atol=1e-7), name
+
+
+def test_all_rows_in_all_turns_in_an_epoch(data, tmp_path):
+    masker = {"name": "fully_explored", "masks": 3, "mode": "sequential"}
+    _, tickets = batches_of(make(data, tmp_path, masker=masker, train={"steps": 90, "max_tokens": 512}))
+    for _, of_epoch in itertools.groupby(tickets[:60], key=lambda t: t.draw.epoch):
+        seen = [(int(i), t.draw.turn) for t in of_epoch for i in t.ids]
+        assert len(seen) == len(set(seen))
