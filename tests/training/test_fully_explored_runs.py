@@ -54,6 +54,7 @@ def test_a_sequence_of_updates_sees_the_same_rows_and_all_of_their_tokens(data, 
 def test_views_in_one_batch_are_views_accumulated(trainer, settings):
     """The gradient of K views is that of K micro-batches of one view, summed over all targets."""
     chosen = {"masker": {"name": "fully_explored", "masks": 4}, "model": {"name": "tiny", "dropout": 0.0}}
+    chosen["task"] = {"name": "masked_lm", "mask_share": 1.0, "random_share": 0.0}  # drawn for each view by itself
     together = trainer("together", train={"max_tokens": 2048}, **chosen)
     maker, tickets = batches_of(together.settings)
     ticket = tickets[0]
