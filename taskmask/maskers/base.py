@@ -108,10 +108,7 @@ class Masker:
         return None
 
     def units(self, rows: Rows, draw: Draw) -> np.ndarray | None:
-        """Returns int [B, T], the unit of each token that the policy takes whole, from 0, -1 where there is none.
-
-        None: it does not choose among units.
-        """
+        """Returns int [B, T], the unit that each token is taken with, -1 where none; None: it knows no units."""
         return None
 
     def budget(self, rows: Rows, draw: Draw) -> np.ndarray:
