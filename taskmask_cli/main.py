@@ -23,6 +23,7 @@ VERBS = {
     "annotate": "write what a trained model says into a dataset, as columns",
     "inspect": "see what maskers mask, on real rows and over a corpus",
     "compare": "masking policies side by side: one experiment file, one report",
+    "variance": "how much the choice of masks makes the gradient vary",
     "check": "do maskers keep the laws? a table, with counterexamples",
     "convert": "models of Hugging Face to runs, and runs to models of Hugging Face",
     "list": "the components there are and their options; what a dataset holds",

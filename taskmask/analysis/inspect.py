@@ -150,7 +150,7 @@ def inspect(
         return Inspection(TITLE, [f"typed text, seed {seed}"], _show(policies, typed, len(texts), seed))
     part = dataset.split(split or ("valid" if loaded and "valid" in dataset.splits else "train"))
     rows_of = rows_of or (settings.data if settings else DataSettings())
-    source_of_rows = RowSource(part, vocab, rows_of.length, rows_of.blocks, _columns(policies, part))
+    source_of_rows = RowSource(part, vocab, rows_of.length, rows_of.blocks, columns_of(policies, part))
     if not len(source_of_rows):
         raise DataError("has no text", where=f"{data}, split {part.name}")
     ids = spread(len(source_of_rows), sample)
@@ -225,7 +225,7 @@ def _replacement(settings: Settings | None) -> tuple[float, float, str]:
     return options.mask_share, options.random_share, options.replace_per
 
 
-def _columns(policies: Sequence[Policy], split: Split) -> tuple[str, ...]:
+def columns_of(policies: Sequence[Policy], split: Split) -> tuple[str, ...]:
     """Returns the annotations and the columns that maskers read; one that the split lacks is an error."""
     for policy in policies:
         for name in policy.masker.columns:

@@ -1,0 +1,117 @@
+"""Unbiased moments of gradients, from the inner products of independent draws.
+
+The gradient g of a row's mean loss depends on the draw of its masks. Two independent draws of one row have the inner
+product |E g|^2 on average, a draw with itself E |g|^2; their difference is the variance that masks cause, summed over
+all weights, with no mean to be estimated first.
+
+Shapes: D draws of a row, K views of a draw (masks of one update), R rows.
+
+**Source:** Zheng et al. 2020 (arXiv 2010.06040) for masks that share an update; derived anew, as
+E |mean of K views - E g|^2 = s^2 / K + (1 - 1 / K) c, with s^2 the variance of a view and c the covariance of two
+views of one draw. Masks drawn independently have c = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of the gradient of one row, or the mean over rows.
+
+    Attributes:
+        update: variance of an update's gradient, which is the mean of its views, over draws.
+        view: variance of the gradient of one view.
+        shared: covariance of two views of one draw; NaN with one view.
+        square: squared length of the mean gradient.
+    """
+
+    update: float
+    view: float
+    shared: float
+    square: float
+
+
+def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
+    """Returns the moments of a row.
+
+    Args:
+        products: float [D, K, D, K], inner products of the views' gradients, each of the mean over its targets.
+        counts: float [D, K], targets of each view; a view without any has a gradient of 0.
+
+    Raises:
+        ValueError: fewer than two draws.
+    """
+    draws, views = counts.shape
+    if draws < 2:
+        raise ValueError(f"{draws} draws; expected two or more")
+    weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    of_draws = np.einsum("dk,dkel,el->de", weights, products, weights)
+    apart = ~np.eye(draws, dtype=bool)
+    square = float(of_draws[apart].mean())
+    across = products.transpose(0, 2, 1, 3)[apart]  # views of different draws, [D (D - 1), K, K]
+    within = products.transpose(0, 2, 1, 3)[~apart]
+    same = np.eye(views, dtype=bool)
+    view = float(within[:, same].mean() - across[:, same].mean())
+    shared = float(within[:, ~same].mean() - across[:, ~same].mean()) if views > 1 else float("nan")
+    return Moments(float(of_draws[~apart].mean()) - square, view, shared, square)
+
+
+def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the covariance of the gradients of each two views of a draw, on average over draws.
+
+    Args:
+        products: as in `moments`; every view is, by itself, drawn alike.
+
+    Returns:
+        int [P, 2], the pairs of views, each with itself first; float [P], their covariances.
+    """
+    draws, views = products.shape[:2]
+    apart = ~np.eye(draws, dtype=bool)
+    square = products.transpose(0, 2, 1, 3)[apart].mean()
+    within = products.transpose(0, 2, 1, 3)[~apart].mean(axis=0)
+    first, second = np.triu_indices(views)
+    order = np.argsort(first != second, kind="stable")
+    pairs = np.stack([first, second], axis=1)[order]
+    return pairs, within[pairs[:, 0], pairs[:, 1]] - square
+
+
+def ratio_interval(
+    numerators: np.ndarray, denominators: np.ndarray, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float, float]:
+    """Returns the ratio of two means over rows, and the ends of its interval by the bootstrap over rows.
+
+    Args:
+        numerators: float [R].
+        denominators: float [R], of the same rows.
+        resamples: how often rows are drawn anew.
+        level: share of the resamples inside the interval.
+    """
+    random = np.random.Generator(np.random.PCG64(0))
+    index = random.integers(len(numerators), size=(resamples, len(numerators)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(np.mean(numerators) / np.mean(denominators))
+        found = numerators[index].mean(axis=1) / denominators[index].mean(axis=1)
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return value, float("nan"), float("nan")
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return value, low, high
+
+
+def variance_of_rows(squares: np.ndarray, observed: np.ndarray, square_of_sum: float) -> float:
+    """Returns the variance of the mean gradients of rows, that of their masks apart; NaN of one row.
+
+    Args:
+        squares: float [R], squared length of each row's mean gradient, without bias.
+        observed: float [R], squared length of the mean over the draws that were made of it.
+        square_of_sum: squared length of the sum over rows of those means.
+    """
+    rows = len(squares)
+    if rows < 2:
+        return float("nan")
+    # the square of the sum holds the observed squares, and products of different rows, which the draws do not bias
+    return float(squares.mean() - (square_of_sum - observed.sum()) / (rows * (rows - 1)))

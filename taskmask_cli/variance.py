@@ -1,0 +1,82 @@
+"""taskmask variance: how much the choice of masks makes the gradient vary."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from taskmask.errors import ConfigError, visible
+from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, apart from the choice of
+rows: for a checkpoint and several policies, at the cost of a forward pass and of an update, by group of weights. Shows
+how the gradients of two masks of one row go together by their distance, and the bias against the first policy. All
+estimates are unbiased; intervals are over rows."""
+
+EPILOG = """examples:
+  taskmask variance --from runs/first --masker uniform --masker "fully_explored masks=7"
+  taskmask variance --from runs/first/checkpoints/step-100.pt --from runs/first --html variance.html
+  taskmask variance --from runs/base --project 4096 --rows 64 --draws 8
+
+a policy of K masks an update keeps K times --draws gradients of one row in memory; --project makes them short"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints, and writes a page where it is asked for."""
+    parser = Parser("taskmask variance", DESCRIPTION, EPILOG)
+    parser.add_argument(
+        "--from", dest="sources", action="append", default=[], metavar="RUN",
+        help="run folder or checkpoint of a masked language model; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
+    parser.add_argument(
+        "--masker", action="append", default=[], metavar="POLICY",
+        help='masker with its options, "span p=0.3"; the first is what others are compared with '
+        "[uniform, whole_word, span, fully_explored]",
+    )  # fmt: skip
+    parser.add_argument("--split", default="", help="split of the dataset [train]")
+    parser.add_argument("--rows", type=int, default=32, help="rows to look at, spread over the split [32]")
+    parser.add_argument("--draws", type=int, default=4, help="independent draws of the masks of each row [4]")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the masks [1]")
+    parser.add_argument("--project", type=int, default=0, metavar="N", help="length of sketches of gradients [none]")
+    parser.add_argument("--html", default="", metavar="FILE", help="write a page with pictures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    add_user_dir(parser)
+    options = parser.parse_all(argv)
+    load_user_dirs(options)
+    if not options.sources:
+        raise ConfigError("no model is named", where="--from", fix="add --from RUN, a masked language model")
+
+    from tqdm import tqdm
+
+    from taskmask.analysis.variance import variance
+    from taskmask.analysis.variance_page import page_of
+    from taskmask.machine import written_whole
+
+    seen = []
+    for source in options.sources:
+        with tqdm(total=options.rows, unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
+            seen.append(
+                variance(
+                    source,
+                    options.masker,
+                    data=options.data,
+                    split=options.split,
+                    rows=options.rows,
+                    draws=options.draws,
+                    seed=options.seed,
+                    project=options.project,
+                    advance=bar.update,
+                )
+            )
+    if options.html:
+        with written_whole(Path(options.html)) as file:
+            file.write(page_of(seen).encode())
+    if options.json:
+        print(json.dumps({"checkpoints": [one.to_dict() for one in seen]}, allow_nan=False))
+        return 0
+    print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
+    print(visible(f"\nthe page: {options.html}" if options.html else "\nnext: the same with pictures: --html FILE"))
+    return 0
