@@ -24,7 +24,7 @@ class Moments:
 
     Attributes:
         update: variance of an update's gradient, which is the mean of its views, over draws.
-        view: variance of the gradient of one view.
+        view: variance of the gradient of one view, whichever.
         shared: covariance of two views of one draw; NaN with one view.
         square: squared length of the mean gradient.
     """
@@ -52,11 +52,11 @@ def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
     of_draws = np.einsum("dk,dkel,el->de", weights, products, weights)
     apart = ~np.eye(draws, dtype=bool)
     square = float(of_draws[apart].mean())
-    across = products.transpose(0, 2, 1, 3)[apart]  # views of different draws, [D (D - 1), K, K]
+    across = float(products.transpose(0, 2, 1, 3)[apart].mean())  # any two views of different draws
     within = products.transpose(0, 2, 1, 3)[~apart]
     same = np.eye(views, dtype=bool)
-    view = float(within[:, same].mean() - across[:, same].mean())
-    shared = float(within[:, ~same].mean() - across[:, ~same].mean()) if views > 1 else float("nan")
+    view = float(within[:, same].mean()) - across
+    shared = float(within[:, ~same].mean()) - across if views > 1 else float("nan")
     return Moments(float(of_draws[~apart].mean()) - square, view, shared, square)
 
 

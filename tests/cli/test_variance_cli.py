@@ -1,0 +1,123 @@
+"""taskmask variance, as its user meets it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from taskmask import load
+from taskmask.analysis.gradients import Gradients, collect, windows
+from taskmask.analysis.inspect import read_policies
+from taskmask.analysis.variance import summarised, variance
+from taskmask.data.columns import Dataset
+from taskmask.data.source import RowSource
+from taskmask.errors import ConfigError
+from taskmask_cli import main as front
+from taskmask_cli.variance import main
+
+FEW = ["--rows", "6", "--draws", "2"]
+
+
+def asked(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, *FEW, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and out.count("\n") == 1
+    return json.loads(out, parse_constant=pytest.fail)["checkpoints"]
+
+
+@pytest.fixture
+def measured(trained, data):
+    """Measures policies on a few rows, masked tokens always being replaced by <mask>: nothing but masks varies."""
+
+    def run(*texts, project=0, draws=3):
+        loaded = load(trained)
+        task = loaded.task()
+        task.config = type(task.config)(mask_share=1.0, random_share=0.0)
+        source = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
+        gradients = Gradients(loaded.objective(loaded.settings, task), task, torch.device("cpu"), project)
+        policies = [*read_policies(texts, loaded.vocab), windows(0.15, loaded.vocab)]
+        return gradients, collect(gradients, policies, source, np.arange(4), draws, 1)
+
+    return run
+
+
+def test_the_tables_and_the_page(trained, tmp_path, capsys):
+    page = tmp_path / "pages" / "variance.html"
+    assert main(["--from", trained, "--from", trained, *FEW, "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    for wanted in ("uniform", "whole_word", "span", "fully_explored", "independent", "by group", "theory", str(page)):
+        assert wanted in out
+    text = page.read_text()
+    assert "<svg" in text and "Over training" in text and "<script" not in text
+
+
+def test_figures(trained, capsys):
+    words = ["--from", trained, "--masker", "uniform", "--masker", "fully_explored masks=3"]
+    (found,) = asked(capsys, *words)
+    uniform, explored = found["policies"]
+    assert uniform["a_pass"] == [1, 1, 1] == uniform["independent"] and uniform["bias"] == [0, 0, 0]
+    assert explored["passes"] == 3 and explored["independent"][0] < 1
+    assert sum(values[0] for values in uniform["by_group"].values()) == pytest.approx(uniform["variance_of_masks"])
+    assert found["distances"][0]["correlation"][0] == 1 and found["distances"][0]["theory"] == 1
+    assert asked(capsys, *words) == [found]  # nothing of it is left to chance
+
+
+def test_a_partition_that_never_changes_has_no_variance(measured):
+    gradients, found = measured("uniform", "fully_explored masks=4 partition=contiguous", "fully_explored masks=4")
+    uniform, contiguous, explored = summarised(found[:-1], gradients.names)
+    assert abs(contiguous.update) < 1e-6 * uniform.update and 0 < explored.update < uniform.update / 4
+
+
+def test_products_are_those_of_the_gradients(measured, trained, data):
+    gradients, found = measured("uniform")
+    one = found[0]
+    loaded = load(trained)
+    source = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
+    rows = source[np.array([2])]
+    task = gradients.task
+    task.masker = read_policies(["uniform"], loaded.vocab)[0].masker
+    from taskmask.data.draws import Draw
+
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids, progress=1.0)).map(torch.from_numpy)
+    gradients.objective.zero_grad()
+    (gradients.objective(batch)["mlm"] / len(batch.targets["mlm"])).backward()
+    square = sum(float((p.grad.double() ** 2).sum()) for p in gradients.objective.parameters() if p.grad is not None)
+    assert one.products[:, 2, 0, 0, 0, 0].sum() == pytest.approx(square, rel=1e-4)
+    assert one.counts[2, 0, 0] == len(batch.targets["mlm"])
+
+
+def test_sketches_say_nearly_the_same(measured):
+    gradients, exact = measured("uniform", "fully_explored masks=3")
+    _, short = measured("uniform", "fully_explored masks=3", project=2048)
+    for one, other in zip(exact, short, strict=True):
+        diagonal = np.einsum("grdkdk->grdk", one.products.sum(0)[None])
+        error = abs(one.products.sum(0) - other.products.sum(0)).max()
+        assert error < 0.15 * diagonal.max()
+    uniform, expected = (summarised(found[:-1], gradients.names)[0].update for found in (short, exact))
+    assert uniform == pytest.approx(expected, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "--from: no model is named; add --from RUN"),
+        (["--from", "nowhere"], 4, "nowhere"),
+        (["--from", "RUN", "--draws", "1"], 2, "--draws: is 1; expected 2 or more"),
+        (["--from", "RUN", "--rows", "1"], 2, "--rows: is 1; expected 2 or more"),
+        (["--from", "RUN", "--masker", "spam"], 2, "unknown masker 'spam'"),
+        (["--from", "RUN", "--split", "dev"], 3, "dev"),
+    ],
+)
+def test_wrong_command_lines(words, code, message, trained, capsys):
+    assert front.run(main, [trained if word == "RUN" else word for word in words]) == code
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+def test_it_shows_itself_in_notebooks(trained):
+    seen = variance(trained, ["uniform"], rows=3, draws=2)
+    assert "<iframe" in seen._repr_html_()
+    with pytest.raises(ConfigError, match="--rows: is 0"):
+        variance(trained, rows=0)
