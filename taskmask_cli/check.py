@@ -22,7 +22,8 @@ take a word, and leaves no row empty without need; masks are drawn anew in every
 same in any batch, order, process and world size, after a resume, and whatever the global random state.
 
 Laws for those that promise it: exact_budget, budget_within_a_word, mean_budget, whole_words, same_every_epoch. What a
-masker does not promise is measured and shown, and is no fault. It promises with the attribute `promises` of its class,
+masker does not promise is measured and shown, and is no fault. One that decides itself how much it masks, whatever the
+ratio (every seventh token, three in a row), promises own_budget. It promises with the attribute `promises` of its class,
 or with @register_masker(NAME, promises=(...))."""
 
 EPILOG = """examples:

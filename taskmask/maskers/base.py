@@ -28,6 +28,7 @@ PROMISES = {
     "mean_budget": "over many draws the share is met exactly",
     "whole_words": "all of a word is masked, or nothing of it",
     "same_every_epoch": "content alone decides what is masked",
+    "own_budget": "how much is masked is up to the policy, whatever the ratio says",
 }
 
 

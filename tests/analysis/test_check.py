@@ -112,6 +112,8 @@ def test_promises_follow_the_options():
     entry = MASKERS.get("mix")
     mixed = entry.make(entry.config(of=("uniform ratio=0.5", "uniform")), vocab)
     assert set(mixed.promises) == set()  # of a share that only one of its parts has
+    register_masker("own", promises=("own_budget",))(lambda rows, draw: rows.maskable)
+    assert promises("mix of=own,uniform") == {"own_budget"}  # what holds for some rows
 
 
 # ---- what breaks them
@@ -152,7 +154,7 @@ def raises_on_empty_rows(rows, draw, *, ratio: float = 0.15):
 
 def writes_tokens(rows, draw, *, ratio: float = 0.15):
     rows.tokens[:, 1] = rows.vocab.mask
-    return np.zeros(rows.shape, bool)
+    return coin(rows, draw, ratio)
 
 
 def writes_maskable(rows, draw, *, ratio: float = 0.15):
@@ -172,8 +174,13 @@ class IgnoresSchedule(Masker):
         return coin(rows, draw, self.config.ratio)
 
 
-def all_or_nothing(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (draw.uniform("coin", 1) < ratio)
+def half_or_nothing(rows, draw, *, ratio: float = 0.15):
+    half = np.cumsum(rows.maskable, axis=1) * 2 <= rows.maskable.sum(axis=1, keepdims=True)
+    return rows.maskable & half & (draw.uniform("coin", 1) < 2 * ratio)
+
+
+def nothing(rows, draw):
+    return np.zeros(rows.shape, bool)
 
 
 def same_every_epoch(rows, draw, *, ratio: float = 0.15):
@@ -236,7 +243,8 @@ FAULTS = [
     (writes_maskable, {ROWS}),
     (ignores_ratio, {RATIO}),
     (IgnoresSchedule, {RATIO}),
-    (all_or_nothing, {EMPTY}),
+    (half_or_nothing, {EMPTY}),
+    (nothing, {EMPTY}),
     (same_every_epoch, {ANEW}),
     (same_for_every_seed, {ANEW}),
     (same_for_every_row, {EACH_ROW}),
@@ -302,6 +310,68 @@ def a_word_more(rows, draw, *, budget):
 def test_a_promise_is_put_to_the_test(function, promises, laws, one_vocabulary):
     register_masker("promising", promises=promises)(function)
     assert broken(check_masker("promising")) == laws
+
+
+def every_seventh(rows, draw):
+    return rows.maskable & (np.cumsum(rows.maskable, axis=1) % 7 == 0)
+
+
+def three_a_row(rows, draw):
+    num = np.minimum(rows.maskable.sum(axis=1), 3)
+    return sample_tokens(rows.maskable * 1.0, num, draw.uniform("three", rows.shape[1]))
+
+
+def all_or_nothing(rows, draw, *, ratio: float = 0.15):
+    return rows.maskable & (draw.uniform("all", 1) < ratio)
+
+
+@pytest.mark.parametrize(
+    ("function", "promises"),
+    [
+        (every_seventh, ("own_budget", "same_every_epoch")),
+        (three_a_row, ("own_budget",)),
+        (all_or_nothing, ()),
+        (all_or_nothing, ("whole_words", "mean_budget")),
+    ],
+)
+def test_unusual_policies_are_no_faults(function, promises, one_vocabulary):
+    register_masker("unusual", promises=promises)(function)
+    report = check_masker("unusual")
+    report.assert_passed()
+    assert (statuses(report)[RATIO] == "not promised") == ("own_budget" in promises)
+    assert "of all tokens where 15.00% are to be masked" in law_of(report, RATIO).says
+
+
+def test_a_policy_that_leaves_the_ratio_is_told_how_to_say_so(one_vocabulary):
+    def more(rows, draw, *, ratio: float = 0.15):
+        return coin(rows, draw, 1.3 * ratio)
+
+    register_masker("own", promises=("same_every_epoch",))(every_seventh)
+    report = check_masker("own")
+    assert broken(report) == {RATIO} and law_of(report, RATIO).says.endswith("promises own_budget")
+    register_masker("more")(more)
+    report = check_masker("more")
+    assert broken(report) == {RATIO} and "own_budget" not in law_of(report, RATIO).says
+
+
+def test_a_policy_that_masks_nothing_at_all(one_vocabulary):
+    register_masker("nothing")(nothing)
+    report = check_masker("nothing")
+    assert broken(report) == {EMPTY} and law_of(report, EMPTY).says == "nothing is masked in any draw of any row"
+    register_masker("nothing_of_its_own", promises=("own_budget",))(nothing)
+    check_masker("nothing_of_its_own").assert_passed()
+
+    @register_masker("values")
+    class Values(Masker):
+        """Masks values that the columns which are made up do not have."""
+
+        columns = ("entity",)
+
+        def select(self, rows, draw):
+            return rows.maskable & (rows.columns["entity"] > 6)
+
+    check_masker("values").assert_passed()
+    assert broken(check_masker("values", columns=check_cases.made_up)) == {EMPTY}
 
 
 def test_promises_that_nobody_knows():
