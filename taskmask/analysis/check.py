@@ -118,7 +118,9 @@ class _Check:
     def reach_all(self) -> None:
         """Looks at one law after the other."""
         self.law("runs on every row", laws.runs, self.all_cases())
-        if self.found[-1].status == "broken":  # the laws that follow can be looked at on the rows that are left
+        if (
+            self.found[-1].status == "broken" and not self.is_endless
+        ):  # the laws that follow can be looked at on the rows that are left
             for bench in self.benches:
                 bench.lines = tuple(line for line in bench.lines if not laws.runs(bench, Case((line,))))
         self.law("returns bool [views, rows, tokens]", laws.shape, self.all_cases())
@@ -126,6 +128,7 @@ class _Check:
         self.law("no special piece, no padding", laws.specials, self.all_cases())
         self.law("no piece that masker.never names", laws.lists, self.all_cases())
         self.law("leaves the rows as they are", laws.untouched, self.all_cases())
+        self.law("prints nothing", laws.silent, self.few_cases())
         self.advance(0.15)
         if "same_every_epoch" in self.promises:
             self.law("the same in every epoch", sameness.same_every_epoch, self.few_cases())
@@ -186,7 +189,8 @@ class _Check:
         try:
             for bench, case in cases:
                 if wrong := look(bench, case):
-                    case, wrong = _smallest(bench, case, wrong, look) if shrink else _alone(case, wrong)
+                    is_quick = shrink and not bench.is_endless
+                    case, wrong = _smallest(bench, case, wrong, look) if is_quick else _alone(case, wrong)
                     law = _broken(name, bench, case, wrong)
                     break
         except Unfit as error:
@@ -194,6 +198,14 @@ class _Check:
         if law.status == "not reached" and any(before.status == "broken" for before in self.found):
             law = Law(name, "not reached", "see above")
         self.found.append(law)
+        if self.is_endless:  # no other law can be looked at
+            for bench in self.benches:
+                bench.lines = ()
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the masker once was not done in time."""
+        return any(bench.is_endless for bench in self.benches)
 
     def torn(self) -> str:
         """Says how many words are masked in part."""

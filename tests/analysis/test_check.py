@@ -4,15 +4,17 @@ import dataclasses
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from taskmask import check_masker
-from taskmask.analysis import check, check_cases
+from taskmask.analysis import check, check_bench, check_cases
 from taskmask.analysis.check_bench import Bench
 from taskmask.analysis.check_cases import KINDS, Case, Line, vocabularies
 from taskmask.analysis.check_process import other_process
@@ -30,6 +32,7 @@ ALWAYS = (
     "no special piece, no padding",
     "no piece that masker.never names",
     "leaves the rows as they are",
+    "prints nothing",
     "drawn anew in every epoch",
     "drawn for each row",
     "no more than the ratio",
@@ -39,7 +42,7 @@ ALWAYS = (
     "any world size, any resume",
     "any number of workers",
 )
-RUNS, SHAPE, SPECIALS, NEVER, ROWS, ANEW, EACH_ROW, RATIO, EMPTY, BATCHES, STATE, WORLDS, WORKERS = ALWAYS
+RUNS, SHAPE, SPECIALS, NEVER, ROWS, SILENT, ANEW, EACH_ROW, RATIO, EMPTY, BATCHES, STATE, WORLDS, WORKERS = ALWAYS
 MEAN, BUDGET, WORDS = "the ratio on average", "the budget in every row", "whole words"
 
 
@@ -157,6 +160,23 @@ def writes_tokens(rows, draw, *, ratio: float = 0.15):
     return coin(rows, draw, ratio)
 
 
+def prints(rows, draw, *, ratio: float = 0.15):
+    print("rows", len(rows.ids))
+    return coin(rows, draw, ratio)
+
+
+def ends_the_process(rows, draw):
+    sys.exit("out of words")
+
+
+def returns_none(rows, draw):
+    return None
+
+
+def returns_places(rows, draw, *, ratio: float = 0.15):
+    return [np.flatnonzero(row).tolist() for row in coin(rows, draw, ratio)]
+
+
 def writes_maskable(rows, draw, *, ratio: float = 0.15):
     mask = rows.maskable
     mask &= coin(rows, draw, ratio)
@@ -241,6 +261,10 @@ FAULTS = [
     (raises_on_empty_rows, {RUNS}),
     (writes_tokens, {ROWS}),
     (writes_maskable, {ROWS}),
+    (prints, {SILENT}),
+    (ends_the_process, {RUNS}),
+    (returns_none, {SHAPE}),
+    (returns_places, {SHAPE}),
     (ignores_ratio, {RATIO}),
     (IgnoresSchedule, {RATIO}),
     (half_or_nothing, {EMPTY}),
@@ -413,6 +437,50 @@ def test_the_counterexample_is_the_smallest_and_says_what_is_wrong(one_vocabular
     assert law.says.endswith("padding is masked") and "[[<pad>]]" in " ".join(law.counterexample.rows)
 
 
+def test_what_fails_says_how(one_vocabulary):
+    for function, name, says in (
+        (prints, SILENT, "it prints 'rows 1'"),
+        (ends_the_process, RUNS, "it ends the process: SystemExit: out of words"),
+        (returns_none, SHAPE, "returned None; expected bool [1, 1, 2]"),
+    ):
+        register_masker(function.__name__)(function)
+        assert law_of(check_masker(function.__name__), name).says == says
+
+
+def test_a_policy_that_never_ends(monkeypatch, one_vocabulary):
+    """It is found on a row alone, once; an alarm of somebody else is as it was."""
+    calls = []
+
+    def endless(rows, draw, *, ratio: float = 0.15):
+        calls.append(len(rows.ids))
+        mask = coin(rows, draw, ratio)
+        while not rows.maskable.any(axis=1).all():
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+        return mask
+
+    monkeypatch.setattr(check_bench, "PATIENCE", 0.2)
+    monkeypatch.setattr(check_bench, "PATIENCE_PER_TOKEN", 0)
+    register_masker("endless")(endless)
+    handler = signal.getsignal(signal.SIGALRM)
+    before = signal.setitimer(signal.ITIMER_REAL, 600)
+    try:
+        report = check_masker("endless")
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+    law = law_of(report, RUNS)
+    assert broken(report) == {RUNS} and law.says == "it is not done after 0 seconds"
+    assert law.counterexample.rows == ("<s> </s>",) and 1 in calls and len(calls) < 5
+    assert signal.getsignal(signal.SIGALRM) == handler and 500 < left < 600
+    reached = {law.status for law in report.laws} - {"not promised"}
+    assert reached == {"broken", "not reached"} and report.lines()[-1].startswith(
+        "endless breaks 1 of 14 laws, 13 were"
+    )
+
+
 def test_what_is_not_promised_is_measured(one_vocabulary):
     register_masker("mine")(torn)
     report = check_masker("mine")
@@ -495,10 +563,11 @@ PLUG_IN = """import os
 import numpy as np
 from taskmask import register_masker
 
+print("a plug-in that talks")
+
 @register_masker("elsewhere")
 def elsewhere(rows, draw, *, ratio: float = 0.15):
     "Masks."
-    print("a plug-in that talks")
     {body}
 """
 
