@@ -10,9 +10,10 @@ from task_data_help import ragged, write
 
 from taskmask import inspect
 from taskmask.analysis.groups import frequency_tenths, words_of
-from taskmask.analysis.inspect import Inspection, spread
-from taskmask.analysis.inspect_text import extremes
+from taskmask.analysis.inspect import Inspection, Shown, spread
+from taskmask.analysis.inspect_text import extremes, spaced
 from taskmask.analysis.observe import span_lengths
+from taskmask.analysis.terminal import aligned
 from taskmask.data.columns import Column
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
@@ -186,6 +187,18 @@ def test_the_lines_bracket_what_is_masked_whatever_the_terminal(data):
     for wanted in ("seconds", "masked by frequency", "masked by column label", "length of runs", "words masked more"):
         assert wanted in plain
     assert not any(len(line) > 60 for line in "\n".join(seen.lines(width=60)).split("policy ")[0].splitlines()[2:])
+
+
+def test_signs_that_are_pieces_of_bytes_are_shown(vocab):
+    pieces = ["▁a", "<0x3C>", "<0x20>", "<0x7F>", "<0xF0>", "▁", "<0x0A>"]
+    row = Shown(0, "one", pieces, np.arange(7), np.zeros(7, bool), np.zeros(7), np.zeros(7), False)
+    assert [text for text, _ in spaced(row)] == ["a", "<", "<0x20>", "<0x7F>", "<0xF0>", "␣", "<0x0A>"]
+
+
+def test_tables_of_wide_letters_are_aligned():
+    lines = aligned([("", "a"), ("亿 打", "15 %"), ("e\u0301", "1 %")])
+    assert lines == ["          a", "亿 打  15 %", "e\u0301       1 %"]
+    assert aligned([("a", "b", "c"), ("1", "22", "3")], [0]) == ["a  b   c", "1  22  3"]
 
 
 class Balance(html.parser.HTMLParser):
