@@ -119,9 +119,7 @@ class Bench:
         except _TooLong as error:
             self.is_endless = True
             raise Unfit(str(error)) from None
-        except SystemExit as error:
-            raise Unfit(f"it ends the process: SystemExit: {error}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Unfit(self._said(rows, draw, masker) or f"{type(error).__name__}: {error}") from error
         return mask[None] if mask.ndim == 2 else mask
 

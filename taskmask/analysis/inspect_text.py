@@ -107,7 +107,8 @@ def summary_table(seen: Inspection) -> list[tuple[str, ...]]:
     for one in seen.observed:
         total = max(sum(one.replaced.values()), 1)
         shares = [f"{one.replaced[kind] / total:.1%}" for kind in ("mask", "random", "kept")]
-        parts = [one.policy, f"{one.asked:.1%}", f"{one.ratio:.2%}", f"±{one.spread:.2%}", f"{one.empty:.2%}"]
+        asked = "own" if one.asked is None else f"{one.asked:.1%}"
+        parts = [one.policy, asked, f"{one.ratio:.2%}", f"±{one.spread:.2%}", f"{one.empty:.2%}"]
         rows.append([*parts, f"{one.span:.2f}", *shares])
     if seen.hardness:
         header += ["loss", "accuracy"]

@@ -137,7 +137,7 @@ class Masker:
                 mask = as_array(self.select(rows, draw))
         except (TaskmaskError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"{type(error).__name__}: {error}",
                 where=f"{self._title()}{self._failing_row(rows, draw)}, {_place(error)}",
@@ -153,7 +153,7 @@ class Masker:
             index = np.array([number])
             try:
                 self.select(rows.take(index), draw.take(index))
-            except Exception:
+            except (Exception, SystemExit):
                 return f", row {row}"
         return ""
 
@@ -198,7 +198,7 @@ def _table(field: str, pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray
     return table
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Returns "file:line" of the policy's own line that failed: not that of numpy, nor of a helper of this file."""
     frames = traceback.extract_tb(error.__traceback__)
     helpers = (str(Path(np.__file__).parent), __file__)

@@ -41,6 +41,11 @@ def policies():
         """Masks every second place."""
         return rows.maskable & (np.arange(rows.shape[1]) % 2 == 0)
 
+    @register_masker("third", promises=("own_budget",))
+    def third(rows, draw):
+        """Masks every third place."""
+        return rows.maskable & (np.arange(rows.shape[1]) % 3 == 0)
+
     @register_masker("nothing")
     def nothing(rows, draw):
         """Masks nothing."""
@@ -169,6 +174,13 @@ def test_views_stand_side_by_side_and_scores_are_shown(data):
     assert seen.observed[0].ratio == 0.5 and seen.observed[0].views == 2
 
 
+def test_a_policy_that_decides_itself_how_much_is_asked_for_no_share(data):
+    seen = look(data, "third", "seconds")
+    assert [one.asked for one in seen.observed] == [None, 0.15]
+    assert next(line for line in seen.lines() if line.startswith("third") and "±" in line).split()[1] == "own"
+    assert seen.to_dict()["policies"][0]["asked"] is None and ">own<" in seen.page()
+
+
 def test_typed_text(data):
     seen = look(data, "seconds", texts=["the quick foxes", "dogs"])
     assert len(seen.shown) == 2 and seen.observed == [] and "".join(seen.shown[1].pieces) == "▁dogs"
@@ -214,8 +226,7 @@ class Balance(html.parser.HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag not in ("br", "wbr"):
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
 
 def test_the_page_stands_alone(data):

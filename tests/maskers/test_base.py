@@ -156,6 +156,16 @@ def test_a_policy_cannot_write_to_the_rows(registry, make_rows, vocab, name):
     assert (getattr(rows, name) == before).all() and getattr(rows, name).flags.writeable
 
 
+def test_a_policy_that_ends_the_process_is_named(registry, make_rows, vocab):
+    @register_masker("rogue")
+    def ending(rows, draw):
+        raise SystemExit("out of words")
+
+    rows = make_rows([ENGLISH])
+    with pytest.raises(ConfigError, match=r"masker rogue, row 0, .*test_base.py:\d+: SystemExit: out of words"):
+        build_masker("rogue", MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+
+
 def failing(rows, draw, *, ratio: float = 0.15):
     """Raises."""
     return rows.columns["nothing"]
