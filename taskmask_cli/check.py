@@ -17,13 +17,15 @@ Thai, Arabic, code, emoji) and rows of 0, 1, 2 and 96 tokens. Prints a line a la
 counterexample.
 
 Laws for every masker: it runs on every row and returns bool [views, rows, tokens]; it chooses no special piece, no
-padding and no piece that masker.never names, and leaves the rows as they are; it masks no more than the ratio, give or
-take a word, and leaves no row empty without need; masks are drawn anew in every epoch and for each row, and are the
-same in any batch, order, process and world size, after a resume, and whatever the global random state.
+padding and no piece that masker.never names, leaves the rows as they are, prints nothing, and comes to an end; it masks
+no more than the ratio, give or take a word, and leaves no row empty without need; masks are drawn anew in every epoch
+and for each row, and are the same in any batch, order, process and world size, after a resume, and whatever the global
+random state.
 
 Laws for those that promise it: exact_budget, budget_within_a_word, mean_budget, whole_words, same_every_epoch. What a
-masker does not promise is measured and shown, and is no fault. It promises with the attribute `promises` of its class,
-or with @register_masker(NAME, promises=(...))."""
+masker does not promise is measured and shown, and is no fault. One that decides itself how much it masks, whatever the
+ratio (every seventh token, three in a row), promises own_budget. Promises stand in the attribute `promises` of a class,
+or in @register_masker(NAME, promises=(...))."""
 
 EPILOG = """examples:
   taskmask check

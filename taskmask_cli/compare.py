@@ -102,7 +102,7 @@ def _planned(stage: Stage, done: dict[str, Any]) -> dict[str, Any]:
 
 def _table(listed: list[dict[str, Any]]) -> list[str]:
     """Returns the stages as lines for people."""
-    from taskmask.analysis.report_tables import aligned
+    from taskmask.analysis.terminal import aligned
 
     rows = [("stage", "state", "steps", "tokens", "targets", "FLOPs")]
     for one in listed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.analysis.inspect import inspect
     from taskmask.machine import written_whole
 
-    with tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
+    bar = tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False)
+    with bar, contextlib.redirect_stdout(sys.stderr):  # what a plug-in prints is none of our output
         seen = inspect(
             options.data,
             options.masker,

@@ -182,7 +182,7 @@ def test_a_policy_that_raises_on_a_row_names_itself_its_line_and_the_row(workers
     [
         ("return rows.maskable[:, 1:]", r"returned bool \[1, \d+, \d+\]; expected bool \[1, \d+, \d+\]"),
         ("return rows.maskable * np.nan", r"returned float64 .*; expected bool"),
-        ("return None", r"returned object"),
+        ("return None", r"returned None; expected bool"),
         ("return np.ones(rows.shape, bool)", r"chose position 0 of row \d+, '<s>', which is not maskable"),
     ],
 )

@@ -37,6 +37,7 @@ Look = Callable[[Bench, Case], Wrong | None]
 NUM_EPOCHS = 8  # in which the masks of every row are looked at
 VARIANTS: tuple[dict[str, Any], ...] = ({}, {"ratio": 0.0, "ratio_end": None}, {"ratio": 1.0, "ratio_end": None})
 SPEED_ROWS, SPEED_SECONDS = 128, 0.15
+_LEAVES = "the same at any ratio: a policy that decides itself how much it masks promises own_budget"
 
 
 def check_masker(
@@ -62,10 +63,11 @@ def check_masker(
         load_user_dir(str(path))
     chosen = read_policy(policy)
     benches, notes = _benches(chosen, columns or made_up)
-    if benches[0].masker.columns and columns is None:
+    is_made_up = bool(benches[0].masker.columns) and columns is None
+    if is_made_up:
         names = ", ".join(benches[0].masker.columns)
         notes += (f"columns made up for it, 0 and 1 for each token: {names}; check_masker(columns=...) takes others",)
-    check = _Check(benches, advance)
+    check = _Check(benches, advance, is_made_up)
     check.reach_all()
     kinds = tuple(bench.kind for bench in benches)
     found = tuple(check.found)
@@ -101,10 +103,12 @@ class _Check:
     Args:
         benches: the masker with each vocabulary.
         advance: is told of progress.
+        is_made_up: whether the masker reads columns, and none were given.
     """
 
     benches: list[Bench]
     advance: Callable[[float], Any]
+    is_made_up: bool = False
     found: list[Law] = field(default_factory=list)
 
     @property
@@ -114,7 +118,9 @@ class _Check:
     def reach_all(self) -> None:
         """Looks at one law after the other."""
         self.law("runs on every row", laws.runs, self.all_cases())
-        if self.found[-1].status == "broken":  # the laws that follow can be looked at on the rows that are left
+        if (
+            self.found[-1].status == "broken" and not self.is_endless
+        ):  # the laws that follow can be looked at on the rows that are left
             for bench in self.benches:
                 bench.lines = tuple(line for line in bench.lines if not laws.runs(bench, Case((line,))))
         self.law("returns bool [views, rows, tokens]", laws.shape, self.all_cases())
@@ -122,6 +128,7 @@ class _Check:
         self.law("no special piece, no padding", laws.specials, self.all_cases())
         self.law("no piece that masker.never names", laws.lists, self.all_cases())
         self.law("leaves the rows as they are", laws.untouched, self.all_cases())
+        self.law("prints nothing", laws.silent, self.few_cases())
         self.advance(0.15)
         if "same_every_epoch" in self.promises:
             self.law("the same in every epoch", sameness.same_every_epoch, self.few_cases())
@@ -162,6 +169,7 @@ class _Check:
         promise: str = "",
         says: str = "",
         shrink: bool = True,
+        waived: bool = False,
     ) -> None:
         """Looks at a law in one case after the other, up to the first in which it is broken.
 
@@ -172,15 +180,17 @@ class _Check:
             promise: what the masker must have promised.
             says: what is told of a law that is kept, or not promised.
             shrink: whether a smaller case may break it in another way.
+            waived: whether something that the masker promises rules it out.
         """
-        if promise and promise not in self.promises:
+        if waived or (promise and promise not in self.promises):
             self.found.append(Law(name, "not promised", says))
             return
         law = Law(name, "kept" if cases else "not reached", says or f"{sum(len(c.lines) for _, c in cases):,} rows")
         try:
             for bench, case in cases:
                 if wrong := look(bench, case):
-                    case, wrong = _smallest(bench, case, wrong, look) if shrink else _alone(case, wrong)
+                    is_quick = shrink and not bench.is_endless
+                    case, wrong = _smallest(bench, case, wrong, look) if is_quick else _alone(case, wrong)
                     law = _broken(name, bench, case, wrong)
                     break
         except Unfit as error:
@@ -188,6 +198,14 @@ class _Check:
         if law.status == "not reached" and any(before.status == "broken" for before in self.found):
             law = Law(name, "not reached", "see above")
         self.found.append(law)
+        if self.is_endless:  # no other law can be looked at
+            for bench in self.benches:
+                bench.lines = ()
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether the masker once was not done in time."""
+        return any(bench.is_endless for bench in self.benches)
 
     def torn(self) -> str:
         """Says how many words are masked in part."""
@@ -214,8 +232,12 @@ class _Check:
         ]
         given = [(bench, case) for bench, case in cases if not case.options]
         counted = self.counted(cases)
-        mean, spread = budget.share_masked(counted[: len(given)]), budget.spread(counted[: len(given)])
-        self.law("no more than the ratio", budget.not_more, cases, says=mean)
+        as_given = counted[: len(given)]
+        mean, spread = budget.share_masked(as_given), budget.spread(as_given)
+        is_own = "own_budget" in self.promises
+        self.law("no more than the ratio", budget.not_more, cases, says=mean, waived=is_own)
+        if self.found[-1].status == "broken" and budget.leaves_the_ratio(as_given, counted[len(given) :]):
+            self.found[-1] = dataclasses.replace(self.found[-1], says=f"{self.found[-1].says}; {_LEAVES}")
         self.law("the ratio on average", budget.mean_budget, cases, "mean_budget", mean)
         if self.found[-1].status == "kept":
             for options, _ in budget.VARIANTS:
@@ -227,8 +249,11 @@ class _Check:
             self.law("the budget in every row, but for a word", laws.budget_within_a_word, cases, says=spread)
         else:
             self.law("the budget in every row", laws.exact_budget, self.all_cases(), "exact_budget", spread)
-        empty = budget.emptiness(counted[: len(given)])
-        self.law("no row empty without need", budget.empty_rows, given, says=empty)
+        empty, name = budget.emptiness(as_given), "no row empty without need"
+        self.law(name, budget.empty_rows, given, says=empty, waived=is_own)
+        nothing = "" if self.is_made_up else budget.nothing_at_all(counted)
+        if nothing and self.found[-1].status == "kept":
+            self.found[-1] = _broken(name, *given[-1], Wrong(0, None, nothing))
 
     def counted(self, cases: Sequence[tuple[Bench, Case]]) -> list[budget.Counts]:
         """Masks each row many times, which takes longest; none where the masker fails, as the laws will say."""

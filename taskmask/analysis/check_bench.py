@@ -5,7 +5,13 @@ Shapes: B rows, T tokens in the longest row, K views.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +22,18 @@ from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, build_masker
+from taskmask.maskers.exchange import as_array, described
 from taskmask.settings import Component
+
+PATIENCE, PATIENCE_PER_TOKEN = 10.0, 0.01  # seconds, after which a masker is taken to be endless
 
 
 class Unfit(Exception):
     """The masker fails on these rows, or returns what is no mask."""
+
+
+class _TooLong(BaseException):
+    """The masker is not done in time; no `except Exception` of its author holds it up."""
 
 
 class Wrong(NamedTuple):
@@ -45,12 +58,16 @@ class Bench:
         vocab: the vocabulary.
         chosen: name and options of the masker.
         columns: makes the values of the columns that it reads.
+
+    Attributes:
+        is_endless: whether it once was not done in time.
     """
 
     def __init__(self, kind: str, vocab: Vocabulary, chosen: Component, columns: Columns):
         self.kind, self.vocab, self.chosen, self.columns = kind, vocab, chosen, columns
         self.lines: tuple[Line, ...] = lines_of(vocab)
         self.counted: dict[Any, Any] = {}  # what `check_budget.count` found
+        self.is_endless = False
         self._made: dict[str, Masker] = {}
         self.masker = self.made({})
 
@@ -97,8 +114,12 @@ class Bench:
             columns = {name: column.copy() for name, column in rows.columns.items()}
             given = dataclasses.replace(rows, columns=columns, **own)
         try:
-            mask = np.array(masker.select(given, draw))
-        except Exception as error:
+            with _time_limit(PATIENCE + PATIENCE_PER_TOKEN * rows.tokens.size):
+                mask = as_array(masker.select(given, draw)).copy()
+        except _TooLong as error:
+            self.is_endless = True
+            raise Unfit(str(error)) from None
+        except (Exception, SystemExit) as error:
             raise Unfit(self._said(rows, draw, masker) or f"{type(error).__name__}: {error}") from error
         return mask[None] if mask.ndim == 2 else mask
 
@@ -143,4 +164,27 @@ def misshapen(mask: np.ndarray, rows: Rows, masker: Masker) -> str:
     expected = (masker.views, *rows.shape)
     if mask.dtype == np.bool_ and mask.shape == expected:
         return ""
-    return f"returned {mask.dtype} {list(mask.shape)}; expected bool {list(expected)}"
+    return f"returned {described(mask)}; expected bool {list(expected)}"
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raises _TooLong where what it holds is not done in time; without a limit where no alarm can be set: in a thread,
+    and on Windows."""
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _TooLong(f"it is not done after {seconds:.0f} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    start = time.monotonic()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        if left:  # an alarm of somebody else, such as that of a test that may take so long
+            signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - start), 1e-3), interval)

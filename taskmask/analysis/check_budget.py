@@ -147,8 +147,9 @@ def most_empty(counts: Counts, promises: Sequence[str]) -> float:
     - Budgets that are missed by less than a word: an arc of `b` tokens, at a random place of the words laid around a
       circle, holds no start of a word as often as the words are longer than `b`: sum(max(0, size - b)) / n. Words that
       are drawn one by one, each with probability `r`, are all left out with probability (1 - r) ** words.
-    - Nothing is promised: as if a row were masked in four pieces, (1 - r) ** 4. A row that is all or nothing has 1 - r.
-      Rows that are short, or in which the policy finds less than half of what it is to mask, may always be empty.
+    - Nothing is promised: as if a row were masked in four pieces, (1 - r) ** 4; 1 - r where it is masked as a whole or
+      not at all. Rows that are short, or in which the policy finds less than half of what it is to mask, may always be
+      empty.
     """
     wanted, share = counts.wanted, counts.share
     if counts.always:
@@ -159,8 +160,10 @@ def most_empty(counts: Counts, promises: Sequence[str]) -> float:
         low, part = math.floor(wanted + 1e-9), max(wanted - math.floor(wanted + 1e-9), 0.0)
         without = [float(np.maximum(counts.word_sizes - budget, 0).sum()) / counts.tokens for budget in (low, low + 1)]
         return max(without[0] * (1 - part) + without[1] * part, (1 - share) ** len(counts.word_sizes))
-    short = counts.tokens < LONG // 2 or counts.found.mean() < wanted / 2
-    return 1.0 if short else (1 - share) ** PIECES
+    if counts.tokens < LONG // 2 or counts.found.mean() < wanted / 2:
+        return 1.0
+    is_whole = np.isin(counts.found, (0, counts.tokens)).all()
+    return (1 - share) ** (1 if is_whole else PIECES)
 
 
 def spread(found: Sequence[Counts]) -> str:
@@ -196,6 +199,22 @@ def share_masked(found: Sequence[Counts]) -> str:
     shares = sorted((share([counts for counts in found if counts.script == script]), script) for script in scripts)
     least, most = (f"{value:.2%} in {script}" for value, script in (shares[0], shares[-1]))
     return f"{share(found):.2%} of all tokens where {found[0].share:.2%} are to be masked; {least} to {most}"
+
+
+def leaves_the_ratio(given: Sequence[Counts], others: Sequence[Counts]) -> bool:
+    """Whether rows have the same share masked though their options, those of `others`, ask for other shares."""
+    before, after = (
+        np.mean([counts.found.mean() / max(counts.tokens, 1) for counts in some if counts.tokens >= LONG // 2] or [0.0])
+        for some in (given, others)
+    )
+    return bool(before > 0 and abs(before - after) < 0.02 * before)
+
+
+def nothing_at_all(found: Sequence[Counts]) -> str:
+    """Says so where nothing is masked in any draw of any row, though some of them ask for it."""
+    if any(counts.found.any() for counts in found) or not any(counts.wanted for counts in found):
+        return ""
+    return "nothing is masked in any draw of any row"
 
 
 def is_long(line: Line) -> bool:

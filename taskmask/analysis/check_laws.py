@@ -7,7 +7,9 @@ Shapes: B rows, T tokens in the longest row, K views.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 from collections.abc import Callable
 
 import numpy as np
@@ -63,6 +65,14 @@ def untouched(bench: Bench, case: Case) -> Wrong | None:
         if changed := np.argwhere(array != before[name]).tolist():
             return Wrong(changed[0][0], changed[0][1] if array.ndim > 1 else None, f"it changes {name}")
     return None
+
+
+def silent(bench: Bench, case: Case) -> Wrong | None:
+    """It prints nothing: standard output belongs to the command, and may hold JSON."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        bench.raw(bench.rows(case), case.draw(), bench.made(case.options))
+    line, *more = printed.getvalue().splitlines() or [""]
+    return Wrong(0, None, f"it prints {line[:60]!r}{' and more' if more else ''}") if printed.getvalue() else None
 
 
 def whole_words(bench: Bench, case: Case) -> Wrong | None:

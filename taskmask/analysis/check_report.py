@@ -102,7 +102,8 @@ class Report:
         num = {status: sum(law.status == status for law in self.laws) for status in ("kept", "broken", "not reached")}
         if self.passed:
             return f"{self.masker} keeps all {num['kept']} laws that hold for it"
-        unknown = f", {num['not reached']} were not reached" if num["not reached"] else ""
+        left = num["not reached"]
+        unknown = f", {left} {'was' if left == 1 else 'were'} not reached" if left else ""
         return f"{self.masker} breaks {num['broken']} of {sum(num.values())} laws{unknown}"
 
     def to_dict(self) -> dict[str, Any]:

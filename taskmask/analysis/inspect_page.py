@@ -55,8 +55,9 @@ def _sections(seen: Inspection) -> list[Html]:
 def _summary(seen: Inspection) -> Html:
     header, *rows = summary_table(seen)
     note = (
-        "asked: the share in the options. masked: of all tokens that may be masked. spread: standard deviation over "
-        "rows and draws. empty rows: nothing masked in them. <mask>, random, kept: what the model sees instead."
+        "asked: the share in the options; own: the policy decides itself. masked: of all tokens that may be masked. "
+        "spread: standard deviation over rows and draws. empty rows: nothing masked in them. <mask>, random, kept: "
+        "what the model sees instead."
     )
     note += " loss and accuracy: of the model, at the masked tokens, in nats." if seen.hardness else ""
     return section("In short", table(header, rows, numeric=range(1, len(header))), note=note)
@@ -87,7 +88,7 @@ def _text(one: Shown) -> Html:
             parts.append(tag("span", " ", class_="gap m" if inside else "gap"))
         begins = not space and number > 0 and one.words[number] != one.words[number - 1]
         if begins:
-            parts.append(Html("<wbr>"))
+            parts.append(tag("wbr"))
         marks = {"m": chosen[number], "first": is_first, "last": is_last, "in": goes_on and not is_last, "w": begins}
         names = " ".join(["p", *(name for name, holds in marks.items() if holds)])
         rate = float(one.rate[number])
@@ -108,7 +109,7 @@ def _filled(seen: Inspection, division: Groups) -> np.ndarray:
 
 
 def _preferences(seen: Inspection) -> Html:
-    asked = {one.asked for one in seen.observed}
+    asked = {one.asked for one in seen.observed if one.asked is not None}
     mark = asked.pop() if len(asked) == 1 else None
     charts = []
     for division in drawn(seen):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from taskmask.analysis.groups import Groups
 from taskmask.analysis.inspect import Inspection, Shown
 from taskmask.analysis.observe import LONGEST, Observed
+from taskmask.analysis.terminal import aligned, width_of
 
 BAR = 24
 TOP = 10  # words to show
@@ -46,8 +46,16 @@ def _rows(shown: Sequence[Shown], colour: bool, width: int) -> list[str]:
 def spaced(one: Shown) -> list[tuple[str, bool]]:
     """Returns the text of each piece, and whether a space stands before it."""
     return [
-        (piece.replace("▁", "") or "␣", number > 0 and piece.startswith("▁")) for number, piece in enumerate(one.pieces)
+        (_byte(piece).replace("▁", "") or "␣", number > 0 and piece.startswith("▁"))
+        for number, piece in enumerate(one.pieces)
     ]
+
+
+def _byte(piece: str) -> str:
+    """Returns the sign that a piece such as `<0x3C>` stands for, if it is one of ASCII; else the piece."""
+    found = re.fullmatch("<0x([2-7][0-9A-F])>", piece)
+    sign = chr(int(found[1], 16)) if found else ""
+    return sign if sign.isprintable() and sign.strip() else piece
 
 
 def _bracketed(one: Shown) -> list[str]:
@@ -77,7 +85,7 @@ def _wrapped(one: Shown, painted: Sequence[str], width: int) -> Iterator[str]:
     starts = [n for n in range(len(painted)) if not n or one.words[n] < 0 or one.words[n] != one.words[n - 1]]
     for start, stop in zip(starts, [*starts[1:], len(painted)], strict=True):
         space = spaced(one)[start][1]
-        word, size = "".join(painted[start:stop]), columns("".join(map(plain, painted[start:stop])))
+        word, size = "".join(painted[start:stop]), width_of("".join(map(plain, painted[start:stop])))
         if used and used + space + size > width:
             yield line
             line, used, space = "", 0, False
@@ -92,11 +100,6 @@ def plain(text: str) -> str:
     return re.sub("\x1b[^m]*m", "", text)
 
 
-def columns(text: str) -> int:
-    """Returns how wide a text is in a terminal: letters of East Asian scripts are two wide, combining marks none."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
-
-
 def summary_table(seen: Inspection) -> list[tuple[str, ...]]:
     """Returns the head and a row a policy: the share that is masked, its spread, spans, replacement, hardness."""
     header = ["policy", "asked", "masked", "spread by row", "empty rows", "mean span", "<mask>", "random", "kept"]
@@ -104,24 +107,14 @@ def summary_table(seen: Inspection) -> list[tuple[str, ...]]:
     for one in seen.observed:
         total = max(sum(one.replaced.values()), 1)
         shares = [f"{one.replaced[kind] / total:.1%}" for kind in ("mask", "random", "kept")]
-        parts = [one.policy, f"{one.asked:.1%}", f"{one.ratio:.2%}", f"±{one.spread:.2%}", f"{one.empty:.2%}"]
+        asked = "own" if one.asked is None else f"{one.asked:.1%}"
+        parts = [one.policy, asked, f"{one.ratio:.2%}", f"±{one.spread:.2%}", f"{one.empty:.2%}"]
         rows.append([*parts, f"{one.span:.2f}", *shares])
     if seen.hardness:
         header += ["loss", "accuracy"]
         for row, hard in zip(rows, seen.hardness, strict=True):
             row += [f"{hard.mean_loss:.3f}", f"{hard.accuracy:.1%}"]
     return [tuple(header), *map(tuple, rows)]
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns rows as lines whose columns stand below each other, the first to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            t.ljust(w) if not n else t.rjust(w) for n, (t, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _charts(seen: Inspection) -> list[str]:

@@ -38,7 +38,7 @@ class Observed:
 
     Attributes:
         policy: its name.
-        asked: the share that its options ask for.
+        asked: the share that its options ask for; None where the policy decides itself how much it masks.
         views: masks of a row.
         ratios: float [N], share of the maskable tokens of a row that were masked; NaN where there are none.
         there: {division: int64 [G]}, tokens that could have been masked.
@@ -49,7 +49,7 @@ class Observed:
     """
 
     policy: str
-    asked: float
+    asked: float | None
     views: int
     ratios: np.ndarray = field(default_factory=lambda: np.zeros(0))
     there: dict[str, np.ndarray] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def observe(
         tokens that both masked / tokens that either did, the mean over masks); on the diagonal that of a policy with
         itself in the next draw.
     """
-    found = [Observed(p.name, p.masker.config.ratio_at(0.0), p.masker.views) for p in policies]
+    found = [Observed(one.name, _asked(one.masker), one.masker.views) for one in policies]
     ratios: list[list[np.ndarray]] = [[] for _ in policies]
     overlaps = np.zeros((2, len(policies), len(policies)))  # sums, and how many
     for number, rows in enumerate(batches):
@@ -130,6 +130,10 @@ def observe(
     for one, own in zip(found, ratios, strict=True):
         one.ratios = np.concatenate(own)
     return found, overlaps[0] / np.maximum(overlaps[1], 1)
+
+
+def _asked(masker: Masker) -> float | None:
+    return None if "own_budget" in masker.promises else masker.config.ratio_at(0.0)
 
 
 def _count(one: Observed, mask: np.ndarray, rows: Rows, groups: dict[str, tuple[np.ndarray, int]]) -> np.ndarray:

@@ -40,6 +40,9 @@ svg .soft { fill: var(--soft); font-size: 12px; } svg .axis { stroke: var(--line
 )
 
 
+_VOID = ("br", "wbr")  # elements without content; a closing tag would break the line once more
+
+
 class Html(str):
     """Markup. Any other text is escaped where it is put into a page."""
 
@@ -61,7 +64,7 @@ def escaped(content: Any) -> Html:
 
 
 def tag(name: str, *content: Any, **attributes: Any) -> Html:
-    """Returns `<name attributes>content</name>`.
+    """Returns `<name attributes>content</name>`, or `<br>`.
 
     Args:
         name: of the element.
@@ -73,7 +76,7 @@ def tag(name: str, *content: Any, **attributes: Any) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{name}{given}>{escaped(content)}</{name}>")
+    return Html(f"<{name}{given}>" if name in _VOID else f"<{name}{given}>{escaped(content)}</{name}>")
 
 
 def table(

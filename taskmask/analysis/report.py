@@ -14,6 +14,7 @@ from taskmask.analysis.curves import Curve, cost_ratio, curves
 from taskmask.analysis.report_page import page_of
 from taskmask.analysis.report_tables import Table
 from taskmask.analysis.results import Cost, Results
+from taskmask.analysis.terminal import aligned
 from taskmask.analysis.verdicts import Row, of_language_models, of_tasks, shown, warnings
 from taskmask.machine import written_whole
 
@@ -52,7 +53,7 @@ def summary_lines(results: Results) -> list[str]:
             header = ("of", "policy", "mean", "95 % interval", "difference", "its 95 % interval", "p (Holm)", "verdict")
             cells = [(row.asked.name, *tables.verdicts([row]).rows[0]) for row in family]
             short = [(of, policy, *line[3:5], *line[:3], verdict) for of, policy, verdict, *line, _, _ in cells]
-            lines += ["", title, *tables.aligned([header, *short], range(2, 7))]
+            lines += ["", title, *aligned([header, *short], range(2, 7))]
     lines += ["", f"95 % intervals {tables.spread(results)}; p corrected for all comparisons of its table (Holm)."]
     lines.append("A difference that is not shown is no proof of equality.")
     for one in results.failures:

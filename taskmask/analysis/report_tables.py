@@ -37,18 +37,6 @@ class Table:
     numeric: tuple[int, ...] = ()
 
 
-def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[int]) -> list[str]:
-    """Returns rows of cells as lines for a terminal; the columns of these numbers stand to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if n in numeric else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
 def as_json(value: Any) -> str:
     """Returns JSON for people."""
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -20,6 +20,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError, did_you_mean
+from taskmask.maskers.exchange import as_array, described, read_only
 from taskmask.registry import MASKERS, caller
 
 PROMISES = {
@@ -28,6 +29,7 @@ PROMISES = {
     "mean_budget": "over many draws the share is met exactly",
     "whole_words": "all of a word is masked, or nothing of it",
     "same_every_epoch": "content alone decides what is masked",
+    "own_budget": "how much is masked is up to the policy, whatever the ratio says",
 }
 
 
@@ -137,10 +139,11 @@ class Masker:
 
     def _checked(self, rows: Rows, draw: Draw) -> np.ndarray:
         try:
-            mask = np.asarray(self.select(rows, draw))
+            with read_only(rows):
+                mask = as_array(self.select(rows, draw))
         except (TaskmaskError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"{type(error).__name__}: {error}",
                 where=f"{self._title()}{self._failing_row(rows, draw)}, {_place(error)}",
@@ -156,7 +159,7 @@ class Masker:
             index = np.array([number])
             try:
                 self.select(rows.take(index), draw.take(index))
-            except Exception:
+            except (Exception, SystemExit):
                 return f", row {row}"
         return ""
 
@@ -170,7 +173,7 @@ class Masker:
         expected = (self.views, *rows.shape)
         if mask.dtype != np.bool_ or mask.shape != expected:
             raise ConfigError(
-                f"returned {mask.dtype} {list(mask.shape)}",
+                f"returned {described(mask)}",
                 where=self._title(),
                 expected=f"bool {list(expected)}",
                 fix=self._remedy(),
@@ -201,7 +204,7 @@ def _table(field: str, pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray
     return table
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """Returns "file:line" of the policy's own line that failed: not that of numpy, nor of a helper of this file."""
     frames = traceback.extract_tb(error.__traceback__)
     helpers = (str(Path(np.__file__).parent), __file__)
@@ -229,11 +232,11 @@ class RowMasker(Masker):
         budget, random = self.budget(rows, draw), draw.uniform("row", rows.shape[1])
         for i, length in enumerate(rows.lengths):
             row = slice(0, int(length))
-            chosen = self.select_row(rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
-            chosen = np.asarray(chosen)
+            own = (rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
+            chosen = as_array(self.select_row(*own))
             if chosen.dtype != np.bool_ or chosen.shape != (length,):
                 raise ConfigError(
-                    f"returned {chosen.dtype} {list(chosen.shape)} for row {rows.ids[i]}",
+                    f"returned {described(chosen)} for row {rows.ids[i]}",
                     where=self._title(),
                     expected=f"bool [{length}]",
                     fix=self._remedy(),

@@ -62,6 +62,8 @@ class Mix(Masker):
         shared = set.intersection(*(set(part.promises) for part in self.parts))
         if any(shared_options(part.config) != shared_options(config) for part in self.parts):
             shared -= {"exact_budget", "budget_within_a_word", "mean_budget"}  # promises about the share of a part
+        if any("own_budget" in part.promises for part in self.parts):
+            shared |= {"own_budget"}  # of some rows is then of all of them
         self.promises = tuple(sorted(shared))
 
     def _part(self, text: str, vocab: Vocabulary) -> Masker:

@@ -4,15 +4,17 @@ import dataclasses
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from taskmask import check_masker
-from taskmask.analysis import check, check_cases
+from taskmask.analysis import check, check_bench, check_cases
 from taskmask.analysis.check_bench import Bench
 from taskmask.analysis.check_cases import KINDS, Case, Line, vocabularies
 from taskmask.analysis.check_process import other_process
@@ -30,6 +32,7 @@ ALWAYS = (
     "no special piece, no padding",
     "no piece that masker.never names",
     "leaves the rows as they are",
+    "prints nothing",
     "drawn anew in every epoch",
     "drawn for each row",
     "no more than the ratio",
@@ -39,7 +42,7 @@ ALWAYS = (
     "any world size, any resume",
     "any number of workers",
 )
-RUNS, SHAPE, SPECIALS, NEVER, ROWS, ANEW, EACH_ROW, RATIO, EMPTY, BATCHES, STATE, WORLDS, WORKERS = ALWAYS
+RUNS, SHAPE, SPECIALS, NEVER, ROWS, SILENT, ANEW, EACH_ROW, RATIO, EMPTY, BATCHES, STATE, WORLDS, WORKERS = ALWAYS
 MEAN, BUDGET, WORDS = "the ratio on average", "the budget in every row", "whole words"
 
 
@@ -112,6 +115,8 @@ def test_promises_follow_the_options():
     entry = MASKERS.get("mix")
     mixed = entry.make(entry.config(of=("uniform ratio=0.5", "uniform")), vocab)
     assert set(mixed.promises) == set()  # of a share that only one of its parts has
+    register_masker("own", promises=("own_budget",))(lambda rows, draw: rows.maskable)
+    assert promises("mix of=own,uniform") == {"own_budget"}  # what holds for some rows
 
 
 # ---- what breaks them
@@ -152,7 +157,24 @@ def raises_on_empty_rows(rows, draw, *, ratio: float = 0.15):
 
 def writes_tokens(rows, draw, *, ratio: float = 0.15):
     rows.tokens[:, 1] = rows.vocab.mask
-    return np.zeros(rows.shape, bool)
+    return coin(rows, draw, ratio)
+
+
+def prints(rows, draw, *, ratio: float = 0.15):
+    print("rows", len(rows.ids))
+    return coin(rows, draw, ratio)
+
+
+def ends_the_process(rows, draw):
+    sys.exit("out of words")
+
+
+def returns_none(rows, draw):
+    return None
+
+
+def returns_places(rows, draw, *, ratio: float = 0.15):
+    return [np.flatnonzero(row).tolist() for row in coin(rows, draw, ratio)]
 
 
 def writes_maskable(rows, draw, *, ratio: float = 0.15):
@@ -172,8 +194,13 @@ class IgnoresSchedule(Masker):
         return coin(rows, draw, self.config.ratio)
 
 
-def all_or_nothing(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (draw.uniform("coin", 1) < ratio)
+def half_or_nothing(rows, draw, *, ratio: float = 0.15):
+    half = np.cumsum(rows.maskable, axis=1) * 2 <= rows.maskable.sum(axis=1, keepdims=True)
+    return rows.maskable & half & (draw.uniform("coin", 1) < 2 * ratio)
+
+
+def nothing(rows, draw):
+    return np.zeros(rows.shape, bool)
 
 
 def same_every_epoch(rows, draw, *, ratio: float = 0.15):
@@ -234,9 +261,14 @@ FAULTS = [
     (raises_on_empty_rows, {RUNS}),
     (writes_tokens, {ROWS}),
     (writes_maskable, {ROWS}),
+    (prints, {SILENT}),
+    (ends_the_process, {RUNS}),
+    (returns_none, {SHAPE}),
+    (returns_places, {SHAPE}),
     (ignores_ratio, {RATIO}),
     (IgnoresSchedule, {RATIO}),
-    (all_or_nothing, {EMPTY}),
+    (half_or_nothing, {EMPTY}),
+    (nothing, {EMPTY}),
     (same_every_epoch, {ANEW}),
     (same_for_every_seed, {ANEW}),
     (same_for_every_row, {EACH_ROW}),
@@ -304,6 +336,68 @@ def test_a_promise_is_put_to_the_test(function, promises, laws, one_vocabulary):
     assert broken(check_masker("promising")) == laws
 
 
+def every_seventh(rows, draw):
+    return rows.maskable & (np.cumsum(rows.maskable, axis=1) % 7 == 0)
+
+
+def three_a_row(rows, draw):
+    num = np.minimum(rows.maskable.sum(axis=1), 3)
+    return sample_tokens(rows.maskable * 1.0, num, draw.uniform("three", rows.shape[1]))
+
+
+def all_or_nothing(rows, draw, *, ratio: float = 0.15):
+    return rows.maskable & (draw.uniform("all", 1) < ratio)
+
+
+@pytest.mark.parametrize(
+    ("function", "promises"),
+    [
+        (every_seventh, ("own_budget", "same_every_epoch")),
+        (three_a_row, ("own_budget",)),
+        (all_or_nothing, ()),
+        (all_or_nothing, ("whole_words", "mean_budget")),
+    ],
+)
+def test_unusual_policies_are_no_faults(function, promises, one_vocabulary):
+    register_masker("unusual", promises=promises)(function)
+    report = check_masker("unusual")
+    report.assert_passed()
+    assert (statuses(report)[RATIO] == "not promised") == ("own_budget" in promises)
+    assert "of all tokens where 15.00% are to be masked" in law_of(report, RATIO).says
+
+
+def test_a_policy_that_leaves_the_ratio_is_told_how_to_say_so(one_vocabulary):
+    def more(rows, draw, *, ratio: float = 0.15):
+        return coin(rows, draw, 1.3 * ratio)
+
+    register_masker("own", promises=("same_every_epoch",))(every_seventh)
+    report = check_masker("own")
+    assert broken(report) == {RATIO} and law_of(report, RATIO).says.endswith("promises own_budget")
+    register_masker("more")(more)
+    report = check_masker("more")
+    assert broken(report) == {RATIO} and "own_budget" not in law_of(report, RATIO).says
+
+
+def test_a_policy_that_masks_nothing_at_all(one_vocabulary):
+    register_masker("nothing")(nothing)
+    report = check_masker("nothing")
+    assert broken(report) == {EMPTY} and law_of(report, EMPTY).says == "nothing is masked in any draw of any row"
+    register_masker("nothing_of_its_own", promises=("own_budget",))(nothing)
+    check_masker("nothing_of_its_own").assert_passed()
+
+    @register_masker("values")
+    class Values(Masker):
+        """Masks values that the columns which are made up do not have."""
+
+        columns = ("entity",)
+
+        def select(self, rows, draw):
+            return rows.maskable & (rows.columns["entity"] > 6)
+
+    check_masker("values").assert_passed()
+    assert broken(check_masker("values", columns=check_cases.made_up)) == {EMPTY}
+
+
 def test_promises_that_nobody_knows():
     with pytest.raises(RegistryError, match=r"masker 'mine': promises 'whole_word'; .*did you mean 'whole_words'"):
         register_masker("mine", promises=("whole_word",))
@@ -341,6 +435,50 @@ def test_the_counterexample_is_the_smallest_and_says_what_is_wrong(one_vocabular
     register_masker("padding")(padding)
     law = law_of(check_masker("padding"), SPECIALS)
     assert law.says.endswith("padding is masked") and "[[<pad>]]" in " ".join(law.counterexample.rows)
+
+
+def test_what_fails_says_how(one_vocabulary):
+    for function, name, says in (
+        (prints, SILENT, "it prints 'rows 1'"),
+        (ends_the_process, RUNS, "SystemExit: out of words"),
+        (returns_none, SHAPE, "returned None; expected bool [1, 1, 2]"),
+    ):
+        register_masker(function.__name__)(function)
+        assert says in law_of(check_masker(function.__name__), name).says
+
+
+def test_a_policy_that_never_ends(monkeypatch, one_vocabulary):
+    """It is found on a row alone, once; an alarm of somebody else is as it was."""
+    calls = []
+
+    def endless(rows, draw, *, ratio: float = 0.15):
+        calls.append(len(rows.ids))
+        mask = coin(rows, draw, ratio)
+        while not rows.maskable.any(axis=1).all():
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+        return mask
+
+    monkeypatch.setattr(check_bench, "PATIENCE", 0.2)
+    monkeypatch.setattr(check_bench, "PATIENCE_PER_TOKEN", 0)
+    register_masker("endless")(endless)
+    handler = signal.getsignal(signal.SIGALRM)
+    before = signal.setitimer(signal.ITIMER_REAL, 600)
+    try:
+        report = check_masker("endless")
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+    law = law_of(report, RUNS)
+    assert broken(report) == {RUNS} and law.says == "it is not done after 0 seconds"
+    assert law.counterexample.rows == ("<s> </s>",) and 1 in calls and len(calls) < 5
+    assert signal.getsignal(signal.SIGALRM) == handler and 500 < left < 600
+    reached = {law.status for law in report.laws} - {"not promised"}
+    assert reached == {"broken", "not reached"} and report.lines()[-1].startswith(
+        "endless breaks 1 of 14 laws, 13 were"
+    )
 
 
 def test_what_is_not_promised_is_measured(one_vocabulary):
@@ -425,10 +563,11 @@ PLUG_IN = """import os
 import numpy as np
 from taskmask import register_masker
 
+print("a plug-in that talks")
+
 @register_masker("elsewhere")
 def elsewhere(rows, draw, *, ratio: float = 0.15):
     "Masks."
-    print("a plug-in that talks")
     {body}
 """
 

@@ -10,9 +10,10 @@ from task_data_help import ragged, write
 
 from taskmask import inspect
 from taskmask.analysis.groups import frequency_tenths, words_of
-from taskmask.analysis.inspect import Inspection, spread
-from taskmask.analysis.inspect_text import extremes
+from taskmask.analysis.inspect import Inspection, Shown, spread
+from taskmask.analysis.inspect_text import extremes, spaced
 from taskmask.analysis.observe import span_lengths
+from taskmask.analysis.terminal import aligned
 from taskmask.data.columns import Column
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
@@ -39,6 +40,11 @@ def policies():
     def seconds(rows, draw):
         """Masks every second place."""
         return rows.maskable & (np.arange(rows.shape[1]) % 2 == 0)
+
+    @register_masker("third", promises=("own_budget",))
+    def third(rows, draw):
+        """Masks every third place."""
+        return rows.maskable & (np.arange(rows.shape[1]) % 3 == 0)
 
     @register_masker("nothing")
     def nothing(rows, draw):
@@ -168,6 +174,13 @@ def test_views_stand_side_by_side_and_scores_are_shown(data):
     assert seen.observed[0].ratio == 0.5 and seen.observed[0].views == 2
 
 
+def test_a_policy_that_decides_itself_how_much_is_asked_for_no_share(data):
+    seen = look(data, "third", "seconds")
+    assert [one.asked for one in seen.observed] == [None, 0.15]
+    assert next(line for line in seen.lines() if line.startswith("third") and "±" in line).split()[1] == "own"
+    assert seen.to_dict()["policies"][0]["asked"] is None and ">own<" in seen.page()
+
+
 def test_typed_text(data):
     seen = look(data, "seconds", texts=["the quick foxes", "dogs"])
     assert len(seen.shown) == 2 and seen.observed == [] and "".join(seen.shown[1].pieces) == "▁dogs"
@@ -188,6 +201,18 @@ def test_the_lines_bracket_what_is_masked_whatever_the_terminal(data):
     assert not any(len(line) > 60 for line in "\n".join(seen.lines(width=60)).split("policy ")[0].splitlines()[2:])
 
 
+def test_signs_that_are_pieces_of_bytes_are_shown(vocab):
+    pieces = ["▁a", "<0x3C>", "<0x20>", "<0x7F>", "<0xF0>", "▁", "<0x0A>"]
+    row = Shown(0, "one", pieces, np.arange(7), np.zeros(7, bool), np.zeros(7), np.zeros(7), False)
+    assert [text for text, _ in spaced(row)] == ["a", "<", "<0x20>", "<0x7F>", "<0xF0>", "␣", "<0x0A>"]
+
+
+def test_tables_of_wide_letters_are_aligned():
+    lines = aligned([("", "a"), ("亿 打", "15 %"), ("e\u0301", "1 %")])
+    assert lines == ["          a", "亿 打  15 %", "e\u0301       1 %"]
+    assert aligned([("a", "b", "c"), ("1", "22", "3")], [0]) == ["a  b   c", "1  22  3"]
+
+
 class Balance(html.parser.HTMLParser):
     """Checks that every element is closed, in its order."""
 
@@ -201,8 +226,7 @@ class Balance(html.parser.HTMLParser):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag not in ("br", "wbr"):
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
 
 def test_the_page_stands_alone(data):

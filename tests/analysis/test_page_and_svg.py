@@ -21,6 +21,7 @@ def test_text_is_escaped_and_markup_is_not():
     )
     assert isinstance(escaped(["a", ["<", Html("<i>")]]), Html) and escaped(["a", ["<", Html("<i>")]]) == "a&lt;<i>"
     assert tag("p", "x")._repr_html_() == "<p>x</p>"
+    assert tag("p", "a", tag("br"), "b") == "<p>a<br>b</p>"  # </br> would be another
 
 
 def test_a_page_holds_its_parts():

@@ -50,7 +50,7 @@ def test_a_table_for_each_and_exit_code_0(plug_in, capsys):
     assert second.startswith("masker span p=0.3 longest=5: bpe; ")
     for table in (first, second):
         lines = table.splitlines()
-        assert {line[2:14].strip() for line in lines[1:-1]} == {"kept", "not promised"} and len(lines) == 18
+        assert {line[2:14].strip() for line in lines[1:-1]} == {"kept", "not promised"} and len(lines) == 19
         assert "keeps all 1" in lines[-1] and lines[-1].endswith(" tokens a second")
 
 

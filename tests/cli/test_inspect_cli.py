@@ -31,6 +31,21 @@ def test_the_usual_policies_where_none_is_named(data, capsys):
     assert "\x1b" not in out
 
 
+def test_what_a_plug_in_prints_is_none_of_the_output(data, tmp_path, capsys, monkeypatch):
+    plug_in = tmp_path / "talking.py"
+    plug_in.write_text(
+        "from taskmask import register_masker\n\n"
+        "@register_masker('talking')\n"
+        "def talking(rows, draw, *, ratio: float = 0.15):\n"
+        "    print('a policy that talks')\n"
+        "    return rows.maskable & (draw.uniform('talking', rows.shape[1]) < ratio)\n"
+    )
+    words = ["--data", data, "--user-dir", str(plug_in), "--masker", "talking", "--sample", "20", "--json"]
+    assert main(words) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["policies"][0]["policy"] == "talking" and "a policy that talks" in err
+
+
 def test_a_page_and_options(data, tmp_path, capsys):
     page = tmp_path / "pages" / "masks.html"
     words = ["--data", data, "--masker", "span p=0.5 ratio=0.3", "--masker", "uniform", "--html", str(page)]

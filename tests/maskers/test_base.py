@@ -124,7 +124,8 @@ def chosen(rows, row, position):
         (lambda rows: rows.maskable[:, :-1], r"returned bool \[1, 2, \d+\]; expected bool"),
         (lambda rows: rows.maskable[0], r"returned bool \[\d+\]"),
         (lambda rows: np.stack([rows.maskable] * 2), r"returned bool \[2, 2, \d+\]; expected bool \[1, 2"),
-        (lambda rows: None, r"returned object"),
+        (lambda rows: None, r"returned None; expected bool \[1, 2, \d+\]"),
+        (lambda rows: [[1], [1, 2]], r"returned a list that is no array; expected bool \[1, 2, \d+\]"),
         (lambda rows: chosen(rows, 0, 0), r"chose position 0 of row 40, '<s>', which is not maskable"),
         (lambda rows: chosen(rows, 1, 3), r"chose position 3 of row 41, '</s>'"),
         (lambda rows: chosen(rows, 1, -1), r"of row 41, '<pad>'"),
@@ -137,6 +138,32 @@ def test_nonsense_is_an_error_that_names_the_masker(registry, make_rows, vocab, 
     masker = build_masker("rogue", MaskerConfig(never=("▁the",)), vocab)
     with pytest.raises(ConfigError, match=rf"masker rogue: .*{message}.*test_base.py:\d+"):
         masker(rows, Draw(1, 1, rows.ids))
+
+
+@pytest.mark.parametrize("name", ["tokens", "maskable"])
+def test_a_policy_cannot_write_to_the_rows(registry, make_rows, vocab, name):
+    """What it wrote would be what the model learns from, and a maskable special piece would pass the check."""
+
+    @register_masker("rogue")
+    def writing(rows, draw):
+        getattr(rows, name)[:] = 1
+        return rows.maskable
+
+    rows = make_rows([ENGLISH])
+    before = getattr(rows, name).copy()
+    with pytest.raises(ConfigError, match=r"masker rogue, .*test_base.py:\d+: ValueError: .*read-only"):
+        build_masker("rogue", MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+    assert (getattr(rows, name) == before).all() and getattr(rows, name).flags.writeable
+
+
+def test_a_policy_that_ends_the_process_is_named(registry, make_rows, vocab):
+    @register_masker("rogue")
+    def ending(rows, draw):
+        raise SystemExit("out of words")
+
+    rows = make_rows([ENGLISH])
+    with pytest.raises(ConfigError, match=r"masker rogue, row 0, .*test_base.py:\d+: SystemExit: out of words"):
+        build_masker("rogue", MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
 
 
 def failing(rows, draw, *, ratio: float = 0.15):
