@@ -17,7 +17,7 @@ _HOMES = {
     "TaskmaskError": "taskmask.errors",
     "Masker": "taskmask.maskers.base",
     "MaskerConfig": "taskmask.maskers.base",
-    "RowMasker": "taskmask.maskers.base",
+    "RowMasker": "taskmask.maskers.row",
     "register_masker": "taskmask.maskers.base",
     "register_task": "taskmask.registry",
     "register_model": "taskmask.registry",

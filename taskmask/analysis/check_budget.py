@@ -21,7 +21,7 @@ from taskmask.analysis.check_cases import LONG, Case, Line, copies
 
 ERRORS = 6  # standard errors
 FEWEST, MOST = 400, 4000  # draws of a row
-PIECES = 4  # a policy that promises nothing may mask a row in as few pieces as these
+PIECES, TOGETHER = 4, 4  # a policy that promises nothing may mask a row in as few pieces, and as many runs in one go
 
 # Options, and the share of the run that is over: as they are, at a half, and at the end of a schedule.
 VARIANTS: tuple[tuple[dict[str, Any], float], ...] = (
@@ -42,6 +42,7 @@ class Counts:
         word_sizes: int [words], maskable tokens of each word.
         share: what the options say is to be masked.
         found: int [K, N], tokens that were masked.
+        run: masked tokens that stand side by side, on average.
     """
 
     script: str
@@ -50,6 +51,7 @@ class Counts:
     word_sizes: np.ndarray
     share: float
     found: np.ndarray
+    run: float = math.inf
 
     @property
     def wanted(self) -> float:
@@ -91,9 +93,9 @@ def _count(bench: Bench, case: Case, line: Line) -> Counts:
     always = bench.always(rows, masker)[0]
     words = rows.words[0][rows.maskable[0] & (rows.words[0] >= 0)]
     sizes = np.bincount(words)
-    return Counts(
-        line.script, int((rows.maskable[0] | always).sum()), int(always.sum()), sizes, share, mask.sum(axis=2)
-    )
+    found, starts = mask.sum(axis=2), mask & ~np.pad(mask, ((0, 0), (0, 0), (1, 0)))[:, :, :-1]
+    run = float(found.sum()) / max(int(starts.sum()), 1)
+    return Counts(line.script, int((rows.maskable[0] | always).sum()), int(always.sum()), sizes, share, found, run)
 
 
 def not_more(bench: Bench, case: Case) -> Wrong | None:
@@ -147,9 +149,9 @@ def most_empty(counts: Counts, promises: Sequence[str]) -> float:
     - Budgets that are missed by less than a word: an arc of `b` tokens, at a random place of the words laid around a
       circle, holds no start of a word as often as the words are longer than `b`: sum(max(0, size - b)) / n. Words that
       are drawn one by one, each with probability `r`, are all left out with probability (1 - r) ** words.
-    - Nothing is promised: as if a row were masked in four pieces, (1 - r) ** 4; 1 - r where it is masked as a whole or
-      not at all. Rows that are short, or in which the policy finds less than half of what it is to mask, may always be
-      empty.
+    - Nothing is promised: as if a row were masked in four pieces, (1 - r) ** 4, or in as many as a quarter of the runs
+      of masked tokens that it has room for; 1 - r where it is masked as a whole or not at all. Rows that are short, or
+      in which the policy finds less than half of what it is to mask even where it masks something, may always be empty.
     """
     wanted, share = counts.wanted, counts.share
     if counts.always:
@@ -160,10 +162,11 @@ def most_empty(counts: Counts, promises: Sequence[str]) -> float:
         low, part = math.floor(wanted + 1e-9), max(wanted - math.floor(wanted + 1e-9), 0.0)
         without = [float(np.maximum(counts.word_sizes - budget, 0).sum()) / counts.tokens for budget in (low, low + 1)]
         return max(without[0] * (1 - part) + without[1] * part, (1 - share) ** len(counts.word_sizes))
-    if counts.tokens < LONG // 2 or counts.found.mean() < wanted / 2:
+    some = counts.found[counts.found > 0]
+    if counts.tokens < LONG // 2 or not len(some) or some.mean() < wanted / 2:
         return 1.0
     is_whole = np.isin(counts.found, (0, counts.tokens)).all()
-    return (1 - share) ** (1 if is_whole else PIECES)
+    return (1 - share) ** (1 if is_whole else max(PIECES, counts.tokens / counts.run / TOGETHER))
 
 
 def spread(found: Sequence[Counts]) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +18,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError, did_you_mean
-from taskmask.maskers.exchange import as_array, described, read_only
+from taskmask.maskers.exchange import as_array, described, failing_line, read_only, undeclared_column
 from taskmask.registry import MASKERS, caller
 
 PROMISES = {
@@ -144,11 +142,12 @@ class Masker:
         except (TaskmaskError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
-            raise ConfigError(
-                f"{type(error).__name__}: {error}",
-                where=f"{self._title()}{self._failing_row(rows, draw)}, {_place(error)}",
-                fix=self._remedy(),
-            ) from error
+            line = failing_line(error)
+            where = f"{self._title()}{self._failing_row(rows, draw)}, {line.filename}:{line.lineno}"
+            if column := undeclared_column(error, rows):
+                fix = f"name it: columns = ({column!r},) in the class, or in @register_masker"
+                raise ConfigError(f"reads column {column!r}, which it does not name", where=where, fix=fix) from error
+            raise ConfigError(f"{type(error).__name__}: {error}", where=where, fix=self._remedy()) from error
         mask = mask[None] if mask.ndim == 2 else mask
         self._check(mask, rows)
         return mask
@@ -202,47 +201,6 @@ def _table(field: str, pieces: tuple[str, ...], vocab: Vocabulary) -> np.ndarray
         piece = vocab.piece(int(special[0]))
         raise ConfigError(f"{piece} is a special piece", where=f"masker.{field}", fix="specials are never masked")
     return table
-
-
-def _place(error: BaseException) -> str:
-    """Returns "file:line" of the policy's own line that failed: not that of numpy, nor of a helper of this file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    helpers = (str(Path(np.__file__).parent), __file__)
-    last = ([frame for frame in frames if not frame.filename.startswith(helpers)] or frames)[-1]
-    return f"{last.filename}:{last.lineno}"
-
-
-class RowMasker(Masker):
-    """A policy written for one row at a time: easier to write, slower than one over the batch."""
-
-    def select_row(self, tokens: np.ndarray, maskable: np.ndarray, budget: int, random: np.ndarray) -> np.ndarray:
-        """Returns bool [T] for one row.
-
-        Args:
-            tokens: int64 [T], without padding.
-            maskable: bool [T].
-            budget: tokens to choose.
-            random: float64 [T], uniform in [0, 1), this row's own.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define select_row(tokens, maskable, budget, random)")
-
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Calls `select_row` for each row."""
-        mask = np.zeros(rows.shape, dtype=bool)
-        budget, random = self.budget(rows, draw), draw.uniform("row", rows.shape[1])
-        for i, length in enumerate(rows.lengths):
-            row = slice(0, int(length))
-            own = (rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
-            chosen = as_array(self.select_row(*own))
-            if chosen.dtype != np.bool_ or chosen.shape != (length,):
-                raise ConfigError(
-                    f"returned {described(chosen)} for row {rows.ids[i]}",
-                    where=self._title(),
-                    expected=f"bool [{length}]",
-                    fix=self._remedy(),
-                )
-            mask[i, row] = chosen
-        return mask
 
 
 def sample_tokens(weights: np.ndarray, budget: np.ndarray, random: np.ndarray) -> np.ndarray:
@@ -318,12 +276,14 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
     return inside & (after_begin ^ after_end ^ wraps[:, None])
 
 
-def register_masker(name: str, *, config: type | None = None, promises: tuple[str, ...] = ()) -> Callable[[Any], Any]:
+def register_masker(
+    name: str, *, config: type | None = None, promises: tuple[str, ...] = (), columns: tuple[str, ...] = ()
+) -> Callable[[Any], Any]:
     """Decorator: makes a `Masker` class, or a plain function, known as masker `name`.
 
     A function is called as `function(rows, draw, **options)` and returns bool [B, T] or [1, B, T]. Its keyword-only
     parameters become its options; `ratio` follows the schedule of the ratio, and a parameter called `budget` is not an
-    option but int [B], the tokens to choose. `promises` are names of `PROMISES`.
+    option but int [B], the tokens to choose. `promises` are names of `PROMISES`, `columns` those that it reads.
 
     Raises:
         RegistryError: it is no masker, has a parameter that cannot be an option, or promises what nobody knows.
@@ -333,26 +293,36 @@ def register_masker(name: str, *, config: type | None = None, promises: tuple[st
         raise RegistryError(
             f"its options {options.__name__} are no MaskerConfig", where=f"masker {name!r}", fix="derive them from it"
         )
-
-    for promise in promises:
-        if promise not in PROMISES:
-            expected, near = f"some of {', '.join(PROMISES)}", did_you_mean(promise, PROMISES)
-            raise RegistryError(f"promises {promise!r}", where=f"masker {name!r}", expected=expected, fix=near)
+    _check_names(f"masker {name!r}", promises, columns)
 
     def decorate(target: Any) -> Any:
         if inspect.isclass(target):
             if not issubclass(target, Masker):
                 raise RegistryError(f"{target.__name__} is no Masker", where=f"masker {name!r}", fix="derive it")
-            target.name, target.promises = name, promises or target.promises
+            target.name = name
+            target.promises, target.columns = promises or target.promises, columns or target.columns
+            _check_names(f"masker {name!r}", target.promises, target.columns)
             return MASKERS.register(name, config=options, place=caller())(target)
         if not callable(target):
             raise RegistryError(f"{target!r} is no class and no function", where=f"masker {name!r}")
         masker = _function_masker(target, name)
-        masker.promises = promises
+        masker.promises, masker.columns = promises, columns
         MASKERS.register(name, config=_options_of(target, name), place=caller())(masker)
         return target
 
     return decorate
+
+
+def _check_names(where: str, promises: Any, columns: Any) -> None:
+    """Raises a RegistryError unless both are tuples of names, the promises known ones."""
+    for field, names in (("promises", promises), ("columns", columns)):
+        if isinstance(names, str):  # which would be read letter by letter
+            fix = f"write {field} = ({names!r},)"
+            raise RegistryError(f"{field} is {names!r}", where=where, expected="a tuple of names", fix=fix)
+    for promise in promises:
+        if promise not in PROMISES:
+            expected, near = f"some of {', '.join(PROMISES)}", did_you_mean(promise, PROMISES)
+            raise RegistryError(f"promises {promise!r}", where=where, expected=expected, fix=near)
 
 
 def _options_of(function: Callable, name: str) -> type:

@@ -6,7 +6,9 @@ Shapes: B rows, T tokens in the longest row.
 from __future__ import annotations
 
 import contextlib
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,20 @@ def as_array(returned: Any) -> np.ndarray:
         array = np.empty((), dtype=object)
         array[()] = returned
         return array
+
+
+def failing_line(error: BaseException) -> traceback.FrameSummary:
+    """Returns the policy's own line that failed: not that of numpy, nor of what calls and helps policies."""
+    frames = list(traceback.extract_tb(error.__traceback__))
+    helpers = [str(Path(np.__file__).parent), *(str(Path(__file__).with_name(f"{n}.py")) for n in ("base", "row"))]
+    return ([frame for frame in frames if not frame.filename.startswith(tuple(helpers))] or frames)[-1]
+
+
+def undeclared_column(error: BaseException, rows: Rows) -> str:
+    """Returns the column that a policy reads without having named it, "" where it failed otherwise."""
+    if not isinstance(error, KeyError) or not error.args or error.args[0] in rows.columns:
+        return ""
+    return str(error.args[0]) if ".columns[" in (failing_line(error).line or "") else ""
 
 
 def described(array: np.ndarray) -> str:

@@ -150,6 +150,11 @@ def raises(rows, draw, *, ratio: float = 0.15):
     return rows.columns["nothing"]
 
 
+def empties_rows(rows, draw, *, budget):
+    mask = sample_tokens(rows.maskable * 1.0, budget, draw.uniform("empties", rows.shape[1]))
+    return mask & (draw.uniform("rows", 1) > 0.6)
+
+
 def raises_on_empty_rows(rows, draw, *, ratio: float = 0.15):
     best = [np.flatnonzero(row)[0] for row in rows.maskable]
     return coin(rows, draw, ratio) & (np.arange(rows.shape[1]) >= np.array(best)[:, None])
@@ -259,6 +264,7 @@ FAULTS = [
     (narrow, {SHAPE}),
     (raises, {RUNS}),
     (raises_on_empty_rows, {RUNS}),
+    (empties_rows, {EMPTY}),
     (writes_tokens, {ROWS}),
     (writes_maskable, {ROWS}),
     (prints, {SILENT}),
@@ -404,9 +410,11 @@ def test_promises_that_nobody_knows():
 
     @register_masker("mine")
     class Mine(Masker):
-        """Promises in its body."""
+        """Promises when it is made."""
 
-        promises = ("exact_bugdet",)
+        def __init__(self, config, vocab):
+            super().__init__(config, vocab)
+            self.promises = ("exact_bugdet",)
 
     with pytest.raises(ConfigError, match=r"masker mine: promises 'exact_bugdet'; .*did you mean 'exact_budget'"):
         check_masker("mine")

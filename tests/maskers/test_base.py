@@ -15,13 +15,13 @@ from taskmask.errors import ConfigError, DataError, RegistryError
 from taskmask.maskers.base import (
     Masker,
     MaskerConfig,
-    RowMasker,
     build_masker,
     highest,
     register_masker,
     sample_tokens,
     sample_units,
 )
+from taskmask.maskers.row import RowMasker
 
 SIGMAS = 5  # seeds are fixed, so a bound that holds once holds always
 ENGLISH = "The quick brown foxes jumping over the lazy dogs"
@@ -176,14 +176,33 @@ def misusing(rows, draw, *, budget):
     return sample_tokens(np.ones((3, 2)), budget, np.ones((5, 7)))
 
 
-@pytest.mark.parametrize("function", [failing, misusing])
-def test_an_exception_inside_names_the_masker_and_the_line(registry, make_rows, vocab, function):
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [(failing, "reads column 'nothing', which it does not name; name it"), (misusing, r"\w+Error: ")],
+)
+def test_an_exception_inside_names_the_masker_and_the_line(registry, make_rows, vocab, function, says):
     register_masker("mine")(function)
     rows = make_rows([ENGLISH])
     line = function.__code__.co_firstlineno + 2
-    with pytest.raises(ConfigError, match=rf"masker mine, .*test_base.py:{line}: \w+Error: ") as error:
+    with pytest.raises(ConfigError, match=rf"masker mine, .*test_base.py:{line}: {says}") as error:
         build_masker("mine", registry.get("mine").config(), vocab)(rows, Draw(1, 1, rows.ids))
     assert isinstance(error.value.__cause__, (KeyError, ValueError))
+
+
+def test_columns_and_promises_are_tuples(registry):
+    class Mine(Masker):
+        """Names a column as a text."""
+
+        columns = "score"
+
+    with pytest.raises(
+        RegistryError, match=r"columns is 'score'; expected a tuple of names; write columns = \('score',\)"
+    ):
+        register_masker("mine")(Mine)
+    with pytest.raises(RegistryError, match=r"promises is 'mean_budget'; expected a tuple"):
+        register_masker("mine", promises="mean_budget")
+    register_masker("reading", columns=("score",))(failing)
+    assert registry.get("reading").load().columns == ("score",)
 
 
 def test_errors_of_taskmask_pass_through(make_rows, vocab):
