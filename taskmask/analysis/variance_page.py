@@ -8,7 +8,8 @@ from typing import Any
 
 from taskmask.analysis import page, svg
 from taskmask.analysis.page import Html, fold, section, tag
-from taskmask.analysis.report_tables import Table, aligned
+from taskmask.analysis.report_tables import Table
+from taskmask.analysis.terminal import aligned
 from taskmask.analysis.variance import Interval, PolicyVariance, Variance
 
 TITLE = "How much masks make the gradient vary"
