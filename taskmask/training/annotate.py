@@ -23,8 +23,7 @@ import torch
 from taskmask.config import Assignment, from_tables
 from taskmask.data.add_column import add_column, check_new
 from taskmask.data.columns import Column, Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.plan import plan_epoch
+from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.errors import ConfigError, DataError, did_you_mean
 from taskmask.faults import reach
@@ -181,7 +180,7 @@ class Work:
 
     def labels_of(self, column: str) -> list[str] | None:
         """Returns the names of the values of a new column, where they are labels."""
-        return self.parts.task.class_names if self.columns[column] == "label" else None
+        return self.parts.task.names_of(self.columns[column])
 
     def check_labels(self, column: str) -> None:
         """Raises a DataError if a split that is not annotated has a column of that name with other labels."""
@@ -227,31 +226,23 @@ class Work:
     @torch.no_grad()
     def chunk(self, source: Source, first: int, stop: int, advance: Callable[[int], Any]) -> Answers:
         """Returns {column: values} of the rows from `first` to `stop`, those of aligned columns token after token."""
-        task, train = self.parts.task, self.settings.train
-        what = tuple(dict.fromkeys(self.columns.values()))
-        lengths = source.lengths[first:stop]
-        plan = plan_epoch(lengths, 0, 0, train.max_tokens, 1)
-        found: dict[str, list[Any]] = {name: [None] * (stop - first) for name in what}
-        for place in range(len(plan)):
-            ids = plan[place] + first
-            batch = on_device(task.make_batch(source[ids], Draw(0, 0, ids, progress=1.0)), self.device)
-            with autocast(self.device, train.precision):
-                outputs = self.model(**batch.inputs)
-            for name, values in task.annotate(outputs, batch, what).items():
-                for row, value, length in zip(plan[place], values, lengths[plan[place]], strict=True):
-                    found[name][row] = value[1 : length - 1] if values.ndim == 2 and self.is_aligned(name) else value
-            advance(batch.num_tokens)
-        joined = {}
+        what, ids = tuple(dict.fromkeys(self.columns.values())), np.arange(first, stop)
+        max_tokens = self.settings.train.max_tokens
+        found = self.parts.task.annotate_rows(self.ask, source, ids, what, max_tokens, advance)
+        joined, sizes = {}, source.stops[ids] - source.starts[ids]
         for column, name in self.columns.items():
-            spec = self.specs[column]
-            parts = found[name]
+            spec, parts = self.specs[column], found[name]
+            if spec.kind == "aligned":  # those of the text alone, which stands behind <s>
+                parts = [values[1 : size + 1] for values, size in zip(parts, sizes, strict=True)]
             values = np.concatenate(parts) if spec.kind == "aligned" else np.stack(parts)
             joined[column] = fitted(values, spec.dtype)
         return joined
 
-    def is_aligned(self, what: str) -> bool:
-        """Whether an annotation has a value for each token."""
-        return any(self.specs[column].kind == "aligned" for column, name in self.columns.items() if name == what)
+    def ask(self, batch: Batch) -> tuple[dict[str, torch.Tensor], Batch]:
+        """Returns the outputs of the model for a batch of numpy arrays, and the batch as it was given to it."""
+        given = on_device(batch, self.device)
+        with autocast(self.device, self.settings.train.precision):
+            return self.model(**given.inputs), given
 
     def merge(self, folder: Path) -> None:
         """Puts the chunks together as columns."""

@@ -1,0 +1,141 @@
+"""Selective masking whole, on texts whose important words are known: classifier, importance, tagger, scores, masks."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from taskmask.data.columns import Dataset
+from taskmask.data.draws import Draw
+from taskmask.data.source import RowSource
+from taskmask.maskers.base import build_masker
+from taskmask.registry import MASKERS
+from taskmask.settings import Settings
+from taskmask.training.annotate import annotate
+from taskmask.training.evaluate import evaluate
+from taskmask.training.run import train
+from taskmask_cli.annotate import main as annotate_command
+from taskmask_cli.preprocess import main as preprocess
+
+WORDS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "lnrst"]
+GOOD, BAD, PLAIN = WORDS[:10], WORDS[10:20], WORDS[20:140]
+MODEL = {"name": "tiny", "layers": 1, "width": 64, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0, "pool": "mean"}
+
+
+def sentence(numbers):
+    """Ten words, one or two of them keywords of a class, none where it says nothing; returns the class and the words."""
+    label = numbers.choice(["good", "bad", "neither"])
+    words = numbers.choices(PLAIN, k=10)
+    for place in numbers.sample(range(10), numbers.choice([1, 2])) if label != "neither" else []:
+        words[place] = numbers.choice(GOOD if label == "good" else BAD)
+    return label, " ".join(words)
+
+
+def write_tsv(file, num, seed):
+    numbers = random.Random(seed)
+    rows = [sentence(numbers) for _ in range(num)]
+    file.write_text("label\ttext\n" + "".join(f"{label}\t{text}\n" for label, text in rows))
+    return str(file)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Labelled texts, and a corpus without labels of other sentences."""
+    folder = tmp_path_factory.mktemp("selective")
+    files = {
+        name: write_tsv(folder / f"{name}.tsv", num, n)
+        for n, (name, num) in enumerate({"train": 600, "valid": 150}.items())
+    }
+    words = ["--train", files["train"], "--valid", files["valid"], "--out", str(folder / "task"), "--workers", "0"]
+    preprocess([*words, "--vocab-size", "500", "--vocab-kind", "bpe"])
+    numbers = random.Random(9)
+    (folder / "corpus.txt").write_text("".join(f"{sentence(numbers)[1]}\n" for _ in range(600)))
+    words = ["--train", str(folder / "corpus.txt"), "--out", str(folder / "domain"), "--workers", "0"]
+    preprocess([*words, "--documents", "line", "--vocab", str(folder / "task")])
+    return folder
+
+
+def settings(folder, data, run, task, steps, **more):
+    tables = {
+        "data": {"path": str(folder / data), "length": 48},
+        "run": {"folder": str(folder / run), "tensorboard": False, "threads": 1, "save_every": 1000},
+        "task": task,
+        "model": MODEL,
+        "train": {"steps": steps, "max_tokens": 1024, "valid_every": steps, **more.pop("train", {})},
+        "optim": {"lr": 3e-3},
+    }
+    return Settings.of({**tables, **more})
+
+
+def planted(dataset, split):
+    """bool, a token each: True in the keywords."""
+    part, vocab = dataset.split(split), dataset.vocabulary()
+    keywords = {ids.tobytes() for ids in vocab.encode([*GOOD, *BAD])}
+    tokens, offsets = np.asarray(part.values("tokens")), part.offsets("tokens")
+    found = np.zeros(len(tokens), bool)
+    for start, stop in itertools.pairwise(offsets):
+        numbers = vocab.word_numbers(tokens[None, start:stop])[0]
+        for word in range(numbers.max() + 1):
+            here = np.flatnonzero(numbers == word) + start
+            found[here] = tokens[here].astype(np.int32).tobytes() in keywords
+    return found
+
+
+def f1(found, truth):
+    return 2 * (found & truth).sum() / (found.sum() + truth.sum())
+
+
+@pytest.fixture(scope="module")
+def annotated(folder):
+    """A classifier that knows the task, and what it finds important."""
+    train(settings(folder, "task", "classifier", "classification", 250))
+    assert evaluate(str(folder / "classifier"))["accuracy"] > 0.98
+    words = ["--data", str(folder / "task"), "--from", str(folder / "classifier"), "--task", "word_importance"]
+    columns = ["--column", "important=important", "importance=score", "--task.unit", "word"]
+    assert annotate_command([*words, *columns]) == 0
+    return Dataset.open(folder / "task")
+
+
+def test_the_classifier_finds_the_planted_words(annotated):
+    for split in ("train", "valid"):
+        label = np.asarray(annotated.split(split).values("important"))
+        score = np.asarray(annotated.split(split).values("importance"), np.float64)
+        known = label >= 0
+        assert f1(label[known] == 1, planted(annotated, split)[known]) > 0.95
+        is_text = ~annotated.vocabulary().is_special[np.asarray(annotated.split(split).values("tokens"))]
+        assert (np.isnan(score) == (label < 0))[is_text].all() and 0.6 < known[is_text].mean() < 0.75  # what says nothing is left out
+        assert ((score < 0.05) == (label == 1))[known].mean() > 0.999  # but for the rounding to 16 bits
+    assert annotated.labels["important"] == ["plain", "important"]
+
+
+def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated):
+    tagging = {"name": "tagging", "label": "important", "pieces": "all"}
+    more = {
+        "train": {"metric": "f1_important"},
+        "criterion": {"name": "classification", "class_weights": ["important=3"]},
+    }
+    train(settings(folder, "task", "tagger", tagging, 250, **more))
+    annotate(str(folder / "tagger"), str(folder / "domain"), {"score": "probability:important"})
+    domain = Dataset.open(folder / "domain")
+    split, truth = domain.split("train"), planted(domain, "train")
+    score = np.asarray(split.values("score"), np.float64)
+    assert f1(score > 0.5, truth) > 0.95  # on sentences it has never seen
+    source = RowSource(split, domain.vocabulary(), 48, "sentence", ("score",))
+    rows = source[np.arange(len(source))]
+    hits, counts = {}, {}
+    for control in (False, True):
+        options = MASKERS.get("scored").config(column="score", above=0.5, ratio=0.15, control=control)
+        mask = build_masker("scored", options, rows.vocab)(rows, Draw(1, 1, rows.ids))[0]
+        keywords = np.zeros(rows.shape, bool)
+        for number, (start, stop) in enumerate(zip(source.starts, source.stops, strict=True)):
+            keywords[number, 1 : 1 + stop - start] = truth[start:stop]
+        hits[control], counts[control] = (mask & keywords).sum(), mask.sum(1)
+    assert (counts[False] == counts[True]).all() and hits[False] >= 5 * hits[True] > 0
+    masker = {"name": "scored", "column": "score", "above": 0.5}
+    done = train(
+        settings(
+            folder, "domain", "guided", "masked_lm", 20, masker=masker, train={"init_from": str(folder / "classifier")}
+        )
+    )
+    assert done.step == 20
