@@ -76,6 +76,8 @@ def test_every_model_builds_and_answers(name, vocab):
 @pytest.mark.parametrize("name", MASKERS.names())
 def test_every_masker_builds_and_chooses(name, vocab, rows):
     masker = build_masker(name, options_of("masker", name), vocab)
+    columns = {column: Draw(0, 0, rows.ids).uniform(column, LENGTH) for column in masker.columns}
+    rows = dataclasses.replace(rows, columns=columns)
     masks = [masker(rows, Draw(seed, 1, rows.ids)) for seed in range(20)]
     assert all(mask.shape == (masker.views, *rows.shape) for mask in masks) and np.any(masks)
 
@@ -106,12 +108,14 @@ def datasets(vocab, tmp_path_factory):
     columns = {
         "masked_lm": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "classification": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "joint_mlm": row_columns(vocab, Column("row", "int32"), [0, 1, -1, 1]),
         "word_importance": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "regression": row_columns(vocab, Column("row", "float32"), [0.5, 1, 2, -1]),
         "tagging": tagged_columns(vocab, sentences, tags),
         "span": question_columns(vocab, questions),
     }
     labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
+    labels["joint_mlm"] = labels["classification"]
     labels["word_importance"] = labels["classification"]
     folder = tmp_path_factory.mktemp("datasets")
     for name, split in columns.items():

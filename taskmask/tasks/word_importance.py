@@ -70,7 +70,7 @@ class Texts:
 
 @register_task("word_importance", config=WordImportanceConfig)
 class WordImportance(Classification):
-    """Scores every token of a labelled text by what a fine-tuned classifier makes of it; for `taskmask annotate`.
+    """Scores the words of labelled texts by what a fine-tuned classifier makes of them; for `taskmask annotate`.
 
     The words of a text are added one after the other to a buffer, which is empty at first. The score of a word is
     S(w) = P(y|s) - P(y|buffer + w), where y is the label of the text s. Below delta the word is important, and is taken
