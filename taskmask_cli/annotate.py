@@ -13,6 +13,10 @@ DESCRIPTION = """Lets a trained model label a dataset: its answers become column
 A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
 confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
 
+With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score.
+Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
+(--balance), and none of texts that another dataset tests on (--leave-out); the others become no label.
+
 The same command goes on where a killed one stopped. Several processes (torchrun) share the rows and write the same.
 Any setting of the run can be changed with --section.field VALUE, such as --train.max_tokens."""
 
@@ -36,6 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
     parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
+    parser.add_argument(
+        "--confident", type=float, default=0.0, metavar="P", help="keep labels of at least this confidence"
+    )
+    parser.add_argument(
+        "--balance", action="store_true", help="keep as many labels of each class, the most confident ones"
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="keep no label of a text in valid or test of these datasets",
+    )
     add_user_dir(parser)
     options, overrides = parser.parse_settings(argv)
     columns = {}
@@ -46,8 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ConfigError(f"is {word!r}", where="--column", expected=expected)
         columns[name] = what
 
+    from taskmask.data.columns import Dataset
     from taskmask.training.annotate import annotate
     from taskmask.training.log import duration
+    from taskmask.training.selection import Selection, select
+
+    wanted = Selection(options.confident, options.balance, tuple(options.leave_out))
+    chosen = chosen_columns(columns) if wanted != Selection() else None
 
     bars: list[Any] = []
 
@@ -64,9 +86,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     for bar in bars:
         bar.close()
     if is_first():
+        dataset = Dataset.open(options.data)
+        if chosen:
+            done.notes.extend(select(dataset, options.split or list(dataset.splits), *chosen, wanted))
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
         lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in done.notes)]
         print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
     return 0
+
+
+def chosen_columns(columns: dict[str, str]) -> tuple[str, str]:
+    """Returns the column with the labels and that with their confidence, by which labels are kept.
+
+    Raises:
+        ConfigError: one of them is not asked for.
+    """
+    by_kind = {what or "label": name for name, what in columns.items()}
+    if not {"label", "confidence"} <= by_kind.keys():
+        fix = "ask for both: --column pseudo=label sure=confidence"
+        raise ConfigError(
+            "chooses among labels by their confidence", where="--confident, --balance, --leave-out", fix=fix
+        )
+    return by_kind["label"], by_kind["confidence"]

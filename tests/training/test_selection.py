@@ -1,0 +1,88 @@
+"""Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
+
+import shutil
+
+import numpy as np
+import pytest
+from training_help import make
+
+from taskmask.data.columns import Dataset
+from taskmask.errors import ConfigError
+from taskmask.training.run import train
+from taskmask.training.selection import balance, texts_of, texts_to_test
+from taskmask_cli.annotate import main
+
+
+@pytest.fixture(scope="module")
+def model(labelled, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "run"
+    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
+    return str(folder)
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    shutil.copytree(labelled, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def annotated(model, copy, *words):
+    columns = ["--column", "guess=label", "sure=confidence"]
+    assert main(["--data", str(copy), "--from", model, "--split", "train", *columns, *words]) == 0
+    split = Dataset.open(copy).split("train")
+    Dataset.open(copy).verify()
+    return np.asarray(split.values("guess")), np.asarray(split.values("sure"), np.float64)
+
+
+def test_only_the_sure_ones(model, copy, capsys):
+    before, sure = annotated(model, copy)
+    limit = float(np.median(sure))
+    after, _ = annotated(model, copy, "--overwrite", "--confident", str(limit))
+    assert (after == np.where(sure >= limit, before, -1)).all() and (after < 0).any() and (after >= 0).any()
+    assert f"{(after >= 0).sum()} of {len(after)} labels kept" in capsys.readouterr().out
+
+
+def test_as_many_of_each_class(model, copy):
+    before, sure = annotated(model, copy)
+    after, _ = annotated(model, copy, "--overwrite", "--balance")
+    counts = np.bincount(after[after >= 0])
+    assert (
+        len(set(counts[counts > 0].tolist())) == 1
+        and counts.max() == np.bincount(before)[np.bincount(before) > 0].min()
+    )
+    for number in np.unique(before):
+        kept, left = sure[(before == number) & (after >= 0)], sure[(before == number) & (after < 0)]
+        assert len(left) == 0 or kept.min() >= left.max()
+
+
+def test_no_text_that_is_to_be_tested(model, copy, labelled, capsys):
+    """The dataset of the task itself is left out: of its own texts none in valid or test keeps a label."""
+    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+    dataset = Dataset.open(copy)
+    vocab = dataset.vocabulary()
+    tested = texts_to_test([str(labelled)])
+    leaked = np.array([text in tested for text in texts_of(dataset.split("train"), vocab)])
+    assert leaked.any() and (after[leaked] == -1).all() and (after[~leaked] >= 0).all()
+    assert f"{leaked.sum()} left out" in capsys.readouterr().out
+
+
+def test_texts_are_compared_without_case_and_punctuation(labelled):
+    dataset = Dataset.open(labelled)
+    texts = texts_of(dataset.split("test"), dataset.vocabulary())
+    assert all(text == text.casefold() and text.isalnum() for text in texts) and texts
+
+
+def test_balance_by_hand():
+    labels, sure = np.array([0, 0, 0, 1, 1, 2]), np.array([0.5, 0.9, 0.5, 0.6, 0.7, 0.99])
+    kept = np.array([True, True, True, True, True, False])
+    assert balance(labels, sure, kept).tolist() == [True, True, False, True, True, False]
+    assert not balance(labels, sure, np.zeros(6, bool)).any()
+
+
+def test_what_is_wrong_is_said(model, copy):
+    for words, said in (
+        (["--column", "guess=label", "--balance"], "ask for both"),
+        (["--column", "guess=label", "sure=confidence", "--confident", "1.5"], "expected a share"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            main(["--data", str(copy), "--from", model, *words])
