@@ -27,6 +27,8 @@ _HOMES = {
     "evaluate": "taskmask.training.evaluate",
     "load": "taskmask.training.pretrained",
     "inspect": "taskmask.analysis.inspect",
+    "check_masker": "taskmask.analysis.check",
+    "compare": "taskmask.analysis.compare",
 }
 __all__ = sorted(_HOMES)
 

@@ -67,18 +67,23 @@ def read_flags(args: Iterable[str]) -> list[Assignment]:
 
 def read_file(path: str | Path) -> list[Assignment]:
     """Reads the assignments of a .toml or .json file: tables are sections."""
+    return from_tables(read_tables(path), str(path))
+
+
+def read_tables(path: str | Path) -> dict[str, Any]:
+    """Reads the tables of a .toml or .json file."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
         tables = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), fix="check --config") from None
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), fix="check the path") from None
     except (ValueError, RecursionError) as error:
         kind = "JSON" if file.suffix == ".json" else "TOML"
         raise ConfigError(f"is not valid {kind}: {error}", where=str(file), fix="mend the file") from None
     if not isinstance(tables, dict):
         raise ConfigError("holds no tables", where=str(file), expected="sections such as [train] with settings in them")
-    return from_tables(tables, str(file))
+    return tables
 
 
 def from_tables(tables: Mapping[str, Any], source: str) -> list[Assignment]:

@@ -128,6 +128,7 @@ class RunSettings:
     log_every: int = opt(50, "steps between lines of the log")
     save_every: int = opt(1000, "steps between checkpoints; the last step is always saved")
     keep_last: int = opt(2, "newest checkpoints to keep")
+    keep_every: int = opt(0, "checkpoints of the steps that this divides are kept, too; 0 = none")
     keep_best: int = opt(1, "best checkpoints, by train.metric, to keep")
     tensorboard: bool = opt(True, "write TensorBoard files into the run folder")
     timeout_minutes: float = opt(30.0, "how long a process waits for another, or for a batch, before it gives up")
@@ -138,7 +139,7 @@ class RunSettings:
         for name in ("log_every", "save_every", "keep_last"):
             value = getattr(self, name)
             problems.check(value >= 1, f"is {value}", where=f"run.{name}", expected="at least 1")
-        for name in ("threads", "workers", "keep_best", "stop_after_minutes"):
+        for name in ("threads", "workers", "keep_every", "keep_best", "stop_after_minutes"):
             value = getattr(self, name)
             problems.check(value >= 0, f"is {value}", where=f"run.{name}", expected="0 or more")
         problems.check(

@@ -22,6 +22,8 @@ VERBS = {
     "predict": "fill <mask>, classify, tag or answer with a trained model",
     "annotate": "write what a trained model says into a dataset, as columns",
     "inspect": "see what maskers mask, on real rows and over a corpus",
+    "compare": "masking policies side by side: one experiment file, one report",
+    "check": "do maskers keep the laws? a table, with counterexamples",
     "convert": "models of Hugging Face to runs, and runs to models of Hugging Face",
     "list": "the components there are and their options; what a dataset holds",
 }

@@ -22,13 +22,26 @@ from taskmask.registry import MASKERS, REGISTRIES, load_user_dir
 from taskmask.settings import Settings
 from taskmask.training.pretrained import Pretrained
 from taskmask_cli import annotate, convert, evaluate, main, predict, preprocess, train
+from taskmask_cli import check as check_command
+from taskmask_cli import compare as compare_command
 from taskmask_cli import inspect as inspect_command
 from taskmask_cli import list as list_command
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *sorted(ROOT.glob("examples/*/README.md")), *sorted(ROOT.glob("examples/*/run.sh"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
-COMMAND_LINES = (train, evaluate, predict, annotate, convert, inspect_command, list_command, preprocess)
+COMMAND_LINES = (
+    train,
+    evaluate,
+    predict,
+    annotate,
+    convert,
+    check_command,
+    compare_command,
+    inspect_command,
+    list_command,
+    preprocess,
+)
 TEXTS |= {f"{module.__name__}.EPILOG": module.EPILOG for module in COMMAND_LINES}
 TEXTS["taskmask_cli.main.HELP"] = main.HELP
 MY_MASKER = ROOT / "examples" / "custom_masker" / "my_masker.py"
@@ -103,6 +116,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
     monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
     monkeypatch.setattr("taskmask.analysis.inspect.inspect", inspects)
+    monkeypatch.setattr("taskmask.analysis.compare.compare", reached)
+    monkeypatch.setattr("taskmask.analysis.compare.plan", reached)
+    monkeypatch.setattr("taskmask.analysis.check.check_masker", reached)
     monkeypatch.setattr("taskmask.training.convert.from_hf", reached)
     monkeypatch.setattr("taskmask.training.convert.to_hf", reached)
     monkeypatch.setattr("taskmask.training.pretrained.load", reached)
@@ -144,7 +160,7 @@ def test_the_commands_are_found():
     found = {command.split()[0] for _, command in COMMANDS}
     assert found == {"taskmask", "taskmask-train", "taskmask-preprocess", "torchrun"}
     assert {f"taskmask {verb}" for verb in main.VERBS} <= {" ".join(command.split()[:2]) for _, command in COMMANDS}
-    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 3
+    assert sum("torchrun" in text for text in TEXTS.values()) == len({n for n, c in COMMANDS if "torchrun" in c}) == 4
     everywhere = [command for _, command in COMMANDS]
     assert "taskmask evaluate --from dummy/run --masker whole_word" in everywhere  # of a loop
     assert any("HOST:29500 -m" in command for command in everywhere)  # over two lines
@@ -207,7 +223,7 @@ def test_every_path_that_is_named_exists(name):
 
 
 README = TEXTS["README.md"]
-OWN_POLICY, PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+OWN_POLICY, OWN_TEST, PYTHON = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
 
 
 def test_the_readme_lists_every_masker():
@@ -233,6 +249,13 @@ def test_the_policy_of_the_readme_is_that_of_the_example(tmp_path, monkeypatch):
     load_user_dir(str(tmp_path / "my_masker.py"))
     assert MASKERS.where("long_words").startswith(str(tmp_path))
     assert all(np.array_equal(masks(power), expected) for power, expected in example.items())
+
+
+def test_the_test_of_the_readme_passes(monkeypatch):
+    monkeypatch.chdir(MY_MASKER.parent)
+    names: dict = {}
+    exec(OWN_TEST, names)
+    names["test_my_masker"]()
 
 
 def test_the_python_of_the_readme_calls_what_there_is(monkeypatch):

@@ -177,5 +177,5 @@ def test_exports_of_the_package_exist():
 
 
 def test_tests_mirror_the_package():
-    for package in ("data", "metrics", "maskers", "modules", "models", "criteria", "tasks", "training"):
+    for package in ("data", "metrics", "maskers", "modules", "models", "criteria", "tasks", "training", "analysis"):
         assert list((ROOT / "tests" / package).glob("test_*.py")), f"tests/{package} has no test"

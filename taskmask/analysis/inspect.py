@@ -11,6 +11,7 @@ import numpy as np
 from taskmask.analysis.groups import Groups, annotation_columns, divide
 from taskmask.analysis.hardness import Hardness, hardness
 from taskmask.analysis.observe import Observed, Policy, observe, rates
+from taskmask.analysis.page import frame
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
@@ -96,9 +97,7 @@ class Inspection:
         return figures_of(self)
 
     def _repr_html_(self) -> str:
-        from taskmask.analysis.inspect_page import fragment_of
-
-        return fragment_of(self)
+        return frame(self.page(), self.title)
 
 
 def inspect(

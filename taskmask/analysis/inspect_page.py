@@ -41,12 +41,6 @@ def page_of(seen: Inspection) -> str:
     return page(seen.title, *_sections(seen), subtitle=" · ".join(seen.about), style=STYLE)
 
 
-def fragment_of(seen: Inspection) -> str:
-    """Returns the page as a frame that a notebook shows without mixing its style with the page's."""
-    document = page_of(seen)
-    return tag("iframe", srcdoc=document, style="width: 100%; height: 46rem; border: 0", title=seen.title)
-
-
 def _sections(seen: Inspection) -> list[Html]:
     found = [_summary(seen)] if seen.observed else []
     found.append(_rows(seen))

@@ -33,7 +33,7 @@ details { margin: .5rem 0; } summary { cursor: pointer; color: var(--soft); } fi
 .legend { display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; font-size: .88rem; margin-bottom: .2rem; }
 .key { display: inline-block; width: .75rem; height: .75rem; border-radius: .15rem; margin-right: .35rem; }
 svg { max-width: 100%; height: auto; display: block; } svg text { fill: var(--fg); font-size: 12px; }
-svg .soft, svg text.soft { fill: var(--soft); } svg .axis { stroke: var(--line); stroke-width: 1; }
+svg .soft { fill: var(--soft); font-size: 12px; } svg .axis { stroke: var(--line); stroke-width: 1; }
 """ + "".join(
     f".c{n} {{ fill: var(--c{n}); }} .s{n} {{ stroke: var(--c{n}); }} .b{n} {{ background: var(--c{n}); }}\n"
     for n in range(8)
@@ -127,3 +127,8 @@ def page(title: str, *sections: Any, subtitle: str = "", style: str = "") -> str
     )
     body = escaped([tag("h1", title), tag("p", subtitle, class_="soft") if subtitle else None, sections])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+def frame(document: str, title: str) -> Html:
+    """Returns a document as a frame, which a notebook shows without mixing its style with its own."""
+    return tag("iframe", srcdoc=document, style="width: 100%; height: 46rem; border: 0", title=title)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from taskmask.metrics.bootstrap import Measure
+from taskmask.analysis.page import frame
+from taskmask.metrics.bootstrap import Measure, Resampled, resample
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Failure:
     """A stage that failed; the experiment went on without it.
 
     Args:
-        stage: "intermediate" or "fine-tuning", with the task where there is one.
+        stage: "intermediate", or "fine-tuning TASK".
         policy: name of the policy.
         seed: of the stage.
         message: the last words of the stage.
@@ -120,9 +122,42 @@ class Results:
     failures: Sequence[Failure] = ()
     repeat: dict[str, Any] = field(default_factory=dict)
 
-    def score_of(self, of: str, policy: str, share: float = 1.0) -> dict[int, Measure]:
-        """Returns {seed: measure} of a task or masker, policy and share; empty where nothing was measured."""
-        for one in (*self.scores, *self.language_models):
-            if (one.of, one.policy, one.share) == (of, policy, share):
-                return one.measures
+    @cached_property
+    def _drawn(self) -> dict[tuple[bool, str, str, float], dict[int, Resampled]]:
         return {}
+
+    def runs_of(self, asked: Asked, policy: str, share: float = 1.0) -> dict[int, Resampled]:
+        """Returns {seed: what its model answered, on the same resamples of the examples for all}, each drawn once.
+
+        Args:
+            asked: one of `tasks` or `maskers`.
+            policy: name of the policy; "" for models without an intermediate stage.
+            share: of the intermediate stage.
+
+        Returns:
+            Empty where nothing was measured.
+        """
+        is_task = any(one is asked for one in self.tasks)
+        key = is_task, asked.name, policy, share
+        if key not in self._drawn:
+            of = self.scores if is_task else self.language_models
+            found = [one.measures for one in of if (one.of, one.policy, one.share) == (asked.name, policy, share)]
+            measures = found[0] if found else {}
+            self._drawn[key] = {seed: resample(measure) for seed, measure in sorted(measures.items())}
+        return self._drawn[key]
+
+    def _repr_html_(self) -> str:
+        from taskmask.analysis.report import html
+
+        return frame(html(self), self.name)
+
+    def mean_cost(self, policy: str) -> Cost | None:
+        """Returns what the intermediate stage of a policy cost, the mean of its seeds; None where all failed."""
+        return mean_cost(self.costs.get(policy, {}).values())
+
+
+def mean_cost(costs: Iterable[Cost]) -> Cost | None:
+    """Returns the mean of costs; None of none."""
+    found = list(costs)
+    total = sum(found, Cost())
+    return Cost(*(getattr(total, name) / len(found) for name in Cost.__dataclass_fields__)) if found else None

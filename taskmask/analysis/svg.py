@@ -138,7 +138,7 @@ def lines(
     xs = [x for one in series for x in _finite(one.x)]
     ys = [y for one in series for part in (one.y, one.low, one.high) for y in _finite(part)]
     ys += [value for value, _ in marks if math.isfinite(value)]
-    frame = Frame(52, 12, WIDTH - 66, 200, (min(xs, default=0), max(xs, default=1)), _range(ys))
+    frame = Frame(52, 12, WIDTH - 72, 200, (min(xs, default=0), max(xs, default=1)), _range(ys))
     shapes = [*_y_axis(frame, y_percent), *_x_axis(frame, x_percent, x_label)]
     for value, name in marks:
         y = f"{frame.down(value):.1f}"

@@ -19,8 +19,16 @@ from taskmask.config import Problems, fields_of, opt, type_name
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError
+from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError, did_you_mean
 from taskmask.registry import MASKERS, caller
+
+PROMISES = {
+    "exact_budget": "in every row the share, rounded up or down, is masked exactly",
+    "budget_within_a_word": "a row misses its share by less than its longest word",
+    "mean_budget": "over many draws the share is met exactly",
+    "whole_words": "all of a word is masked, or nothing of it",
+    "same_every_epoch": "content alone decides what is masked",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +79,12 @@ class Masker:
     Attributes:
         views: masks of each row; the plan divides its token budget by it.
         columns: columns that it reads besides "tokens".
+        promises: names of `PROMISES`, what it keeps with the options that it has; `taskmask check` tests it.
     """
 
     views: int = 1
     columns: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
     name: str = ""
 
     def __init__(self, config: Any, vocab: Vocabulary):
@@ -299,15 +309,15 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
     return inside & (after_begin ^ after_end ^ wraps[:, None])
 
 
-def register_masker(name: str, *, config: type | None = None) -> Callable[[Any], Any]:
+def register_masker(name: str, *, config: type | None = None, promises: tuple[str, ...] = ()) -> Callable[[Any], Any]:
     """Decorator: makes a `Masker` class, or a plain function, known as masker `name`.
 
     A function is called as `function(rows, draw, **options)` and returns bool [B, T] or [1, B, T]. Its keyword-only
     parameters become its options; `ratio` follows the schedule of the ratio, and a parameter called `budget` is not an
-    option but int [B], the tokens to choose.
+    option but int [B], the tokens to choose. `promises` are names of `PROMISES`.
 
     Raises:
-        RegistryError: it is no masker, or has a parameter that cannot be an option.
+        RegistryError: it is no masker, has a parameter that cannot be an option, or promises what nobody knows.
     """
     options = config or MaskerConfig
     if not issubclass(options, MaskerConfig):
@@ -315,15 +325,22 @@ def register_masker(name: str, *, config: type | None = None) -> Callable[[Any],
             f"its options {options.__name__} are no MaskerConfig", where=f"masker {name!r}", fix="derive them from it"
         )
 
+    for promise in promises:
+        if promise not in PROMISES:
+            expected, near = f"some of {', '.join(PROMISES)}", did_you_mean(promise, PROMISES)
+            raise RegistryError(f"promises {promise!r}", where=f"masker {name!r}", expected=expected, fix=near)
+
     def decorate(target: Any) -> Any:
         if inspect.isclass(target):
             if not issubclass(target, Masker):
                 raise RegistryError(f"{target.__name__} is no Masker", where=f"masker {name!r}", fix="derive it")
-            target.name = name
+            target.name, target.promises = name, promises or target.promises
             return MASKERS.register(name, config=options, place=caller())(target)
         if not callable(target):
             raise RegistryError(f"{target!r} is no class and no function", where=f"masker {name!r}")
-        MASKERS.register(name, config=_options_of(target, name), place=caller())(_function_masker(target, name))
+        masker = _function_masker(target, name)
+        masker.promises = promises
+        MASKERS.register(name, config=_options_of(target, name), place=caller())(masker)
         return target
 
     return decorate

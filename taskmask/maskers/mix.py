@@ -59,6 +59,10 @@ class Mix(Masker):
         weights = np.array(config.weights or [1.0] * len(self.parts))
         self.cumulative = np.cumsum(weights / weights.sum())
         self.columns = tuple(sorted({column for part in self.parts for column in part.columns}))
+        shared = set.intersection(*(set(part.promises) for part in self.parts))
+        if any(shared_options(part.config) != shared_options(config) for part in self.parts):
+            shared -= {"exact_budget", "budget_within_a_word", "mean_budget"}  # promises about the share of a part
+        self.promises = tuple(sorted(shared))
 
     def _part(self, text: str, vocab: Vocabulary) -> Masker:
         chosen = read_policy(text, **shared_options(self.config))

@@ -58,6 +58,7 @@ class Span(Masker):
         # P(length >= n) / mean length; so every unit of the row is as likely as any other to begin a span.
         self.first_lengths = _table(np.cumsum(chances[::-1])[::-1])
         self.mean = float(self.lengths.mean())
+        self.promises = ("mean_budget", "whole_words") if config.unit == "word" else ("mean_budget",)
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""

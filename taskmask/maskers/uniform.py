@@ -7,7 +7,7 @@ from taskmask.data.rows import Rows
 from taskmask.maskers.base import Masker, highest, random_keys, register_masker
 
 
-@register_masker("uniform")
+@register_masker("uniform", promises=("exact_budget", "mean_budget"))
 class Uniform(Masker):
     """Masks tokens drawn uniformly without replacement: exactly the budget in every row.
 

@@ -7,7 +7,7 @@ from taskmask.data.rows import Rows
 from taskmask.maskers.base import Masker, register_masker, sample_units
 
 
-@register_masker("whole_word")
+@register_masker("whole_word", promises=("budget_within_a_word", "mean_budget", "whole_words"))
 class WholeWord(Masker):
     """Masks whole words; every token of a row is as likely as any other, whatever the length of its word.
 

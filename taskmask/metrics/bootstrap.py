@@ -1,9 +1,6 @@
-"""How certain a metric is: intervals of the percentile bootstrap over examples, and over runs and examples.
+"""How certain a metric is: intervals of the percentile bootstrap over examples; over runs and examples, Student's t.
 
-The interval over runs is honest about both the choice of the test examples and the luck of training, but with the few
-runs one usually has it is somewhat too narrow: five runs drawn with replacement spread less than five new ones.
-
-Source: Efron and Tibshirani, "An Introduction to the Bootstrap", sections 13.3 and 8.3.
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap", section 13.3; `two_way` for several runs.
 """
 
 from __future__ import annotations
@@ -13,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from taskmask.metrics.two_way import two_way
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,38 @@ class OverRuns:
     runs: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A measure with its metrics on examples that were drawn anew, over and over.
+
+    Two measures of the same size, number of resamples and seed were drawn the same examples.
+
+    Attributes:
+        size: number of examples.
+        value: the metrics of all examples.
+        drawn: metric -> its value on each resample, float64 [resamples]; empty without an example.
+    """
+
+    size: int
+    value: dict[str, float]
+    drawn: dict[str, np.ndarray]
+
+
+def resample(measure: Measure, resamples: int = 1000, seed: int = 0) -> Resampled:
+    """Measures all examples, and as many drawn with replacement, `resamples` times.
+
+    Raises:
+        ValueError: there is to be no resample.
+    """
+    if resamples < 1:
+        raise ValueError(f"{resamples} resamples; expected one or more")
+    random = np.random.Generator(np.random.PCG64(seed))
+    value = measure.value()
+    times = resamples if measure.size else 0
+    found = [measure.metrics(random.integers(measure.size, size=measure.size)) for _ in range(times)]
+    return Resampled(measure.size, value, {name: np.array([one[name] for one in found], float) for name in value})
+
+
 def intervals(
     measure: Measure, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
@@ -65,9 +96,24 @@ def intervals(
     Returns:
         metric -> (low, high). Resamples in which a metric is NaN are left out; both are NaN if it is over all examples.
     """
-    random = _random(seed, resamples, level)
-    drawn = [measure.metrics(_draw(random, measure.size)) for _ in range(resamples)] if measure.size else []
-    return {name: _ends([metrics[name] for metrics in drawn], level, value) for name, value in measure.value().items()}
+    _check_level(level)
+    found = resample(measure, resamples, seed)
+    return {name: percentiles(drawn, found.value[name], level) for name, drawn in found.drawn.items()}
+
+
+def percentiles(drawn: np.ndarray, value: float, level: float = 0.95) -> tuple[float, float]:
+    """The ends of the percentile interval; NaN where the value is.
+
+    Args:
+        drawn: float [resamples]; those that are NaN are left out.
+        value: over all examples.
+        level: share of the resamples inside the interval.
+    """
+    usable = drawn[~np.isnan(drawn)]
+    if math.isnan(value) or not usable.size:
+        return math.nan, math.nan
+    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return low, high
 
 
 def seed_intervals(
@@ -75,57 +121,43 @@ def seed_intervals(
 ) -> dict[str, OverRuns]:
     """Metrics over runs that answered the same examples, with intervals over runs and examples at once.
 
-    Each resample draws runs with replacement and one resample of the examples, common to them, and takes the mean. With
-    one run the interval is that of `intervals`.
-
     Args:
         measures: one a run.
-        resamples: how often is drawn.
-        level: share of the resamples inside the interval.
+        resamples: how often examples are drawn anew, the same for all runs.
+        level: how often such intervals hold the truth.
         seed: of the drawing.
 
     Raises:
         ValueError: there is no run, or runs answered different numbers of examples.
     """
+    _check_level(level)
+    check_same_examples(measures)
+    found = [resample(measure, resamples, seed) for measure in measures]
+    return {name: over_runs(found, name, level) for name in found[0].value}
+
+
+def over_runs(runs: Sequence[Resampled], metric: str, level: float = 0.95) -> OverRuns:
+    """One metric over runs that were drawn the same examples.
+
+    The interval is that of `two_way`: over new runs and new examples; from two runs on it holds the truth about as
+    often as it says. It is symmetric, so near a limit of the metric, such as 1, it may pass it. With one run it is
+    that of `intervals`, over examples alone.
+    """
+    values = np.array([run.value[metric] for run in runs])
+    mean = float(np.mean(values))
+    if len(runs) == 1:
+        return OverRuns(mean, math.nan, *percentiles(runs[0].drawn[metric], mean, level), (mean,))
+    ends = two_way(values, np.stack([run.drawn[metric] for run in runs], 1), runs[0].size).interval(level)
+    return OverRuns(mean, float(np.std(values, ddof=1)), *ends, tuple(values.tolist()))
+
+
+def check_same_examples(measures: Sequence[Measure] | Sequence[Resampled]) -> None:
+    """Raises a ValueError where runs answered different numbers of examples, or there are none."""
     sizes = {measure.size for measure in measures}
     if len(sizes) != 1:
         raise ValueError(f"runs answered {sorted(sizes)} examples; expected one or more runs with the same examples")
-    values = [measure.value() for measure in measures]
-    if len(measures) == 1:
-        found = intervals(measures[0], resamples, level, seed)
-        return {name: OverRuns(value, math.nan, *found[name], (value,)) for name, value in values[0].items()}
-    random = _random(seed, resamples, level)
-    drawn = [_draw_runs(random, measures) for _ in range(resamples)] if measures[0].size else []
-    result = {}
-    for name in values[0]:
-        runs = [metrics[name] for metrics in values]
-        mean = float(np.mean(runs))
-        ends = _ends([metrics[name] for metrics in drawn], level, mean)
-        result[name] = OverRuns(mean, float(np.std(runs, ddof=1)), *ends, tuple(runs))
-    return result
 
 
-def _draw_runs(random: np.random.Generator, measures: Sequence[Measure]) -> dict[str, float]:
-    """The mean metrics of one resample; a run drawn twice is measured once."""
-    runs, times = np.unique(_draw(random, len(measures)), return_counts=True)
-    examples = _draw(random, measures[0].size)
-    of_run = [measures[run].metrics(examples) for run in runs]
-    return {name: float(np.average([metrics[name] for metrics in of_run], weights=times)) for name in of_run[0]}
-
-
-def _draw(random: np.random.Generator, size: int) -> np.ndarray:
-    return random.integers(size, size=size)
-
-
-def _ends(drawn: list[float], level: float, value: float) -> tuple[float, float]:
-    usable = [number for number in drawn if not math.isnan(number)]
-    if math.isnan(value) or not usable:
-        return math.nan, math.nan
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return low, high
-
-
-def _random(seed: int, resamples: int, level: float) -> np.random.Generator:
-    if resamples < 1 or not 0 < level < 1:
-        raise ValueError(f"{resamples} resamples at level {level}; expected one or more, at a level between 0 and 1")
-    return np.random.Generator(np.random.PCG64(seed))
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"an interval at level {level}; expected one between 0 and 1")

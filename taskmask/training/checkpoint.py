@@ -79,11 +79,12 @@ def _ranked(files: list[Path], direction: str) -> list[Path]:
     return sorted(files, key=key)
 
 
-def prune(run: Path, keep_last: int, keep_best: int, direction: str) -> None:
-    """Removes all checkpoints but the last and the best ones."""
+def prune(run: Path, keep_last: int, keep_best: int, direction: str, keep_every: int = 0) -> None:
+    """Removes all checkpoints but the last and the best ones, and those of the steps that `keep_every` divides."""
     files = all_of(run)
+    marked = {file for file in files if keep_every and step_of(file) % keep_every == 0}
     scored = [file for file in _ranked(files, direction) if score_of(file) is not None]
-    for file in sorted(set(files) - {*files[-keep_last:], *scored[:keep_best]}):
+    for file in sorted(set(files) - {*files[-keep_last:], *scored[:keep_best], *marked}):
         reach("save.prune")
         file.unlink(missing_ok=True)
 

@@ -158,11 +158,13 @@ class Evaluation:
         metrics: by their names.
         result: metrics, sizes, and what was evaluated, as JSON types.
         measure: the metrics over any choice of examples; None where the task gives no answers.
+        answers: what `measure` was made of, the records of the task; empty where it gives none.
     """
 
     metrics: dict[str, float]
     result: dict[str, Any]
     measure: Measure | None
+    answers: Answers = dataclasses.field(default_factory=dict)
 
 
 def examine(
@@ -200,7 +202,8 @@ def examine(
         "checkpoint": str(Path(loaded.file)),
         "step": loaded.step,
     }
-    return Evaluation(metrics, result, parts.task.measure(found.answers, maker.source) if found.answers else None)
+    measure = parts.task.measure(found.answers, maker.source) if found.answers else None
+    return Evaluation(metrics, result, measure, found.answers)
 
 
 def evaluate(

@@ -25,6 +25,7 @@ GROUPS = {
     "tokens_per_second": "speed",
     "epoch": "progress",
     "tokens": "progress",
+    "targets": "progress",
 }
 
 

@@ -14,6 +14,7 @@ class Progress:
 
     position: Position = dataclasses.field(default_factory=Position)
     tokens: int = 0
+    targets: float = 0.0
     skipped_steps: int = 0
     bad_steps: int = 0
     norms: list[float] = dataclasses.field(default_factory=list)

@@ -182,6 +182,7 @@ class Trainer:
             self._give_up(micro_batches, str(error))
         progress.position = micro_batches[-1][0].after
         progress.tokens += tokens
+        progress.targets += sum(counts.values())
         self._account(outcome, counts)
         if progress.bad_steps >= self.settings.train.max_bad_steps:
             why = "for want of memory" if outcome.lack_of_memory else "as a loss or gradient was not finite, or a spike"
@@ -266,6 +267,7 @@ class Trainer:
             "skipped_steps": progress.skipped_steps,
             "epoch": progress.position.epoch,
             "tokens": progress.tokens,
+            "targets": progress.targets,
             "tokens_per_second": rate,
         }
         self.log.train(step, record)
@@ -332,7 +334,7 @@ class Trainer:
             name, run = self.metric, self.settings.run
             score = self.progress.validated[name] if self.progress.validated_step == step else None
             self._write(self.folder / "checkpoints" / checkpoint.name_of(step, name, score))
-            checkpoint.prune(self.folder, run.keep_last, run.keep_best, task.direction(name))
+            checkpoint.prune(self.folder, run.keep_last, run.keep_best, task.direction(name), run.keep_every)
         self.world.wait()
 
     def _write(self, file: Path) -> None:

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from taskmask.metrics.bootstrap import Measure, intervals, seed_intervals
+from taskmask.metrics.bootstrap import Measure, intervals, over_runs, resample, seed_intervals
 from taskmask.metrics.classification import classification_metrics
 
 
@@ -61,14 +62,21 @@ def test_over_runs():
     random = np.random.default_rng(2)
     base = random.normal(size=300)
     runs = [mean_of(base + shift) for shift in (0.0, 0.5, 1.0, 1.5)]
-    found = seed_intervals(runs, 400)["mean"]
+    found = seed_intervals(runs, 2000)["mean"]
     assert found.runs == tuple(run.value()["mean"] for run in runs)
     assert found.mean == pytest.approx(np.mean(found.runs))
     assert found.deviation == pytest.approx(np.std(found.runs, ddof=1))
-    one_run = intervals(runs[0], 400)["mean"]
-    assert found.high - found.low > 2 * (one_run[1] - one_run[0]) and found.low < found.mean < found.high
-    spread = math.sqrt(np.var(found.runs) / 4 + base.var() / 300)
-    assert found.high - found.low == pytest.approx(2 * 1.96 * spread, rel=0.15)
+    between, common = np.var(found.runs, ddof=1) / 4, base.var(ddof=1) / 300
+    bound = (between * stats.t.isf(0.025, 3) + common * stats.t.isf(0.025, 299)) / (between + common)
+    assert found.high - found.low == pytest.approx(2 * bound * math.sqrt(between + common), rel=0.01)
+    assert found.high + found.low == pytest.approx(2 * found.mean)
+
+
+def test_many_examples_leave_the_interval_of_the_runs():
+    runs = [Measure(10**6, lambda index, value=value: {"it": value}) for value in (0.1, 0.4, 0.5)]
+    found = over_runs([resample(run, 2) for run in runs], "it", 0.9)
+    expected = stats.t.interval(0.9, 2, np.mean(found.runs), stats.sem(found.runs))
+    assert (found.low, found.high) == pytest.approx(expected)
 
 
 def test_one_run_falls_back_to_examples():
@@ -80,8 +88,8 @@ def test_one_run_falls_back_to_examples():
 
 def test_equal_runs_add_nothing():
     measure = mean_of(np.arange(200.0))
-    found, alone = seed_intervals([measure] * 3, 500)["mean"], intervals(measure, 500)["mean"]
-    assert found.deviation == 0 and found.high - found.low == pytest.approx(alone[1] - alone[0], rel=0.1)
+    found, alone = seed_intervals([measure] * 3, 2000)["mean"], intervals(measure, 2000)["mean"]
+    assert found.deviation == 0 and found.high - found.low == pytest.approx(alone[1] - alone[0], rel=0.05)
 
 
 def test_wrong_use():
@@ -89,6 +97,8 @@ def test_wrong_use():
     for wrong in ([], [measure, mean_of(np.arange(4.0))]):
         with pytest.raises(ValueError, match="same examples"):
             seed_intervals(wrong)
-    for options in ({"resamples": 0}, {"level": 1}):
-        with pytest.raises(ValueError, match="resamples at level"):
+    for options, what in (({"resamples": 0}, "0 resamples"), ({"level": 1}, "at level 1")):
+        with pytest.raises(ValueError, match=what):
             intervals(measure, **options)
+        with pytest.raises(ValueError, match=what):
+            seed_intervals([measure], **options)

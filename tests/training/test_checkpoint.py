@@ -89,6 +89,14 @@ def test_the_last_and_the_best_are_kept(keep_last, keep_best, kept, tmp_path):
     assert (tmp_path / "checkpoints" / "notes.txt").exists()
 
 
+def test_every_so_many_steps_are_kept_too(settings, tmp_path):
+    fill(tmp_path, "step-1_loss-9.pt", "step-2_loss-1.pt", "step-3.pt", "step-4.pt", "step-5.pt", "step-6.pt")
+    prune(tmp_path, 1, 0, "min", 3)
+    assert [step_of(file) for file in all_of(tmp_path)] == [3, 6]
+    train(settings(run={"save_every": 1, "keep_last": 1, "keep_best": 0, "keep_every": 2}, train={"steps": 5}))
+    assert [step_of(file) for file in all_of(tmp_path / "run")] == [2, 4, 5]
+
+
 def test_a_run_keeps_what_it_is_told(settings, tmp_path):
     train(settings(run={"save_every": 1, "keep_last": 2, "keep_best": 1}, train={"valid_every": 1}, optim={"lr": 1e-2}))
     assert [step_of(file) for file in all_of(tmp_path / "run")] in ([5, 6], [4, 5, 6], [3, 5, 6], [2, 5, 6], [1, 5, 6])

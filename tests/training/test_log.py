@@ -137,7 +137,7 @@ def test_log_holds_all_that_the_trainer_knows(settings, tmp_path):
     first = rows(tmp_path / "run")[0]
     assert set(first) == {
         "kind", "step", "loss", "perplexity", "accuracy", "lr", "grad_norm", "loss_scale", "skipped_steps", "epoch",
-        "tokens",
+        "tokens", "targets",
     }  # fmt: skip
 
 

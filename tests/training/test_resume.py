@@ -198,3 +198,12 @@ def test_killed_before_the_settings_were_written(settings, tmp_path, monkeypatch
             with pytest.raises(Crash):
                 train(settings(train={"steps": 1}))
     assert train(settings(train={"steps": 1})).step == 1
+
+
+def test_a_checkpoint_from_before_targets_were_counted(settings, tmp_path):
+    train(settings(train={"steps": 3}))
+    state = checkpoint.load(checkpoint.all_of(tmp_path / "run")[-1])
+    assert state["progress"].pop("targets") > 0
+    checkpoint.save(checkpoint.all_of(tmp_path / "run")[-1], state)
+    assert train(settings(train={"steps": 5})).step == 5
+    assert [row["targets"] for row in rows(tmp_path / "run") if row["kind"] == "train"][-1] > 0

@@ -1,0 +1,146 @@
+"""A masker on the bench: one of its kind with one vocabulary, and what it chooses among rows that are made for it.
+
+Shapes: B rows, T tokens in the longest row, K views.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taskmask.analysis.check_cases import Case, Columns, Line, lines_of, rows_of
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
+from taskmask.maskers.base import Masker, build_masker
+from taskmask.settings import Component
+
+
+class Unfit(Exception):
+    """The masker fails on these rows, or returns what is no mask."""
+
+
+class Wrong(NamedTuple):
+    """What is wrong with a mask.
+
+    Args:
+        row: which row of the case.
+        position: which token of it; None where no single one is.
+        says: what is wrong there, in words.
+    """
+
+    row: int
+    position: int | None
+    says: str
+
+
+class Bench:
+    """A masker with one vocabulary.
+
+    Args:
+        kind: what the vocabulary is called.
+        vocab: the vocabulary.
+        chosen: name and options of the masker.
+        columns: makes the values of the columns that it reads.
+    """
+
+    def __init__(self, kind: str, vocab: Vocabulary, chosen: Component, columns: Columns):
+        self.kind, self.vocab, self.chosen, self.columns = kind, vocab, chosen, columns
+        self.lines: tuple[Line, ...] = lines_of(vocab)
+        self.counted: dict[Any, Any] = {}  # what `check_budget.count` found
+        self._made: dict[str, Masker] = {}
+        self.masker = self.made({})
+
+    def made(self, options: dict[str, Any]) -> Masker:
+        """Returns the masker with some options changed; the same one for the same options."""
+        key = repr(options)
+        if key not in self._made:
+            self._made[key] = self.anew(options)
+        return self._made[key]
+
+    def anew(self, options: dict[str, Any]) -> Masker:
+        """Makes the masker with some options changed."""
+        return build_masker(self.chosen.name, dataclasses.replace(self.chosen.options, **options), self.vocab)
+
+    def can(self, options: dict[str, Any]) -> bool:
+        """Whether its author allows these options."""
+        try:
+            self.made(options)
+        except (ConfigError, ValueError):  # the latter of an author who has not read of the former
+            return False
+        return True
+
+    def rows(self, case: Case) -> Rows:
+        """Returns the rows of a case as the policy sees them: what the lists rule out is not maskable."""
+        masker = self.made(case.options)
+        rows = rows_of(self.vocab, case, masker.columns, self.columns)
+        return ruled_out(rows, self.vocab.ids_of_pieces((*masker.config.never, *masker.config.always)))
+
+    def raw(self, rows: Rows, draw: Draw, masker: Masker, copied: bool = True) -> np.ndarray:
+        """Returns what the policy itself returns, with an axis of views.
+
+        Args:
+            rows: what it is given.
+            draw: their random numbers.
+            masker: the policy.
+            copied: whether it gets a copy of the rows, so that it can do no harm to them.
+
+        Raises:
+            Unfit: it fails.
+        """
+        given = rows
+        if copied:
+            own = {name: getattr(rows, name).copy() for name in ("tokens", "lengths", "ids")}
+            columns = {name: column.copy() for name, column in rows.columns.items()}
+            given = dataclasses.replace(rows, columns=columns, **own)
+        try:
+            mask = np.array(masker.select(given, draw))
+        except Exception as error:
+            raise Unfit(self._said(rows, draw, masker) or f"{type(error).__name__}: {error}") from error
+        return mask[None] if mask.ndim == 2 else mask
+
+    def _said(self, rows: Rows, draw: Draw, masker: Masker) -> str:
+        """Returns what the user of a run would read of a failure."""
+        try:
+            masker(rows, draw)
+        except Exception as error:
+            return str(error)
+        return ""
+
+    def mask(self, case: Case, masker: Masker | None = None) -> tuple[Rows, np.ndarray]:
+        """Returns the rows, and bool [K, B, T]: what the policy chooses among the maskable tokens, and what `always`
+        adds.
+
+        Raises:
+            Unfit: it fails, or returns what is no mask.
+        """
+        masker = masker or self.made(case.options)
+        rows = self.rows(case)
+        mask = self.raw(rows, case.draw(), masker)
+        if says := misshapen(mask, rows, masker):
+            raise Unfit(says)
+        return rows, (mask & rows.maskable) | self.always(rows, masker)
+
+    def always(self, rows: Rows, masker: Masker) -> np.ndarray:
+        """Returns bool [B, T], where the pieces stand that `masker.always` masks."""
+        return rows.keep & np.isin(rows.tokens, self.vocab.ids_of_pieces(masker.config.always))
+
+
+def ruled_out(rows: Rows, ids: np.ndarray) -> Rows:
+    """Returns the rows with these pieces not maskable."""
+    if not len(ids):
+        return rows
+    allowed = np.ones(rows.vocab.size, bool) if rows.allowed is None else rows.allowed.copy()
+    allowed[ids] = False
+    return dataclasses.replace(rows, allowed=allowed)
+
+
+def misshapen(mask: np.ndarray, rows: Rows, masker: Masker) -> str:
+    """Returns what is wrong with the type or the shape of a mask, "" where nothing is."""
+    expected = (masker.views, *rows.shape)
+    if mask.dtype == np.bool_ and mask.shape == expected:
+        return ""
+    return f"returned {mask.dtype} {list(mask.shape)}; expected bool {list(expected)}"

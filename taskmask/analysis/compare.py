@@ -1,0 +1,192 @@
+"""An experiment from its file to its report: what is missing is trained and asked, what is done is taken as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from taskmask.analysis import answers
+from taskmask.analysis.answers import Answered, Question
+from taskmask.analysis.experiment import Experiment, read
+from taskmask.analysis.gathering import gather
+from taskmask.analysis.planning import Planner, Stage
+from taskmask.analysis.results import Results
+from taskmask.analysis.stages import Done, look, run_stage
+from taskmask.config import read_tables
+from taskmask.errors import ConfigError, DivergedError, StorageError
+from taskmask.metrics.bootstrap import Measure
+from taskmask.settings import RunSettings
+from taskmask.training import distributed
+from taskmask.training.log import duration, say
+from taskmask.training.run import lock, notes, write_json
+
+T = TypeVar("T")
+
+
+def compare(file: str | Path, folder: str | Path = "") -> Results:
+    """Runs what is missing of an experiment, and writes its report; the same call again goes on where it stopped.
+
+    Args:
+        file: the experiment file.
+        folder: where stages and report go; "": runs/NAME, after the stem of the file.
+
+    Raises:
+        TaskmaskError: something is wrong with the file, the data or a stage; a stage that diverges is a result.
+    """
+    from taskmask.analysis.report import write_reports
+
+    planner, stages = plan(file, folder)
+    experiment = planner.experiment
+    is_first = os.environ.get("RANK", "0") == "0"
+    with claimed(planner.folder, experiment) if is_first else contextlib.nullcontext():
+        if is_first:
+            for line in headlines(planner):
+                say(line)
+            name_folders(planner.folder / "by-name", stages)
+        done = walk(stages, agreed(experiment.run, states(stages)), experiment, is_first)
+        usable = [stage for stage in stages if (found := done.get(stage.digest)) and not found.failure]
+        asked = [*answers.of_tasks(planner, usable), *answers.of_language_models(planner, usable)]
+        measures = ask_all(asked, experiment.run, is_first)
+        results = gather(planner, stages, done, list(zip(asked, measures, strict=True)))
+        if is_first:
+            write_reports(results, planner.folder)
+    return results
+
+
+def plan(file: str | Path, folder: str | Path = "") -> tuple[Planner, list[Stage]]:
+    """Reads an experiment and lists its stages; the arguments are those of `compare`."""
+    experiment = read(file)
+    planner = Planner(experiment, Path(folder or Path("runs") / experiment.name))
+    return planner, planner.stages()
+
+
+def states(stages: Sequence[Stage]) -> dict[str, Done]:
+    """Returns {digest: what came of the stage} of those that are done."""
+    found = {stage.digest: look(stage) for stage in stages}
+    return {digest: done for digest, done in found.items() if done}
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
+    """Makes a folder this experiment's own for the time of a `with`.
+
+    Raises:
+        ConfigError: it is that of another experiment or of a run, or is at work.
+    """
+    if (folder / "settings.json").exists():
+        raise ConfigError("holds a run, no experiment", where=f"--run {folder}", fix="name another folder")
+    with lock(folder):
+        record = folder / "experiment.json"
+        try:
+            before = json.loads(record.read_bytes())["name"] if record.exists() else experiment.name
+        except (ValueError, KeyError, TypeError, OSError):
+            before = experiment.name
+        if before != experiment.name:
+            what = f"holds experiment {before!r}, and {experiment.file} is {experiment.name!r}"
+            raise ConfigError(what, where=f"--run {folder}", fix="name another folder")
+        write_json(record, {"name": experiment.name, "experiment": read_tables(experiment.file)})
+        yield
+
+
+def agreed(run: RunSettings, value: T) -> T:
+    """Returns what the first process says, in all of them: they must walk the same way."""
+    world, _ = distributed.join(run)
+    with distributed.peers_watched(world):
+        value = world.collect(value)[0]
+    distributed.leave()
+    return value
+
+
+def headlines(planner: Planner) -> list[str]:
+    """Returns what people should know before they wait."""
+    experiment = planner.experiment
+    lines = []
+    if experiment.budget != "steps":
+        of_baseline = planner.measured(planner.policies[experiment.baseline])
+        total = of_baseline.cost(of_baseline.steps)
+        amount = f"{total.flops:.3g} FLOPs" if experiment.budget == "flops" else f"{total.targets:,.0f} masked tokens"
+        steps = ", ".join(f"{name} {one.train.steps:,}" for name, one in planner.policies.items())
+        lines.append(f"each policy has {amount}, which are so many steps: {steps}")
+    tasks = [experiment.finetuning(task, experiment.first) for task in experiment.tasks]
+    settings = [*([] if experiment.start else [experiment.first]), *planner.policies.values(), *tasks]
+    found = [note for one in settings for note in notes(planner.measured(one).parts)]
+    return [*lines, *dict.fromkeys(found)]
+
+
+def name_folders(folder: Path, stages: Sequence[Stage]) -> None:
+    """Makes links to the folders of the stages, by what they are, for people and for TensorBoard."""
+    with contextlib.suppress(OSError):  # a file system without links
+        shutil.rmtree(folder, ignore_errors=True)
+        for stage in stages:
+            owner = f"policies/{stage.policy}" if stage.policy else "start"
+            share = f"-{stage.share:g}" if stage.policy and stage.share < 1 else ""
+            name = f"finetuning-{stage.task}{share}" if stage.task else "intermediate"
+            link = folder / ("pretraining" if stage.kind == "pretraining" else f"{owner}/seed-{stage.seed}/{name}")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(os.path.relpath(stage.folder, link.parent))
+
+
+def walk(stages: Sequence[Stage], done: dict[str, Done], experiment: Experiment, is_first: bool) -> dict[str, Done]:
+    """Trains the stages that are not done, and returns what came of all but those whose predecessor has failed.
+
+    Raises:
+        DivergedError: the pre-training has diverged, on which all depends.
+    """
+    done, said = dict(done), set[str]()
+    unlike = list({stage.digest: stage for stage in stages}.values())
+    left = [stage for stage in unlike if stage.digest not in done]
+    if is_first:
+        say(f"{len(unlike)} stages, {len(unlike) - len(left)} of them done before")
+    began, spent = time.monotonic(), 0.0
+    start = str(experiment.start.file) if experiment.start else ""
+    for number, stage in enumerate(unlike, 1):
+        if stage.digest not in done and not (stage.before and _failed(stage.before, done)):
+            if is_first:
+                ahead = sum(one.planned.flops for one in left) - spent
+                _announce(f"[{number}/{len(unlike)}] {stage.title}", stage, time.monotonic() - began, spent, ahead)
+            done[stage.digest] = run_stage(stage, start, said, is_first)
+            spent += stage.planned.flops
+            if is_first and done[stage.digest].failure:
+                say(f"warning: {stage.title} has failed: {done[stage.digest].failure}")
+        if stage.kind == "pretraining" and _failed(stage, done):
+            raise DivergedError(done[stage.digest].failure, where="[pretrain]", fix="all the rest depends on it")
+    return done
+
+
+def _failed(stage: Stage, done: dict[str, Done]) -> bool:
+    return stage.digest not in done or bool(done[stage.digest].failure)
+
+
+def _announce(title: str, stage: Stage, passed: float, spent: float, ahead: float) -> None:
+    """Says which stage begins, and how long it all may take yet, by the operations that were done until now."""
+    left = f"; {duration(passed)} passed, about {duration(passed * ahead / spent)} left" if spent else ""
+    say(f"{title}: {stage.planned.updates:,.0f} steps{left}")
+
+
+def ask_all(questions: Sequence[Question], run: RunSettings, is_first: bool) -> list[Measure]:
+    """Returns the measure of each question; asks the models whose answers are not kept."""
+    answered = Answered()
+    kept = {number: answered.kept(question) for number, question in enumerate(questions)}
+    there = set(agreed(run, [number for number, measure in kept.items() if measure]))
+    found = []
+    is_shown = is_first and len(there) < len(questions)
+    if is_shown:
+        say(f"asking {len(questions) - len(there)} times what a model answers")
+    with tqdm(total=len(questions), unit="model", disable=not (is_shown and sys.stderr.isatty()), leave=False) as bar:
+        for number, question in enumerate(questions):
+            measure = kept[number] if number in there else answered.ask(question, is_first)
+            if measure is None:
+                where = str(answered.file_of(question))
+                raise StorageError("is not there in all processes", where=where, fix="use a disk that all share")
+            found.append(measure)
+            bar.update()
+    return found

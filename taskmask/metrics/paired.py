@@ -1,0 +1,78 @@
+"""Differences between two ways of training, paired by seed and by example, and many of them at once.
+
+Source: `two_way` for the test; Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+Statistics 6 (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from taskmask.metrics.bootstrap import Resampled, check_same_examples, percentiles
+from taskmask.metrics.two_way import two_way
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric less that of a baseline.
+
+    Attributes:
+        mean: over the pairs; NaN without one.
+        low: lower end of the interval of the mean over seeds and examples; with one pair over examples alone.
+        high: its upper end.
+        p: two-sided, of there being no difference; NaN with less than two pairs.
+        seeds: of the pairs, rising.
+        pairs: the difference of each.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    seeds: tuple[int, ...]
+    pairs: tuple[float, ...]
+
+
+def paired_difference(
+    ours: Mapping[int, Resampled], baseline: Mapping[int, Resampled], metric: str, level: float = 0.95
+) -> Difference:
+    """Compares runs with those of the baseline that have the same seed, on the same examples.
+
+    Args:
+        ours: {seed: run}; runs without a partner are left out.
+        baseline: {seed: run}, which were drawn the same examples.
+        metric: the one that is compared.
+        level: of the interval.
+
+    Raises:
+        ValueError: runs answered different numbers of examples.
+    """
+    seeds = tuple(sorted(ours.keys() & baseline.keys()))
+    if not seeds:
+        return Difference(math.nan, math.nan, math.nan, math.nan, (), ())
+    check_same_examples([run for seed in seeds for run in (ours[seed], baseline[seed])])
+    values = np.array([ours[seed].value[metric] - baseline[seed].value[metric] for seed in seeds])
+    drawn = np.stack([ours[seed].drawn[metric] - baseline[seed].drawn[metric] for seed in seeds], 1)
+    pairs = tuple(values.tolist())
+    if len(seeds) == 1:
+        return Difference(pairs[0], *percentiles(drawn[:, 0], pairs[0], level), math.nan, seeds, pairs)
+    found = two_way(values, drawn, ours[seeds[0]].size)
+    return Difference(found.mean, *found.interval(level), found.p_value(), seeds, pairs)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p values that are adjusted for all of them having been looked at.
+
+    Where one below 0.05 is called a finding, the chance of a single false finding among all is at most 5 %. NaN stands
+    for a comparison that was not made: it stays, and does not count.
+    """
+    order = sorted((place for place, p in enumerate(p_values) if not math.isnan(p)), key=p_values.__getitem__)
+    adjusted, highest = list(p_values), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
