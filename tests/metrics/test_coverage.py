@@ -106,7 +106,7 @@ def test_without_an_effect_p_is_small_as_rarely_as_it_says(seeds):
     assert 0.02 < small < 0.07 and held == pytest.approx(1 - small)
 
 
-@pytest.mark.slow
+@pytest.mark.simulation
 @pytest.mark.parametrize("metric", ["mean", "macro F1"])
 @pytest.mark.parametrize("examples", [50, 500])
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
