@@ -40,6 +40,7 @@ class Entry:
         place: "file:line" of the registration.
         preset: values a variant sets over the defaults of `config`.
         summary: what a variant is, in one line; empty where the class says it.
+        of: name of the component that it is a variant of; "" where it is none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Entry:
     place: str
     preset: dict[str, Any] = dataclasses.field(default_factory=dict)
     summary: str = ""
+    of: str = ""
 
     @property
     def doc(self) -> str:
@@ -121,7 +123,7 @@ class Registry:
         base = self._entries.get(of) or self.get(of)
         preset = {**base.preset, **values}
         base.config(**preset)  # a preset that does not fit its options fails here, not in a user's run
-        self._insert(Entry(name, base.config, base.target, caller(), preset, summary))
+        self._insert(Entry(name, base.config, base.target, caller(), preset, summary, of))
 
     def get(self, name: str) -> Entry:
         """Returns the entry called `name`; an unknown name gives the nearest one, all names and the remedies."""
@@ -146,6 +148,11 @@ class Registry:
     def where(self, name: str) -> str:
         """Returns "file:line" of the registration of `name`."""
         return self.get(name).place
+
+    def installed_by(self, name: str) -> str:
+        """Returns "name version" of the installed package that declares `name`; "" where none does."""
+        found = [point.dist for point in self._entry_points() if point.name == name and point.dist]
+        return f"{found[0].name} {found[0].version}" if found else ""
 
     def _insert(self, entry: Entry) -> None:
         where, options = f"{self.kind} {entry.name!r}, {entry.place}", entry.config.__qualname__

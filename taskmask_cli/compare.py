@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_first():
             print(json.dumps({"stages": listed}) if options.json else visible("\n".join(_table(listed))))
         return 0
-    folder = Path(options.run or Path("runs") / Path(options.file).stem)
+    folder = engine.folder_of(options.file, options.run)
     results = engine.compare(options.file, folder)
     if not is_first():
         return 0
@@ -102,19 +102,18 @@ def _planned(stage: Stage, done: dict[str, Any]) -> dict[str, Any]:
 
 def _table(listed: list[dict[str, Any]]) -> list[str]:
     """Returns the stages as lines for people."""
+    from taskmask.analysis.report_tables import aligned
+
     rows = [("stage", "state", "steps", "tokens", "targets", "FLOPs")]
     for one in listed:
         counts = (f"{one[name]:,}" for name in ("updates", "tokens", "targets"))
         rows.append((one["stage"], one["state"], *counts, f"{one['flops']:.2e}"))
     left = [one for one in listed if one["state"] == "to do"]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            f"{cell:<{w}}" if n < 2 else f"{cell:>{w}}" for n, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+    return [
+        *aligned(rows, range(2, 6)),
+        "",
+        f"{len(listed)} stages, {len(left)} to do: {sum(one['flops'] for one in left):.2e} FLOPs",
     ]
-    return [*lines, "", f"{len(listed)} stages, {len(left)} to do: {sum(one['flops'] for one in left):.2e} FLOPs"]
 
 
 def _record(results: Results, folder: Path) -> dict[str, Any]:
@@ -125,12 +124,14 @@ def _record(results: Results, folder: Path) -> dict[str, Any]:
         finite = {seed: value if math.isfinite(value) else None for seed, value in found.items()}
         return {"of": one.of, "policy": one.policy, "share": one.share, "metric": metric, "seeds": finite}
 
-    metrics = {asked.name: asked.metric for asked in (*results.tasks, *results.maskers)}
+    from taskmask.analysis.verdicts import shown
+
+    metrics = {asked.name: asked.metric for asked in results.tasks}
     return {
         "experiment": results.name,
         "baseline": results.baseline,
         "scores": [values(one, metrics[one.of]) for one in results.scores],
         "language_models": [values(one, "loss") for one in results.language_models],
-        "failures": [f"{one.stage} {one.policy}, seed {one.seed}: {one.message}" for one in results.failures],
+        "failures": [f"{one.stage} {shown(one.policy)}, seed {one.seed}: {one.message}" for one in results.failures],
         "reports": [str(folder / f"report.{kind}") for kind in ("html", "csv", "md")],
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from taskmask.analysis.gathering import gather
 from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.results import Results
 from taskmask.analysis.stages import Done, look, run_stage
-from taskmask.config import read_tables
 from taskmask.errors import ConfigError, DivergedError, StorageError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.settings import RunSettings
@@ -30,6 +28,7 @@ from taskmask.training.log import duration, say
 from taskmask.training.run import lock, notes, write_json
 
 T = TypeVar("T")
+TOLERANCE = 0.02  # of a budget, within which policies have the same
 
 
 def compare(file: str | Path, folder: str | Path = "") -> Results:
@@ -65,8 +64,13 @@ def compare(file: str | Path, folder: str | Path = "") -> Results:
 def plan(file: str | Path, folder: str | Path = "") -> tuple[Planner, list[Stage]]:
     """Reads an experiment and lists its stages; the arguments are those of `compare`."""
     experiment = read(file)
-    planner = Planner(experiment, Path(folder or Path("runs") / experiment.name))
+    planner = Planner(experiment, folder_of(file, folder))
     return planner, planner.stages()
+
+
+def folder_of(file: str | Path, folder: str | Path = "") -> Path:
+    """Returns where stages and report go; the arguments are those of `compare`."""
+    return Path(folder or Path("runs") / Path(file).stem)
 
 
 def states(stages: Sequence[Stage]) -> dict[str, Done]:
@@ -86,14 +90,15 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
         raise ConfigError("holds a run, no experiment", where=f"--run {folder}", fix="name another folder")
     with lock(folder):
         record = folder / "experiment.json"
-        try:
-            before = json.loads(record.read_bytes())["name"] if record.exists() else experiment.name
-        except (ValueError, KeyError, TypeError, OSError):
-            before = experiment.name
-        if before != experiment.name:
-            what = f"holds experiment {before!r}, and {experiment.file} is {experiment.name!r}"
+        file, before = str(Path(experiment.file).resolve()), {}
+        with contextlib.suppress(OSError, ValueError):
+            before = dict(json.loads(record.read_bytes()))
+        if before.get("name", experiment.name) != experiment.name:
+            what = f"holds experiment {before['name']!r}, and {experiment.file} is {experiment.name!r}"
             raise ConfigError(what, where=f"--run {folder}", fix="name another folder")
-        write_json(record, {"name": experiment.name, "experiment": read_tables(experiment.file)})
+        if before.get("file", file) != file:
+            say(f"warning: {folder} holds the report of {before['file']}, which this one replaces; else name --run DIR")
+        write_json(record, {"name": experiment.name, "file": file, "experiment": experiment.tables})
         yield
 
 
@@ -113,9 +118,15 @@ def headlines(planner: Planner) -> list[str]:
     if experiment.budget != "steps":
         of_baseline = planner.measured(planner.policies[experiment.baseline])
         total = of_baseline.cost(of_baseline.steps)
+        spent = getattr(total, experiment.budget)
         amount = f"{total.flops:.3g} FLOPs" if experiment.budget == "flops" else f"{total.targets:,.0f} masked tokens"
         steps = ", ".join(f"{name} {one.train.steps:,}" for name, one in planner.policies.items())
         lines.append(f"each policy has {amount}, which are so many steps: {steps}")
+        for name, one in planner.policies.items():
+            share = getattr(planner.measured(one).cost(one.train.steps), experiment.budget) / spent
+            if abs(share - 1) > TOLERANCE:
+                why = f"since its steps are a multiple of points, {experiment.points}"
+                lines.append(f"warning: {name} gets {100 * share:.0f} % of that, {why}")
     tasks = [experiment.finetuning(task, experiment.first) for task in experiment.tasks]
     settings = [*([] if experiment.start else [experiment.first]), *planner.policies.values(), *tasks]
     found = [note for one in settings for note in notes(planner.measured(one).parts)]
@@ -125,7 +136,12 @@ def headlines(planner: Planner) -> list[str]:
 def name_folders(folder: Path, stages: Sequence[Stage]) -> None:
     """Makes links to the folders of the stages, by what they are, for people and for TensorBoard."""
     with contextlib.suppress(OSError):  # a file system without links
-        shutil.rmtree(folder, ignore_errors=True)
+        for parent, folders, files in os.walk(folder, topdown=False):
+            for path in (Path(parent, name) for name in (*folders, *files)):
+                if path.is_symlink():
+                    path.unlink()
+            with contextlib.suppress(OSError):  # something of people's own lies there
+                os.rmdir(parent)
         for stage in stages:
             owner = f"policies/{stage.policy}" if stage.policy else "start"
             share = f"-{stage.share:g}" if stage.policy and stage.share < 1 else ""
@@ -146,17 +162,19 @@ def walk(stages: Sequence[Stage], done: dict[str, Done], experiment: Experiment,
     left = [stage for stage in unlike if stage.digest not in done]
     if is_first:
         say(f"{len(unlike)} stages, {len(unlike) - len(left)} of them done before")
-    began, spent = time.monotonic(), 0.0
+    began, spent, ahead = time.monotonic(), 0.0, sum(stage.planned.flops for stage in left)
     start = str(experiment.start.file) if experiment.start else ""
     for number, stage in enumerate(unlike, 1):
-        if stage.digest not in done and not (stage.before and _failed(stage.before, done)):
+        is_cut_off = stage.before and _failed(stage.before, done)
+        if stage.digest not in done and not is_cut_off:
             if is_first:
-                ahead = sum(one.planned.flops for one in left) - spent
                 _announce(f"[{number}/{len(unlike)}] {stage.title}", stage, time.monotonic() - began, spent, ahead)
             done[stage.digest] = run_stage(stage, start, said, is_first)
             spent += stage.planned.flops
             if is_first and done[stage.digest].failure:
                 say(f"warning: {stage.title} has failed: {done[stage.digest].failure}")
+        if stage in left:
+            ahead -= stage.planned.flops
         if stage.kind == "pretraining" and _failed(stage, done):
             raise DivergedError(done[stage.digest].failure, where="[pretrain]", fix="all the rest depends on it")
     return done

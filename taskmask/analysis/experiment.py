@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Experiment:
 
     Args:
         file: the experiment file.
+        tables: what it says.
         name: of the experiment, the stem of the file.
         seeds: seeds of the stages after the pre-training.
         baseline: the policy that the others are compared with.
@@ -80,6 +82,7 @@ class Experiment:
     """
 
     file: str
+    tables: Mapping[str, Any]
     name: str
     seeds: tuple[int, ...]
     baseline: str
@@ -156,7 +159,9 @@ class Reader:
         for key in path:
             found = found.get(key, {})
             if not isinstance(found, Mapping):
-                self._note(ConfigError(f"is {found!r}", where=self._title(path), expected="a table of settings"))
+                fix = f"{path[-1]} = {{ masker = {json.dumps(found)} }}" if path[0] == "policies" and path[1:] else ""
+                where = self._title(path)
+                self._note(ConfigError(f"is {found!r}", where=where, expected="a table of settings", fix=fix))
                 return {}
         return found
 
@@ -211,7 +216,8 @@ def read(path: str | Path) -> Experiment:
         CheckpointError: what it starts from is no checkpoint.
     """
     file = str(path)
-    reader = Reader(file, config.read_tables(path))
+    tables = config.read_tables(path)
+    reader = Reader(file, tables)
     scalars = reader.scalars()
     run = reader.settings(config.from_tables({"run": reader.table("run")}, f"{file}, [run]"), "run")
     if "folder" in reader.table("run"):
@@ -231,17 +237,18 @@ def read(path: str | Path) -> Experiment:
     own, splits = {}, {}
     for name in reader.tables_of("tasks"):
         own[name], splits[name] = _task(reader, name)
-    tasks = {name: reader.settings([*base, *found], "tasks", name) for name, found in own.items()}
+    of_tasks = {name: reader.settings([*base, *found], "tasks", name) for name, found in own.items()}
     reader.problems.raise_any()
     assert run and before and first  # what is None was noted as a problem
     return Experiment(
         file=file,
+        tables=tables,
         name=Path(file).stem,
         run=run.run,
         start=Start.of(loaded) if loaded else None,
         first=first,
         policies={name: one for name, one in policies.items() if one},
-        tasks={name: one for name, one in tasks.items() if one},
+        tasks={name: one for name, one in of_tasks.items() if one},
         own=own,
         splits=splits,
         **scalars,
@@ -279,7 +286,11 @@ def _load(reader: Reader, start: str) -> pretrained.Pretrained:
         return pretrained.load(start)
     except TaskmaskError as error:
         where = f"{reader.file}, [pretrain] from: {error.where}"
-        raise type(error)(error.what, where=where, expected=error.expected, fix=error.fix) from error
+        placed = type(error)(error.what, where=where, expected=error.expected, fix=error.fix)
+        if reader.problems.errors:
+            reader.problems.add(str(placed))
+            reader.problems.raise_any()
+        raise placed from error
 
 
 def _task(reader: Reader, name: str) -> tuple[list[Assignment], str]:

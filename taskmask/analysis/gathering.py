@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -16,10 +15,7 @@ from taskmask.analysis.answers import COMMON_MASKERS, Question
 from taskmask.analysis.planning import Planner, Stage, plug_ins_of
 from taskmask.analysis.results import Asked, Cost, Failure, Results, Scores
 from taskmask.analysis.stages import Done
-from taskmask.config import read_tables
 from taskmask.metrics.bootstrap import Measure
-from taskmask.registry import TASKS, user_dir_checksums
-from taskmask.settings import Settings
 
 
 def gather(
@@ -54,7 +50,7 @@ def gather(
         policies=tuple(planner.policies),
         seeds=experiment.seeds,
         budget=experiment.budget,
-        tasks=[_asked(name, settings, planner.splits[name]) for name, settings in experiment.tasks.items()],
+        tasks=[_asked(planner, name) for name in experiment.tasks],
         maskers=[Asked(name, "loss", True, "valid") for name in COMMON_MASKERS if any(s.of == name for s in models)],
         scores=_scores(of_tasks),
         language_models=models,
@@ -70,10 +66,11 @@ def _is_well(stage: Stage, done: Mapping[str, Done]) -> bool:
     return stage.digest in done and not done[stage.digest].failure
 
 
-def _asked(name: str, settings: Settings, split: str) -> Asked:
-    task = TASKS.get(settings.task.name).load()
+def _asked(planner: Planner, name: str) -> Asked:
+    settings = planner.experiment.finetuning(name, planner.experiment.first)
+    task = planner.measured(settings).parts.task
     metric = settings.train.metric or task.best
-    return Asked(name, metric, task.direction(metric) == "min", split)
+    return Asked(name, metric, task.direction(metric) == "min", planner.splits[name])
 
 
 def _scores(answered: Sequence[tuple[Question, Measure]]) -> list[Scores]:
@@ -107,9 +104,8 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
     data = {one.data.path: planner.measured(one).parts for one in planner.policies.values()}
     tuned = {name: experiment.finetuning(name, first) for name in experiment.tasks}
     data |= {one.data.path: planner.measured(one).parts for one in tuned.values()}
-    used = {checksum for stage in stages for checksum in plug_ins_of(stage.settings)}
     return {
-        "experiment": read_tables(experiment.file),
+        "experiment": experiment.tables,
         "seeds": list(experiment.seeds),
         "steps": {name: one.train.steps for name, one in planner.policies.items()},
         "settings": {
@@ -133,6 +129,6 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
             if experiment.start
             else {}
         ),
-        "plug_ins": {Path(path).name: sha for path, sha in user_dir_checksums().items() if sha in used},
+        "plug_ins": {path: sha for stage in stages for path, sha in plug_ins_of(stage.settings).items()},
         "stages": {stage.title: stage.folder.name for stage in stages},
     }

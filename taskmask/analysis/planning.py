@@ -12,25 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
-from taskmask.analysis.cost import Shape, flops, seen_by_a_token, shape_of
+from taskmask.analysis.cost import Shape
 from taskmask.analysis.experiment import Experiment
+from taskmask.analysis.measuring import Measured, check_metric, check_same_body, measure
 from taskmask.analysis.results import Cost
-from taskmask.data.plan import plan_epoch
 from taskmask.errors import ConfigError, DataError, TaskmaskError
-from taskmask.models.base import Model
-from taskmask.registry import CRITERIA, MODELS, REGISTRIES, user_dir_checksums
+from taskmask.registry import REGISTRIES, user_dir_checksums
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training.distributed import World
-from taskmask.training.evaluate import find_over, metrics_of, value_of
-from taskmask.training.loader import BatchMaker, Position, training_tickets
-from taskmask.training.parts import DataParts, build_objective
-from taskmask.training.run import check_world, in_steps, open_data
+from taskmask.training.parts import DataParts
+from taskmask.training.run import check_world, open_data
 
 Kind = Literal["pretraining", "intermediate", "finetuning"]
-FORMAT, SAMPLE = 1, 64
+FORMAT = 1  # of what digests are made of
 
 
 @dataclass(frozen=True)
@@ -83,34 +78,6 @@ class Stage:
         return f"{words} {self.policy or 'without an intermediate stage'}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What planning found out about the settings of a stage.
-
-    Args:
-        settings: with the number of steps; train.epochs is as it was.
-        parts: the data.
-        shape: of the model.
-        tokens: of a step, on average.
-        targets: of a step, on average.
-        length: tokens that a token sees, on average.
-        steps: of the stage.
-    """
-
-    settings: Settings
-    parts: DataParts
-    shape: Shape
-    tokens: float
-    targets: float
-    length: float
-    steps: int
-
-    def cost(self, steps: int) -> Cost:
-        """What a number of steps will cost."""
-        tokens, targets = steps * self.tokens, steps * self.targets
-        return Cost(steps, tokens, targets, flops(self.shape, tokens, targets, self.length))
-
-
 class Planner:
     """Looks at all data and models of an experiment, and lists its stages.
 
@@ -131,6 +98,7 @@ class Planner:
         self._errors: list[TaskmaskError] = []
         self._opened: dict[str, DataParts] = {}
         self._measured: dict[str, Measured] = {}
+        self._examples: dict[str, int] = {}
         file, first = experiment.file, experiment.first
         if not experiment.start:
             self._look(first, f"{file}, [pretrain]")
@@ -146,7 +114,7 @@ class Planner:
         """Returns what was found out about the settings of a stage; the seed does not matter."""
         key = _text({**settings.to_dict(), "run": 0}, seed=0)
         if key not in self._measured:
-            self._measured[key] = _measure(settings, self._open(settings))
+            self._measured[key] = measure(settings, self._open(settings))
         return self._measured[key]
 
     def stages(self) -> list[Stage]:
@@ -173,6 +141,7 @@ class Planner:
         measured = self.measured(settings)
         digest = digest_of(settings, measured.parts.fingerprint, self._beginning(kind, before, begins))
         run = dataclasses.replace(self.experiment.run, folder=str(self.folder / "stages" / f"{kind}-{digest[:12]}"))
+        run = dataclasses.replace(run, keep_best=max(run.keep_best, 1))  # the result is the best, whatever is kept
         if kind == "intermediate":  # its checkpoints at equal shares are kept; the best by its own masks says nothing
             part = settings.train.steps // self.experiment.points
             save = next(every for every in range(min(run.save_every, part), 0, -1) if part % every == 0)
@@ -212,15 +181,20 @@ class Planner:
         try:
             if task:
                 settings = self.experiment.finetuning(task, settings)
-            self._try(settings, title, task)
+            self._try(settings, task)
         except TaskmaskError as error:
-            parts = error.parts if isinstance(error, ConfigError) and error.parts else (error,)
-            for one in parts:
-                told = one.where.startswith(self.experiment.file)
-                where = one.where if told else f"{title}: {one.where}".rstrip(": ")
+            self._note(error, title)
+
+    def _note(self, error: TaskmaskError, title: str) -> None:
+        """Notes an error with its place in the file; what is wrong with a dataset as a whole, once."""
+        for one in error.parts if isinstance(error, ConfigError) and error.parts else (error,):
+            told = one.where.startswith(self.experiment.file)
+            where = one.where if told else f"{title}: {one.where}".rstrip(": ")
+            is_of_dataset = Path(one.where).name == "dataset.json"
+            if not (is_of_dataset and any(said.where.endswith(f": {one.where}") for said in self._errors)):
                 self._errors.append(type(one)(one.what, where=where, expected=one.expected, fix=one.fix))
 
-    def _try(self, settings: Settings, title: str, task: str) -> None:
+    def _try(self, settings: Settings, task: str) -> None:
         check_world(settings, World(size=int(os.environ.get("WORLD_SIZE", "1"))))
         if not settings.data.path:
             raise ConfigError("names no dataset", fix='add data = "DIR", a folder made by taskmask-preprocess')
@@ -235,8 +209,9 @@ class Planner:
                 expected=f"that of {source}, {expected[:12]}",
                 fix=f"prepare the data with taskmask-preprocess --vocab {source}",
             )
+        check_same_body(settings, self.experiment.first, parts.task)
         self.measured(settings)
-        _check_metric(settings, parts)
+        check_metric(settings, parts)
         if task:
             self._check_split(settings, parts, task)
 
@@ -244,8 +219,12 @@ class Planner:
         """Chooses the split that is reported, and checks that it can be measured."""
         known = parts.dataset.splits
         split = self.splits[task] or next((name for name in ("test", "valid") if name in known), "test")
-        parts.task.source(parts.dataset.split(split), settings.data, parts.dataset)
+        examples = len(parts.task.source(parts.dataset.split(split), settings.data, parts.dataset))
         self.splits[task] = split
+        if self._examples.setdefault(task, examples) != examples:
+            what = f"is {settings.data.length}, which cuts split {split} into {examples} rows"
+            expected = f"the {self._examples[task]} rows that other policies are measured on"
+            raise ConfigError(what, where="data.length", expected=expected, fix=f"set data.length in [tasks.{task}]")
         if type(parts.task).answers is Task.answers:
             what = f"task {settings.task.name} gives no answers of single examples, without which there is no interval"
             raise ConfigError(what, where="task", fix="write its answers and measure")
@@ -274,6 +253,8 @@ class Planner:
             if name != experiment.baseline:
                 train = dataclasses.replace(settings.train, steps=parts * experiment.points)
                 policies[name] = dataclasses.replace(settings, train=train)
+                self._look(policies[name], f"{experiment.file}, [policies.{name}], whose budget is {train.steps} steps")
+        _raise_all(self._errors)
         return policies
 
 
@@ -288,69 +269,30 @@ def digest_of(settings: Settings, data: str, before: Any) -> str:
     tables = {name: table for name, table in settings.to_dict().items() if name != "run"}
     tables["data"] = {**tables["data"], "path": data}
     tables["train"] = {**tables["train"], "init_from": before}
-    content = {"format": FORMAT, "settings": tables, "plug_ins": plug_ins_of(settings)}
+    content = {"format": FORMAT, "settings": tables, "plug_ins": _contents(plug_ins_of(settings))}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def plug_ins_of(settings: Settings) -> list[str]:
-    """Returns the checksums of the plug-ins whose components the settings name, be it inside of others' options."""
+def plug_ins_of(settings: Settings) -> dict[str, str]:
+    """Returns the plug-ins whose components the settings name, be it inside of others' options.
+
+    Returns:
+        {path: checksum} of those of `--user-dir`, {name and version: ""} of installed packages.
+    """
     words = set(re.findall(r"[\w.-]+", json.dumps({k: v for k, v in settings.to_dict().items() if k != "run"})))
     named = [(registry, name) for registry in REGISTRIES.values() for name in registry.names() if name in words]
+    for registry, name in named:  # grows by what variants are made of
+        if of := registry.get(name).of:
+            named.append((registry, of))
     places = [Path(registry.where(name).rpartition(":")[0]) for registry, name in named]
     known = user_dir_checksums().items()
-    return sorted({checksum for path, checksum in known if any(place.is_relative_to(path) for place in places)})
+    files = {path: checksum for path, checksum in known if any(place.is_relative_to(path) for place in places)}
+    return files | {package: "" for registry, name in named if (package := registry.installed_by(name))}
 
 
-def per_step(settings: Settings, parts: DataParts) -> tuple[float, float]:
-    """Returns the tokens and targets of a step, on average over the first batches that the run would train on.
-
-    Their rows are those of the run; their masks are drawn as at places spread over it, since a ratio may change.
-    """
-    source, task, train = parts.sources["train"], parts.task, settings.train
-    maker, criterion = BatchMaker(parts, "train", settings), CRITERIA.get(settings.criterion.name)
-    counting = criterion.make(settings.criterion.options)
-    counting.prepare(task.class_names, task.class_counts)
-    epoch = len(plan_epoch(source.lengths, train.seed, 1, train.max_tokens, task.views))
-    tickets = training_tickets(source.lengths, settings, task.views, Position(), 0, 1)
-    some = list(itertools.islice(tickets, min(epoch, SAMPLE)))
-    tokens = targets = 0.0
-    for number, ticket in enumerate(some):
-        draw = dataclasses.replace(ticket.draw, progress=(number + 0.5) / len(some))
-        batch = maker.make(dataclasses.replace(ticket, draw=draw))
-        tokens += batch.num_tokens
-        targets += sum(counting.count(batch.map(torch.from_numpy)).values())
-    of_a_step = train.micro_batches_per_step / len(some)
-    return tokens * of_a_step, targets * of_a_step
-
-
-def _measure(settings: Settings, parts: DataParts) -> Measured:
-    resolved = in_steps(settings, parts)
-    task = parts.task
-    width = getattr(settings.model.options, "width", 0)
-    shape = shape_of(_without_weights(settings, task), task.heads(), task.vocab.size, width)
-    tokens, targets = per_step(resolved, parts)
-    length = seen_by_a_token(parts.sources["train"].lengths)
-    return Measured(settings, parts, shape, tokens, targets, length, resolved.train.steps)
-
-
-def _without_weights(settings: Settings, task: Task) -> Model:
-    """Returns a model whose weights have shapes and no content, where it can be made so."""
-    entry, heads = MODELS.get(settings.model.name), task.heads()
-    sizes: dict[str, Any] = {"vocab_size": task.vocab.size, "max_length": settings.data.length, "heads": heads}
-    try:
-        with torch.device("meta"):
-            return entry.make(settings.model.options, **sizes)
-    except (ConfigError, NotImplementedError, RuntimeError):  # what a model of a plug-in may do in its constructor
-        return entry.make(settings.model.options, **sizes)
-
-
-def _check_metric(settings: Settings, parts: DataParts) -> None:
-    """Tries on a few rows whether there is the metric that is asked for."""
-    if settings.train.metric and "valid" in parts.sources:
-        objective, maker = build_objective(settings, parts.task), BatchMaker(parts, "valid", settings)
-        found = find_over(objective, maker, World(), torch.device("cpu"), with_answers=True, most=1)
-        assert found is not None  # nobody asked it to stop
-        value_of(metrics_of(parts.task, found, maker.source), settings.train.metric)
+def _contents(plug_ins: dict[str, str]) -> list[str]:
+    """Returns what tells plug-ins apart wherever they lie."""
+    return sorted({checksum or package for package, checksum in plug_ins.items()})
 
 
 def _seeded(settings: Settings, seed: int) -> Settings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,23 +52,12 @@ def summary_lines(results: Results) -> list[str]:
             header = ("of", "policy", "mean", "95 % interval", "difference", "its 95 % interval", "p (Holm)", "verdict")
             cells = [(row.asked.name, *tables.verdicts([row]).rows[0]) for row in family]
             short = [(of, policy, *line[3:5], *line[:3], verdict) for of, policy, verdict, *line, _, _ in cells]
-            lines += ["", title, *_aligned([header, *short], range(2, 7))]
+            lines += ["", title, *tables.aligned([header, *short], range(2, 7))]
     lines += ["", f"95 % intervals {tables.spread(results)}; p corrected for all comparisons of its table (Holm)."]
     lines.append("A difference that is not shown is no proof of equality.")
     for one in results.failures:
         lines.append(f"failed: {one.stage}, {shown(one.policy)}, seed {one.seed}: {one.message}")
     return [*lines, *(f"note: {warning}" for warning in warnings(results))]
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], numeric: Sequence[int]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if n in numeric else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def markdown(results: Results, rows: Sequence[Row], models: Sequence[Row], found: Sequence[Curve]) -> str:
@@ -88,7 +76,7 @@ def markdown(results: Results, rows: Sequence[Row], models: Sequence[Row], found
     parts += ["## Cost", tables.HOW_TO_READ_COSTS, _github(tables.costs(results))]
     if results.failures:
         parts += ["## Failures", _github(tables.failures(results))]
-    parts += ["## To repeat it", "````json\n" + as_json(results.repeat) + "\n````"]
+    parts += ["## To repeat it", "````json\n" + tables.as_json(results.repeat) + "\n````"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -120,11 +108,6 @@ def _plain(text: str) -> str:
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, "\\" + sign)
     return " ".join(text.split())
-
-
-def as_json(value: Any) -> str:
-    """Returns JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def tidy(results: Results, rows: Sequence[Row], models: Sequence[Row], found: Sequence[Curve]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from taskmask import __version__
 from taskmask.analysis import page, svg
@@ -120,11 +119,11 @@ def _models(results: Results, models: Sequence[Row]) -> Html:
 def _repeat(results: Results) -> Html:
     """All settings, versions and fingerprints, folded."""
     short = {name: value for name, value in results.repeat.items() if not isinstance(value, dict)}
-    parts = [fold(name, _json(value)) for name, value in results.repeat.items() if isinstance(value, dict) and value]
+    parts = [
+        fold(name, tag("pre", tables.as_json(value)))
+        for name, value in results.repeat.items()
+        if isinstance(value, dict) and value
+    ]
     if short:
         parts.insert(0, page.table((), [(name, json.dumps(value, default=str)) for name, value in short.items()]))
     return section("To repeat it", parts, note="Versions, fingerprints of the data, and the settings of every stage.")
-
-
-def _json(value: Any) -> Html:
-    return tag("pre", json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from taskmask.analysis.curves import Curve, cost_ratio
 from taskmask.analysis.results import Asked, Cost, Results, mean_cost
@@ -33,6 +35,23 @@ class Table:
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     numeric: tuple[int, ...] = ()
+
+
+def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[int]) -> list[str]:
+    """Returns rows of cells as lines for a terminal; the columns of these numbers stand to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if n in numeric else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def as_json(value: Any) -> str:
+    """Returns JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
 
 def number(value: float, sign: str = "") -> str:
@@ -150,9 +169,8 @@ def failures(results: Results) -> Table:
 
 def facts(results: Results) -> str:
     """Returns what was compared, in a line."""
-    budget = {"steps": "updates", "targets": "masked tokens", "flops": "FLOPs"}[results.budget]
     seeds = ", ".join(map(str, results.seeds))
-    n = len(results.seeds)
+    n, (_, budget) = len(results.seeds), CURRENCIES[results.budget]
     return (
         f"{len(results.policies)} policies · baseline {results.baseline} · same budget of {budget} · "
         f"{n} seed{'s' * (n > 1)} ({seeds})"

@@ -16,6 +16,7 @@ from taskmask.analysis.planning import Stage
 from taskmask.analysis.results import Cost
 from taskmask.errors import CheckpointError, DivergedError
 from taskmask.training import checkpoint, distributed
+from taskmask.training.log import say
 from taskmask.training.run import train, write_json
 
 SILENCE = 60.0  # seconds
@@ -85,7 +86,10 @@ def run_stage(stage: Stage, start: str, said: set[str], is_first: bool) -> Done:
     try:
         with quietly(said):
             train(settings)
-            if lacking(stage):  # somebody has removed them
+        if steps := lacking(stage):  # somebody has removed them, or wants the curve at other points
+            if is_first:
+                say(f"it was trained before, and its checkpoints of steps {steps} are not there: trained anew")
+            with quietly(said):
                 train(settings, restart=True)
     except DivergedError as error:
         if error.where != "train.max_bad_steps":  # which a training comes to at the same step every time
@@ -154,8 +158,10 @@ def quietly(said: set[str]) -> Iterator[None]:
     """Keeps the words of a training from standard error for the time of a `with`, and takes its bar away at the end."""
     stream = sys.stderr
     few: Any = FewWords(stream, said)
-    with contextlib.redirect_stderr(few):
-        yield
-    if stream.isatty():
-        stream.write("\r\x1b[K")
-        stream.flush()
+    try:
+        with contextlib.redirect_stderr(few):
+            yield
+    finally:
+        if stream.isatty():
+            stream.write("\r\x1b[K")
+            stream.flush()

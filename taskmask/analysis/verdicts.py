@@ -138,4 +138,11 @@ def warnings(results: Results) -> list[str]:
     count = len(results.failures)
     if count:
         found.append(f"{count} {'stages' if count > 1 else 'stage'} failed; the report goes on with the rest.")
+        shares = {"": 0.0, **dict.fromkeys(results.policies, 1.0)}
+        found += [
+            f"{asked.name}, {shown(policy)}: one seed is left, so that its interval is over examples alone."
+            for asked in results.tasks
+            for policy, share in shares.items()
+            if n > 1 and len(results.runs_of(asked, policy, share)) == 1
+        ]
     return found

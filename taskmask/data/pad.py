@@ -87,9 +87,7 @@ def gather_pairs(
     return tokens, lengths, segments
 
 
-def _fill(
-    out: np.ndarray, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, at: int | np.ndarray = 1
-) -> None:
+def _fill(out: np.ndarray, values: np.ndarray, starts: np.ndarray, sizes: np.ndarray, at: int | np.ndarray = 1) -> None:
     """Copies values[start : start + size] to out[row, at : at + size]."""
     if isinstance(at, int) and len(sizes) and (sizes == sizes[0]).all():
         size = int(sizes[0])

@@ -54,9 +54,7 @@ _FAMILIES = {
         "asyncio multiprocessing concurrent threading subprocess queue sched selectors signal logging pty "
         "contextvars _weakrefset ctypes platform sysconfig getpass argparse optparse getopt cmd"
     ),
-    "windows and drawing": (
-        "tkinter idlelib turtle curses"
-    ),
+    "windows and drawing": ("tkinter idlelib turtle curses"),
     "testing and packaging": (
         "unittest doctest pdb bdb pydoc trace profile cProfile pstats timeit tracemalloc distutils venv "
         "zipapp compileall py_compile faulthandler rlcompleter"

@@ -3,7 +3,8 @@
 The value of run s is  mean + its luck A_s + what its examples add, one part B common to all runs, one C_s its own. The
 variance of the mean of n runs has two parts, each found by itself:
 
-- between runs: the variance of the runs' values (n - 1) / n, which holds A and C; n - 1 degrees of freedom;
+- between runs: the variance of the runs' values (n - 1) / n, which holds A and C; where the values are equal, what the
+  examples say of C; n - 1 degrees of freedom;
 - between examples, common to the runs: the mean covariance of two runs when the same examples are drawn anew for both,
   which is the variance of B; (examples - 1) degrees of freedom. Taken so, C counts once, not twice.
 
@@ -24,6 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from taskmask.metrics.student import t_beyond, t_tail
+
+EQUAL = 1e-12  # share of the variance due to their examples below which runs have the same value but for rounding
 
 
 @dataclass(frozen=True)
@@ -102,5 +105,7 @@ def two_way(values: np.ndarray, drawn: np.ndarray, examples: int) -> TwoWay:
     if math.isnan(mean) or len(usable) < 2 or examples < 2:
         return TwoWay(mean, math.nan, math.nan, runs, examples)
     covariances = np.cov(usable, rowvar=False) * examples / (examples - 1)  # the bootstrap's are too small by it
-    between = (covariances.sum() - np.trace(covariances)) / (runs * (runs - 1))
-    return TwoWay(mean, float(np.var(values, ddof=1)) / runs, max(float(between), 0.0), runs, examples)
+    between = max(float(covariances.sum() - np.trace(covariances)) / (runs * (runs - 1)), 0.0)
+    of_runs, own = float(np.var(values, ddof=1)) / runs, max(float(np.trace(covariances)) / runs - between, 0.0) / runs
+    # scores are counts of few examples, so a few runs may agree by chance: then C tells how far apart they could be
+    return TwoWay(mean, of_runs if of_runs > EQUAL * own else own, between, runs, examples)

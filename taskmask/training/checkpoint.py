@@ -57,7 +57,7 @@ def all_of(run: Path) -> list[Path]:
 
 
 def best_of(run: Path, direction: str) -> Path:
-    """Returns the best checkpoint of a run folder by its score ("min" or "max"), the newest where none has a score.
+    """Returns the best checkpoint of a run folder by its score ("min" or "max"), the newest where none has one.
 
     Raises:
         CheckpointError: there is none.
@@ -69,12 +69,15 @@ def best_of(run: Path, direction: str) -> Path:
 
 
 def _ranked(files: list[Path], direction: str) -> list[Path]:
-    """Returns the files, best score first, those without a score last and newest first."""
+    """Returns the files, best score first, the first of those with the same; those without one last, newest first.
+
+    A later one of the same score may be there or not, as it was time to save or not, so that it must not count.
+    """
     sign = 1 if direction == "min" else -1
 
     def key(file: Path) -> tuple[bool, float, int]:
         score = score_of(file)
-        return (score is None, 0.0 if score is None else sign * score, -step_of(file))
+        return (True, 0.0, -step_of(file)) if score is None else (False, sign * score, step_of(file))
 
     return sorted(files, key=key)
 

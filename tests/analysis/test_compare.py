@@ -14,7 +14,8 @@ from plug_in_help import plug_ins_taken_back
 
 from taskmask import registry
 from taskmask.analysis import answers
-from taskmask.analysis.compare import compare, plan
+from taskmask.analysis import stages as running
+from taskmask.analysis.compare import compare, name_folders, plan
 from taskmask.analysis.results import Cost
 from taskmask.errors import ConfigError, DivergedError, Interrupted
 from taskmask.training import checkpoint
@@ -265,6 +266,60 @@ def test_a_plug_in_counts_where_it_is_used_alone(data, tmp_path):
         registry.load_user_dir(str(tmp_path / "again" / "mine.py"))
         after = {stage.digest for stage in plan(file)[1]}
     assert {stage.policy for digest, stage in before.items() if digest not in after} == {"mine"}
+
+
+def test_a_variant_depends_on_the_file_of_what_it_varies(data, tmp_path):
+    code = "from taskmask import register_masker as known\n@known('base')\n"
+    code += "def base(rows, draw, *, ratio: float = 0.2):\n    return rows.maskable\n"
+    variant = "from taskmask.registry import MASKERS\nMASKERS.variant('much', of='base', ratio=0.5)\n"
+    digests = []
+    for place, end in (("one", ""), ("two", ""), ("three", "# changed\n")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "base.py").write_text(code + end)
+        (tmp_path / place / "variant.py").write_text(variant)
+        file = write_experiment(tmp_path, data, policies={"much": {"masker": "much"}})
+        with plug_ins_taken_back():
+            registry._user_dirs.clear()
+            for name in ("base.py", "variant.py"):
+                registry.load_user_dir(str(tmp_path / place / name))
+            digests.append({stage.digest for stage in plan(file)[1] if stage.policy == "much"})
+    assert digests[0] == digests[1] and not digests[0] & digests[2]
+
+
+def test_which_checkpoint_counts_is_no_matter_of_the_run(data, tmp_path):
+    _, stages = plan(write_experiment(tmp_path, data, run={"keep_best": 0}))
+    assert {stage.settings.run.keep_best for stage in stages if stage.kind != "intermediate"} == {1}
+
+
+def test_the_file_may_change_or_go_while_it_runs(data, tmp_path, monkeypatch):
+    file = write_experiment(tmp_path, data, seeds=[1], points=1, policies={"words": None})
+    original = running.train
+
+    def train(settings, **named):
+        file.unlink(missing_ok=True)
+        return original(settings, **named)
+
+    monkeypatch.setattr(running, "train", train)
+    results = compare(file, tmp_path / "out")
+    assert results.repeat["experiment"]["seeds"] == [1] and (tmp_path / "out" / "report.html").exists()
+
+
+def test_the_report_of_another_file_is_not_replaced_in_silence(whole, copied, data, capsys, monkeypatch):
+    run_counted(write_experiment(copied.parent / "elsewhere", data), copied, monkeypatch)
+    assert "warning: " in (said := capsys.readouterr().err) and "which this one replaces; else name --run DIR" in said
+    run_counted(copied.parent / "elsewhere" / "tiny.json", copied, monkeypatch)
+    assert "which this one replaces" not in capsys.readouterr().err
+
+
+def test_links_by_name_are_made_anew_and_other_files_stay(tmp_path, data):
+    by_name = tmp_path / "by-name"
+    (by_name / "policies" / "gone" / "seed-1").mkdir(parents=True)
+    (by_name / "policies" / "gone" / "seed-1" / "intermediate").symlink_to(tmp_path / "nowhere")
+    (by_name / "mine").mkdir()
+    (by_name / "mine" / "notes.txt").write_text("mine")
+    name_folders(by_name, plan(write_experiment(tmp_path, data))[1])
+    assert (by_name / "mine" / "notes.txt").read_text() == "mine" and (by_name / "pretraining").is_symlink()
+    assert not (by_name / "policies" / "gone").exists()
 
 
 PROGRAM = """

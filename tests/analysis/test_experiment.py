@@ -56,6 +56,10 @@ WRONG = {
     "no start": ({"pretrain": None}, r"FILE: names nothing to begin with; \[pretrain\] from"),
     "two starts": ({"pretrain": {"from": "x"}}, r"FILE, \[pretrain\]: names a checkpoint with from, and settings"),
     "policy no table": ({"policies": {"words": 3}}, r"FILE, \[policies.words\]: is 3; expected a table of settings"),
+    "policy a word": (
+        {"policies": {"words": "whole_word"}},
+        r'\[policies.words\]: is \'whole_word\'; .*; words = { masker = "whole_word" }',
+    ),
     "name": ({"policies": {"../up": {}}}, r"FILE, \[policies\]: is called '../up'; expected letters, digits and"),
     "masker": (
         {"policies": {"words": {"masker": "hole_word"}}},
@@ -127,6 +131,28 @@ DATA = {
         {"tasks": {"half": {"train": {"metric": "acuracy"}}}},
         r"FILE, \[tasks.half\]: train.metric: is 'acuracy'; expected one of .*accuracy.*did you mean",
     ),
+    "another model": (
+        {"policies": {"words": {"model": {"width": 64}}}},
+        r"FILE, \[policies.words\]: model: has another model than the first stage, .*embeddings.* is \[.*64\]; "
+        r"expected \[.*32\]; leave section model out",
+    ),
+    "other rows": (
+        {
+            "policies": {"words": {"data": {"length": 16}}},
+            "tasks": {"half": {"task": {"name": "masked_lm"}, "masker": "uniform"}},
+        },
+        r"FILE, \[tasks.half\]: data.length: is 16, which cuts split test into \d+ rows; expected the \d+ rows "
+        r"that .*; set data.length in \[tasks.half\]",
+    ),
+    "steps of a budget": (
+        {
+            "budget": "targets",
+            "points": 1,
+            "intermediate": {"optim": {"warmup_steps": 3}},
+            "policies": {"words": {"masker": {"name": "whole_word", "ratio": 0.9}}},
+        },
+        r"FILE, \[policies.words\], whose budget is 1 steps: optim.warmup_steps: is 3; expected fewer than",
+    ),
     "warm-up": (
         {"tasks": {"half": {"optim": {"warmup_steps": 900}, "train": {"epochs": 1}}}},
         r"FILE, \[tasks.half\]: optim.warmup_steps: is 900; expected fewer than",
@@ -167,6 +193,26 @@ def test_another_vocabulary(data, tmp_path):
     other = write_data(tmp_path / "other", "bin", "--vocab-size", "283")
     found = refused(tmp_path, data, tasks={"half": {"data": str(other)}})
     assert "[tasks.half]" in found and "has vocabulary" in found and "taskmask-preprocess --vocab DATA" in found
+
+
+def test_a_dataset_that_all_stages_share_is_told_once(tmp_path):
+    with pytest.raises(DataError) as found:
+        plan(write_experiment(tmp_path, "nowhere"))
+    assert str(found.value).count("nowhere") == 1 and "\n" not in str(found.value)
+
+
+def test_a_typo_and_a_start_that_is_none_are_told_together(tmp_path):
+    (tmp_path / "both.json").write_text(json.dumps({**EXPERIMENT, "seds": [1], "pretrain": {"from": "nowhere"}}))
+    with pytest.raises(ConfigError, match=r"(?s)2 settings are wrong:.*'seds'.*from: nowhere"):
+        read(tmp_path / "both.json")
+
+
+def test_a_budget_that_is_missed_by_the_points_is_told(data, tmp_path):
+    often = {"masker": {"name": "whole_word", "ratio": 0.4}}
+    changes = {"budget": "targets", "points": 4, "intermediate": {"train": {"steps": 20}}, "policies": {"words": often}}
+    lines = headlines(plan(write_experiment(tmp_path, data, **changes))[0])
+    assert lines[0].endswith("uniform 20, words 8")
+    assert re.fullmatch(r"warning: words gets \d+ % of that, since its steps are a multiple of points, 4", lines[1])
 
 
 def test_files_that_are_none(tmp_path):

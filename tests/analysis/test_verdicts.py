@@ -176,3 +176,11 @@ def test_reached_by_less_loss_and_by_the_model_without_a_stage():
 def test_costs_are_means_of_seeds(results):
     made = dataclasses.replace(results, costs={"uniform": {1: Cost(2, 4, 6, 8.0, 10.0), 2: Cost(4, 4, 6, 8.0, 30.0)}})
     assert made.mean_cost("uniform") == Cost(3, 4, 6, 8.0, 20.0) and made.mean_cost("span") is None
+
+
+def test_one_seed_that_is_left_is_told():
+    found = made_up(**SMALL, failed=[("intermediate", "span", seed) for seed in (1, 2, 3, 4)])
+    (line,) = warnings(found)[1:]
+    assert line == "topic, span: one seed is left, so that its interval is over examples alone."
+    (row,) = [row for row in of_tasks(found) if row.policy == "span"]
+    assert row.n == 1 and math.isnan(row.p_holm) and row.verdict.startswith("not shown at n = 1; failed")

@@ -4,7 +4,7 @@ import json
 import sys
 
 import pytest
-from compare_help import STAGES, no_report, write_data, write_experiment
+from compare_help import EXPERIMENT, STAGES, no_report, write_data, write_experiment
 
 from taskmask_cli import main as front
 from taskmask_cli.compare import main
@@ -14,7 +14,9 @@ from taskmask_cli.compare import main
 def experiment(tmp_path_factory):
     """The tiny experiment, and the folder that it goes into."""
     folder = tmp_path_factory.mktemp("experiment")
-    return str(write_experiment(folder, write_data(folder / "data"), seeds=[1], points=1)), str(folder / "out")
+    tasks = {"half": None, "uniform": EXPERIMENT["tasks"]["half"]}  # a task may be called like a masker
+    file = write_experiment(folder, write_data(folder / "data"), seeds=[1], points=1, tasks=tasks)
+    return str(file), str(folder / "out")
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,7 @@ def test_from_the_rehearsal_to_the_report(experiment, capsys):
     assert sum("[" in line for line in lines) == 6  # one line a stage
     found = asked(capsys, file, "--run", folder)
     assert found["experiment"] == "tiny" and len(found["scores"]) == 3 and found["failures"] == []
+    assert {(one["of"], one["metric"]) for one in found["scores"]} == {("uniform", "accuracy")}
     assert [one["state"] for one in asked(capsys, file, "--run", folder, "--dry-run")["stages"]] == ["done"] * 6
 
 

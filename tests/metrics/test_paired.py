@@ -65,9 +65,23 @@ def test_what_runs_have_in_common_counts_once():
     common, own = random.normal(size=(1, 400)), random.normal(size=(4, 400))
     drawn = random.multinomial(400, np.full(400, 1 / 400), size=3000) / 400
     alike = two_way(common.mean(1).repeat(4), drawn @ common.repeat(4, 0).T, 400)
-    assert alike.of_runs == 0 and alike.of_examples == pytest.approx(common.var(ddof=1) / 400, rel=0.1)
+    assert alike.of_runs < 1e-12 and alike.of_examples == pytest.approx(common.var(ddof=1) / 400, rel=0.1)
     apart = two_way(own.mean(1), drawn @ own.T, 400)
     assert apart.of_examples < 0.1 / 400 and apart.of_runs == pytest.approx(own.mean(1).var(ddof=1) / 4)
+
+
+def test_runs_that_agree_by_chance_are_not_certain():
+    random = np.random.default_rng(8)
+    small = 0
+    for _ in range(400):
+        common = random.random(50) < 0.75
+        runs = [np.where(random.random((2, 50)) < 0.1, random.random((2, 50)) < 0.75, common) for _ in range(2)]
+        apart = runs[1].astype(float) - runs[0]
+        drawn = random.multinomial(50, np.full(50, 1 / 50), size=300) / 50 @ apart.T
+        small += two_way(apart.mean(1), drawn, 50).p_value() < 0.05
+    assert small < 20  # were equal values taken for certain: 40
+    equal = two_way(np.array([0.76 - 0.74, 0.82 - 0.80]), np.random.default_rng(9).normal(0.02, 0.05, (500, 2)), 50)
+    assert equal.p_value() > 0.2 and equal.interval()[0] < 0 < equal.interval()[1]  # unequal in the last digit alone
 
 
 def test_with_equal_examples_it_is_the_paired_t_test():

@@ -68,13 +68,13 @@ def test_strange_files_are_no_checkpoints(tmp_path):
     assert names(tmp_path) == ["step-5.pt"]
 
 
-def test_best_is_by_score_and_newest_without_one(tmp_path):
+def test_best_is_the_first_with_the_best_score_and_the_newest_without_one(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint"):
         best_of(tmp_path, "min")
     fill(tmp_path, "step-2.pt", "step-10.pt")
     assert best_of(tmp_path, "min").name == "step-10.pt"
     fill(tmp_path, "step-3_loss-2.pt", "step-4_loss-1.5.pt", "step-5_loss-1.5.pt", "step-6_loss-9.pt")
-    assert best_of(tmp_path, "min").name == "step-5_loss-1.5.pt"
+    assert best_of(tmp_path, "min").name == "step-4_loss-1.5.pt"  # the other was saved because it was time to
     assert best_of(tmp_path, "max").name == "step-6_loss-9.pt"
 
 
