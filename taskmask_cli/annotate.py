@@ -28,40 +28,8 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Annotates and prints what was written."""
-    parser = Parser("taskmask annotate", DESCRIPTION, EPILOG)
-    parser.add_argument("--data", required=True, metavar="DIR", help="dataset to write into")
-    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
-    parser.add_argument(
-        "--column",
-        nargs="+",
-        required=True,
-        metavar="NAME[=WHAT]",
-        help="new columns, and what to write into them [label]",
-    )
-    parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
-    parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
-    parser.add_argument(
-        "--confident", type=float, default=0.0, metavar="P", help="keep labels of at least this confidence"
-    )
-    parser.add_argument(
-        "--balance", action="store_true", help="keep as many labels of each class, the most confident ones"
-    )
-    parser.add_argument(
-        "--leave-out",
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="keep no label of a text in valid or test of these datasets",
-    )
-    add_user_dir(parser)
-    options, overrides = parser.parse_settings(argv)
-    columns = {}
-    for word in options.column:
-        name, _, what = word.partition("=")
-        if not name or name in columns:
-            expected = "NAME or NAME=WHAT, such as sentiment=label, each name once"
-            raise ConfigError(f"is {word!r}", where="--column", expected=expected)
-        columns[name] = what
+    options, overrides = add_options(Parser("taskmask annotate", DESCRIPTION, EPILOG)).parse_settings(argv)
+    columns = columns_of(options.column)
 
     from taskmask.data.columns import Dataset
     from taskmask.training.annotate import annotate
@@ -95,6 +63,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in done.notes)]
         print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
     return 0
+
+
+def add_options(parser: Parser) -> Parser:
+    """Adds the options of the command, and returns the parser."""
+    parser.add_argument("--data", required=True, metavar="DIR", help="dataset to write into")
+    parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
+    parser.add_argument(
+        "--column",
+        nargs="+",
+        required=True,
+        metavar="NAME[=WHAT]",
+        help="new columns, and what to write into them [label]",
+    )
+    parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
+    parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
+    parser.add_argument(
+        "--confident", type=float, default=0.0, metavar="P", help="keep labels of at least this confidence"
+    )
+    parser.add_argument(
+        "--balance", action="store_true", help="keep as many labels of each class, the most confident ones"
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="keep no label of a text in valid or test of these datasets",
+    )
+    add_user_dir(parser)
+    return parser
+
+
+def columns_of(words: Sequence[str]) -> dict[str, str]:
+    """Returns {name of a new column: what to write into it} of words such as `sentiment=label`; "" for the default."""
+    columns = {}
+    for word in words:
+        name, _, what = word.partition("=")
+        if not name or name in columns:
+            expected = "NAME or NAME=WHAT, such as sentiment=label, each name once"
+            raise ConfigError(f"is {word!r}", where="--column", expected=expected)
+        columns[name] = what
+    return columns
 
 
 def chosen_columns(columns: dict[str, str]) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from taskmask.registry import register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Ask
 from taskmask.tasks.classification import Classification, ClassificationConfig
-
-if TYPE_CHECKING:
-    pass
 
 NAMES = ["plain", "important"]
 
@@ -70,7 +67,7 @@ class Texts:
 
 @register_task("word_importance", config=WordImportanceConfig)
 class WordImportance(Classification):
-    """Scores the words of labelled texts by what a fine-tuned classifier makes of them; for `taskmask annotate`.
+    """Scores the words of labelled texts by what a classifier makes of them; for `taskmask annotate`.
 
     The words of a text are added one after the other to a buffer, which is empty at first. The score of a word is
     S(w) = P(y|s) - P(y|buffer + w), where y is the label of the text s. Below delta the word is important, and is taken

@@ -24,7 +24,7 @@ MODEL = {"name": "tiny", "layers": 1, "width": 64, "heads": 2, "dropout": 0.0, "
 
 
 def sentence(numbers):
-    """Ten words, one or two of them keywords of a class, none where it says nothing; returns the class and the words."""
+    """Returns a class and ten words: one or two keywords of the class, none where the text says nothing."""
     label = numbers.choice(["good", "bad", "neither"])
     words = numbers.choices(PLAIN, k=10)
     for place in numbers.sample(range(10), numbers.choice([1, 2])) if label != "neither" else []:
@@ -104,7 +104,8 @@ def test_the_classifier_finds_the_planted_words(annotated):
         known = label >= 0
         assert f1(label[known] == 1, planted(annotated, split)[known]) > 0.95
         is_text = ~annotated.vocabulary().is_special[np.asarray(annotated.split(split).values("tokens"))]
-        assert (np.isnan(score) == (label < 0))[is_text].all() and 0.6 < known[is_text].mean() < 0.75  # what says nothing is left out
+        assert (np.isnan(score) == (label < 0))[is_text].all()
+        assert 0.6 < known[is_text].mean() < 0.75  # what says nothing is left out
         assert ((score < 0.05) == (label == 1))[known].mean() > 0.999  # but for the rounding to 16 bits
     assert annotated.labels["important"] == ["plain", "important"]
 
