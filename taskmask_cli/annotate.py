@@ -34,10 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.data.columns import Dataset
     from taskmask.training.annotate import annotate
     from taskmask.training.log import duration
-    from taskmask.training.selection import Selection, select
+    from taskmask.training.selection import Selection, select, shares, write_tsv
 
     wanted = Selection(options.confident, options.balance, tuple(options.leave_out))
-    chosen = chosen_columns(columns) if wanted != Selection() else None
+    option = "--confident, --balance, --leave-out"
+    is_chosen = wanted != Selection()
+    label, sure = (column_with(columns, what, option) if is_chosen else "" for what in ("label", "confidence"))
+    if options.to_tsv:
+        column_with(columns, "label", "--to-tsv")
 
     bars: list[Any] = []
 
@@ -54,13 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for bar in bars:
         bar.close()
     if is_first():
+        splits = options.split or list(Dataset.open(options.data).splits)
+        chosen = select(Dataset.open(options.data), splits, label, sure, wanted) if is_chosen else []
+        notes = [*done.notes, *chosen]
         dataset = Dataset.open(options.data)
-        if chosen:
-            done.notes.extend(select(dataset, options.split or list(dataset.splits), *chosen, wanted))
+        notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
+        if options.to_tsv:
+            rows = write_tsv(dataset, splits, column_with(columns, "label", "--to-tsv"), options.to_tsv)
+            notes.append(f"{options.to_tsv}: {rows:,} rows")
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
-        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in done.notes)]
+        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in notes)]
         print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
     return 0
 
@@ -91,6 +100,9 @@ def add_options(parser: Parser) -> Parser:
         metavar="DIR",
         help="keep no label of a text in valid or test of these datasets",
     )
+    parser.add_argument(
+        "--to-tsv", default="", metavar="FILE", help="write label and text of the rows that keep their label, too"
+    )
     add_user_dir(parser)
     return parser
 
@@ -107,16 +119,15 @@ def columns_of(words: Sequence[str]) -> dict[str, str]:
     return columns
 
 
-def chosen_columns(columns: dict[str, str]) -> tuple[str, str]:
-    """Returns the column with the labels and that with their confidence, by which labels are kept.
+def column_with(columns: dict[str, str], what: str, option: str) -> str:
+    """Returns the first of the new columns with this in it, by which an option chooses.
 
     Raises:
-        ConfigError: one of them is not asked for.
+        ConfigError: it is not asked for.
     """
-    by_kind = {what or "label": name for name, what in columns.items()}
-    if not {"label", "confidence"} <= by_kind.keys():
-        fix = "ask for both: --column pseudo=label sure=confidence"
-        raise ConfigError(
-            "chooses among labels by their confidence", where="--confident, --balance, --leave-out", fix=fix
-        )
-    return by_kind["label"], by_kind["confidence"]
+    found = [name for name, given in columns.items() if (given or "label") == what]
+    if not found:
+        asked = ", ".join(f"{name}={given}" if given else name for name, given in columns.items())
+        fix = f"ask for it: --column {asked.replace(',', '')} my_{what}={what}"
+        raise ConfigError(f"needs a column with {what}", where=option, expected=what, fix=fix)
+    return found[0]

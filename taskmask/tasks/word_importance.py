@@ -22,7 +22,8 @@ from taskmask.settings import DataSettings
 from taskmask.tasks.base import Ask
 from taskmask.tasks.classification import Classification, ClassificationConfig
 
-NAMES = ["plain", "important"]
+NAMES = {"important": ["plain", "important"], "use": ["used", "misclassified", "unsure"]}
+USED, MISCLASSIFIED, UNSURE = range(3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,13 @@ class Texts:
         """Returns some of them."""
         return Texts(self.rows, self.row[index], self.mine[index], self.fixed[index], self.gold[index])
 
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Returns the values [N, T] of their tokens at the places in the rows, float64 [B, T]; NaN elsewhere."""
+        spread = np.full(self.rows.shape, np.nan)
+        number, place = np.nonzero(self.mine)
+        spread[self.row[number], place] = values[number, place]
+        return spread
+
 
 @register_task("word_importance", config=WordImportanceConfig)
 class WordImportance(Classification):
@@ -86,15 +94,16 @@ class WordImportance(Classification):
     config: WordImportanceConfig
 
     def annotations(self) -> dict[str, Column]:
-        """For each token: whether it is important, and its score S(w)."""
+        """For each token: whether it is important, its score S(w), and whether its text was used, or why not."""
         return {
             "important": Column("aligned", "int32", of="tokens"),
             "score": Column("aligned", "float16", of="tokens"),
+            "use": Column("aligned", "int32", of="tokens"),
         }
 
     def names_of(self, what: str) -> list[str] | None:
-        """The names of the decision."""
-        return NAMES if what == "important" else None
+        """The names of the decision, and of what was used."""
+        return NAMES.get(what)
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
         """The stored rows with their labels, without which no word is important for anything."""
@@ -106,28 +115,29 @@ class WordImportance(Classification):
         """Returns the values of rows, those of the same text with other aspects looked at too."""
         asked, group = siblings(source, ids) if self.config.pair else (ids, np.arange(len(ids)))
         rows = source[asked]
-        score = lowest_of_groups(self.scores(ask, rows, max_tokens), group)
+        score, use = (lowest_of_groups(values, group) for values in self.look(ask, rows, max_tokens))
         important = np.where(np.isnan(score), -1, score < self.config.delta)
         advance(int(source.lengths[ids].sum()))
         mine = np.searchsorted(asked, ids)
-        values = {"score": score[mine], "important": important[mine]}
+        values = {"score": score[mine], "important": important[mine], "use": np.nan_to_num(use[mine], nan=-1)}
         return {name: list(values[name]) for name in what}
 
     def scores(self, ask: Ask, rows: Rows, max_tokens: int) -> np.ndarray:
         """Returns S(w), float64 [B, T]; NaN at what is no text, and in what is left out."""
-        texts = self.apart(rows)
-        sure, right = self.chances(ask, texts, texts.mine | texts.fixed, max_tokens)
-        usable = right
+        return self.look(ask, rows, max_tokens)[0]
+
+    def look(self, ask: Ask, rows: Rows, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns S(w) and the number of its text's use, float64 [B, T] both; NaN at what is no text."""
+        every = self.apart(rows)
+        sure, right = self.chances(ask, every, every.mine | every.fixed, max_tokens)
+        use = np.where(right, USED, MISCLASSIFIED)
         if self.config.guard:
-            empty, _ = self.chances(ask, texts, texts.fixed, max_tokens)
-            usable = usable & (sure >= empty + self.config.delta + self.config.margin)
-        texts, sure = texts.take(usable), sure[usable]
+            empty, _ = self.chances(ask, every, every.fixed, max_tokens)
+            use[right & (sure < empty + self.config.delta + self.config.margin)] = UNSURE
+        texts, sure = every.take(use == USED), sure[use == USED]
         units = rows.words[texts.row] if self.config.unit == "word" else np.cumsum(texts.mine, axis=1)
         found = self.grow(ask, texts, _from_zero(units, texts.mine), sure, max_tokens)
-        scores = np.full(rows.shape, np.nan)
-        number, place = np.nonzero(texts.mine)
-        scores[texts.row[number], place] = found[number, place]
-        return scores
+        return texts.spread(found), every.spread(np.broadcast_to(use[:, None], every.mine.shape))
 
     def apart(self, rows: Rows) -> Texts:
         """Takes rows apart into the texts that are looked at."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,15 +14,19 @@ from taskmask.data.add_column import add_column
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
+from taskmask.machine import written_whole
+
+AT_ONCE = 1 << 22  # labels that are counted together
+MOST_SHOWN = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What to keep of the labels of rows.
+    """What to keep of the labels of rows, or of tokens.
 
     Args:
         above: the least confidence; 0: any.
-        balanced: keep as many rows of each class, the most confident ones.
+        balanced: keep as many of each class, the most confident ones.
         leave_out: datasets whose splits valid and test must not be learned from.
     """
 
@@ -35,7 +40,7 @@ class Selection:
 
 
 def select(dataset: Dataset, splits: Sequence[str], column: str, confidence: str, chosen: Selection) -> list[str]:
-    """Takes the labels of a row column away (-1) that are not to be kept; returns what was done, a line a split.
+    """Takes the labels of rows or tokens away (-1) that are not to be kept; returns what was done, a line a split.
 
     Args:
         dataset: the dataset.
@@ -50,11 +55,9 @@ def select(dataset: Dataset, splits: Sequence[str], column: str, confidence: str
         split = dataset.split(name)
         labels, sure = np.array(split.values(column)), np.asarray(split.values(confidence), np.float64)
         known = labels >= 0
-        leaked = (
-            np.array([text in tested for text in texts_of(split, vocab)], bool)
-            if tested
-            else np.zeros(len(known), bool)
-        )
+        leaked = np.array([text in tested for text in texts_of(split, vocab)] if tested else np.zeros(split.rows), bool)
+        if split.column(column).kind == "aligned":
+            leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
         kept = known & ~leaked & (sure >= chosen.above)
         if chosen.balanced:
             kept = balance(labels, sure, kept)
@@ -62,18 +65,53 @@ def select(dataset: Dataset, splits: Sequence[str], column: str, confidence: str
             dataset.path, name, column, split.column(column), iter([np.where(kept, labels, -1).astype(labels.dtype)]),
             dataset.labels.get(column), overwrite=True,
         )  # fmt: skip
-        names = dataset.labels.get(column, [])
-        counts = np.bincount(labels[kept], minlength=len(names))
-        shown = ", ".join(f"{label} {count:,}" for label, count in zip(names, counts, strict=True))
         left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if chosen.leave_out else ""
-        lines.append(f"{column} of {name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}: {shown}")
+        lines.append(f"{column} of {name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}")
     return lines
 
 
-def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Returns bool [N]: of the rows that are kept as many of each class that occurs, the most confident ones.
+def shares(dataset: Dataset, split: str, column: str) -> str:
+    """Returns which share of the rows, or of the tokens of texts, has which label, as a line for people."""
+    part, names = dataset.split(split), dataset.labels[column]
+    is_special = dataset.vocabulary().is_special
+    labels, of_tokens = part.values(column), part.column(column).kind == "aligned"
+    counts = np.zeros(len(names) + 1, np.int64)
+    for start in range(0, len(labels), AT_ONCE):
+        some = np.asarray(labels[start : start + AT_ONCE])
+        if of_tokens:
+            some = some[~is_special[part.values("tokens")[start : start + AT_ONCE]]]
+        counts += np.bincount(some + 1, minlength=len(counts))
+    order = np.argsort(-counts[1:], kind="stable")[:MOST_SHOWN]
+    shown = [f"{names[n]} {counts[n + 1] / max(counts.sum(), 1):.1%}" for n in order]
+    if len(names) > MOST_SHOWN:
+        shown.append(f"{len(names) - MOST_SHOWN} more")
+    if counts[0]:
+        shown.append(f"without a label {counts[0] / counts.sum():.1%}")
+    return f"{column} of {split}, of {counts.sum():,} {'tokens' if of_tokens else 'rows'}: {', '.join(shown)}"
 
-    Of equal confidence the first rows come first.
+
+def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -> int:
+    """Writes the rows with a label as a tsv of label and text, to be mixed into fine-tuning; returns how many.
+
+    **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
+    """
+    vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
+    with written_whole(Path(file)) as stream:
+        stream.write(b"label\ttext\n")
+        for name in splits:
+            split = dataset.split(name)
+            tokens, offsets, labels = split.values("tokens"), split.offsets("tokens"), split.values(column)
+            for row in np.flatnonzero(labels >= 0).tolist():
+                text = " ".join(vocab.decode(tokens[offsets[row] : offsets[row + 1]]).split())
+                stream.write(f"{names[labels[row]]}\t{text}\n".encode())
+                rows += 1
+    return rows
+
+
+def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Returns bool [N]: of those that are kept as many of each class that occurs, the most confident ones.
+
+    Of equal confidence the first ones come first.
 
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training: sampled evenly per class).
     """

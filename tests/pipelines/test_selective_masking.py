@@ -92,7 +92,7 @@ def annotated(folder):
     train(settings(folder, "task", "classifier", "classification", 250))
     assert evaluate(str(folder / "classifier"))["accuracy"] > 0.98
     words = ["--data", str(folder / "task"), "--from", str(folder / "classifier"), "--task", "word_importance"]
-    columns = ["--column", "important=important", "importance=score", "--task.unit", "word"]
+    columns = ["--column", "important", "importance=score", "use=use", "--task.unit", "word"]
     assert annotate_command([*words, *columns]) == 0
     return Dataset.open(folder / "task")
 
@@ -107,6 +107,8 @@ def test_the_classifier_finds_the_planted_words(annotated):
         assert (np.isnan(score) == (label < 0))[is_text].all()
         assert 0.6 < known[is_text].mean() < 0.75  # what says nothing is left out
         assert ((score < 0.05) == (label == 1))[known].mean() > 0.999  # but for the rounding to 16 bits
+        use = np.asarray(annotated.split(split).values("use"))
+        assert ((use == 0) == known)[is_text].all() and (use[is_text] == 2).mean() > 0.2  # it is sure of nothing there
     assert annotated.labels["important"] == ["plain", "important"]
 
 

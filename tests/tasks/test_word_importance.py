@@ -11,7 +11,7 @@ from taskmask.data.rows import Rows
 from taskmask.data.sentences import sentence_numbers
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import ConfigError
-from taskmask.tasks.word_importance import WordImportance, WordImportanceConfig, lowest_of_groups
+from taskmask.tasks.word_importance import NAMES, WordImportance, WordImportanceConfig, lowest_of_groups
 
 WORDS = "the movie is great this and fun a fine plot".split()  # noqa: SIM905
 PLAIN = {"guard": False, "sentences": False}
@@ -105,6 +105,15 @@ def test_the_guard_leaves_out_what_the_classifier_does_not_know(vocab):
     wrong = rows_of(vocab, [np.concatenate(vocab.encode(["great", "movie"]))] * 2, labels=[0, 1])
     scores = task_of(vocab).scores(Bag(vocab, {"great": 3}), wrong, 1000)
     assert np.isnan(scores[0]).all() and np.isfinite(scores[1, 1:-1]).all()
+
+
+def test_what_is_left_out_and_why(vocab):
+    texts = ["a fine plot", "the great movie", "great movie"]
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in texts], labels=[1, 1, 0])
+    scores, use = task_of(vocab, guard=True).look(Bag(vocab, {"fine": 0.1, "great": 3}), rows, 1000)
+    told = [NAMES["use"][int(row[1])] for row in use]
+    assert told == ["unsure", "used", "misclassified"] and (np.isnan(use) == ~rows.maskable).all()
+    assert (np.isfinite(scores) == (use == 0)).all()
 
 
 def ordinary(vocab):

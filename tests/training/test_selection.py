@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from training_help import make
 
-from taskmask.data.columns import Dataset
+from taskmask.data.add_column import add_column
+from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError
 from taskmask.training.run import train
-from taskmask.training.selection import balance, texts_of, texts_to_test
+from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test
 from taskmask_cli.annotate import main
+from taskmask_cli.preprocess import main as preprocess
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,43 @@ def test_no_text_that_is_to_be_tested(model, copy, labelled, capsys):
     assert f"{leaked.sum()} left out" in capsys.readouterr().out
 
 
+def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled, tmp_path, capsys):
+    """What a classic self-training learns from: the labels of people, and the sure ones of a model."""
+    after, _ = annotated(model, copy, "--balance", "--to-tsv", str(tmp_path / "pseudo.tsv"))
+    dataset = Dataset.open(copy)
+    header, *lines = (tmp_path / "pseudo.tsv").read_text().splitlines()
+    names = [dataset.labels["guess"][label] for label in after if label >= 0]
+    assert header == "label\ttext" and [line.split("\t")[0] for line in lines] == names
+    said = capsys.readouterr().out
+    assert f"pseudo.tsv: {len(lines)} rows" in said
+    assert f"guess of train, of {len(after):,} rows: " in said and f"without a label {(after < 0).mean():.1%}" in said
+    assert preprocess(["--train", str(tmp_path / "pseudo.tsv"), "--out", str(tmp_path / "mixed"), "--workers", "0",
+                       "--vocab", str(copy)]) == 0  # fmt: skip
+    again = Dataset.open(tmp_path / "mixed").split("train")
+    old, offsets = dataset.split("train").values("tokens"), dataset.split("train").offsets("tokens")
+    kept = [old[offsets[row] : offsets[row + 1]] for row in np.flatnonzero(after >= 0)]
+    assert np.array_equal(again.values("tokens"), np.concatenate(kept))
+
+
+def test_labels_of_tokens_are_chosen_alike(labelled, copy):
+    """Of tokens as of rows: the sure ones; of a text that is to be tested none."""
+    dataset = Dataset.open(copy)
+    split = dataset.split("train")
+    tokens, random = split.values("tokens"), np.random.default_rng(0)
+    tags, sure = random.integers(-1, 2, len(tokens)), random.random(len(tokens)).astype(np.float16)
+    add_column(copy, "train", "tags", Column("aligned", "int32", of="tokens"), iter([tags]), ["O", "X"])
+    add_column(copy, "train", "sure", Column("aligned", "float16", of="tokens"), iter([sure]))
+    (line,) = select(Dataset.open(copy), ["train"], "tags", "sure", Selection(0.5, False, (str(labelled),)))
+    tested, vocab = texts_to_test([str(labelled)]), dataset.vocabulary()
+    leaked = np.repeat([text in tested for text in texts_of(split, vocab)], np.diff(split.offsets("tokens")))
+    kept = (tags >= 0) & (sure >= 0.5) & ~leaked
+    assert np.array_equal(Dataset.open(copy).split("train").values("tags"), np.where(kept, tags, -1))
+    assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in line
+    is_text = ~vocab.is_special[tokens]
+    share = (np.where(kept, tags, -1)[is_text] == 1).mean()
+    assert f"X {share:.1%}" in shares(Dataset.open(copy), "train", "tags")
+
+
 def test_texts_are_compared_without_case_and_punctuation(labelled):
     dataset = Dataset.open(labelled)
     texts = texts_of(dataset.split("test"), dataset.vocabulary())
@@ -81,7 +120,8 @@ def test_balance_by_hand():
 
 def test_what_is_wrong_is_said(model, copy):
     for words, said in (
-        (["--column", "guess=label", "--balance"], "ask for both"),
+        (["--column", "guess=label", "--balance"], "ask for it: --column guess=label my_confidence=confidence"),
+        (["--column", "sure=confidence", "--to-tsv", "a.tsv"], "--to-tsv"),
         (["--column", "guess=label", "sure=confidence", "--confident", "1.5"], "expected a share"),
     ):
         with pytest.raises(ConfigError, match=said):
