@@ -81,3 +81,9 @@ CRITERIA.add(
 CRITERIA.add("regression", config=NoOptions, load="taskmask.criteria.regression:RegressionCriterion")
 CRITERIA.add("span", config=NoOptions, load="taskmask.criteria.span:SpanCriterion")
 CRITERIA.add("joint", config=JointLossConfig, load="taskmask.criteria.joint:JointCriterion")
+CRITERIA.variant(
+    "distillation",
+    of="joint",
+    summary="A teacher's distribution as labels, beside masks or alone (Hinton et al. 2015).",
+    target="soft",
+)

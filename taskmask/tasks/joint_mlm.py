@@ -15,7 +15,7 @@ from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source
-from taskmask.errors import DataError
+from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
@@ -202,3 +202,14 @@ class JointMLM(MaskedLM):
             return lines
         names = [self.class_names[n] if n >= 0 else "no label" for n in np.asarray(batch.targets[HEAD]).tolist()]
         return [f"[{name}] {line}" for name, line in zip(names, lines, strict=True)]
+
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
+        """Fills every `<mask>`, where masks were learned; labels are said by what is fine-tuned from it.
+
+        Raises:
+            ConfigError: no masks were learned.
+        """
+        if not self.config.mlm:
+            what, fix = "is false, so that this model fills no masks", "fine-tune it: --train.init_from RUN"
+            raise ConfigError(what, where="task.mlm", fix=fix)
+        return super().predict(model, records, top, max_length)

@@ -93,11 +93,13 @@ def shares(dataset: Dataset, split: str, column: str) -> str:
 def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -> int:
     """Writes the rows with a label as a tsv of label and text, to be mixed into fine-tuning; returns how many.
 
+    The field of the label is called like the column.
+
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
     """
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
     with written_whole(Path(file)) as stream:
-        stream.write(b"label\ttext\n")
+        stream.write(f"{column}\ttext\n".encode())
         for name in splits:
             split = dataset.split(name)
             tokens, offsets, labels = split.values("tokens"), split.offsets("tokens"), split.values(column)

@@ -152,5 +152,9 @@ def test_what_is_wrong_is_said(data):
     objective, _, _, batch = make(data, {"name": "joint", "target": "soft"})
     with pytest.raises(ConfigError, match="no teacher's answers"):
         objective(batch)
+    objective, *_ = make(data, mlm=False, read="clean")
+    task = build_data(Settings.of(task={"name": "joint_mlm", "mlm": False}, data={"path": data}), []).task
+    with pytest.raises(ConfigError, match=r"task.mlm: is false.*fine-tune it"):
+        task.predict(objective.model, [{"text": "the <mask>"}], 1, 40)
     with pytest.raises(ConfigError, match="expected one above 0"):
         make(data, {"name": "joint", "mlm_weight": 0.0, "label_weight": 0.0})

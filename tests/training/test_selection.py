@@ -74,12 +74,12 @@ def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled
     dataset = Dataset.open(copy)
     header, *lines = (tmp_path / "pseudo.tsv").read_text().splitlines()
     names = [dataset.labels["guess"][label] for label in after if label >= 0]
-    assert header == "label\ttext" and [line.split("\t")[0] for line in lines] == names
+    assert header == "guess\ttext" and [line.split("\t")[0] for line in lines] == names
     said = capsys.readouterr().out
     assert f"pseudo.tsv: {len(lines)} rows" in said
     assert f"guess of train, of {len(after):,} rows: " in said and f"without a label {(after < 0).mean():.1%}" in said
     assert preprocess(["--train", str(tmp_path / "pseudo.tsv"), "--out", str(tmp_path / "mixed"), "--workers", "0",
-                       "--vocab", str(copy)]) == 0  # fmt: skip
+                       "--label", "guess", "--vocab", str(copy)]) == 0  # fmt: skip
     again = Dataset.open(tmp_path / "mixed").split("train")
     old, offsets = dataset.split("train").values("tokens"), dataset.split("train").offsets("tokens")
     kept = [old[offsets[row] : offsets[row + 1]] for row in np.flatnonzero(after >= 0)]
