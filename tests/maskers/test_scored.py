@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from taskmask.data.draws import Draw
+from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
 
@@ -77,3 +78,11 @@ def test_what_has_no_score_is_no_candidate(scored):
     for options in ({}, {"choose": "sample"}, {"above": 0.5}):
         mask = masks(rows, ratio=1.0, **options)
         assert not mask[:, :4].any() and mask[:, 4 : rows.maskable[0].sum() + 1].all()
+
+
+def test_a_column_of_rows_is_refused(scored):
+    rows = scored(lambda place: place / 100, num=3)
+    for values in (np.zeros(3), np.zeros((3, 2))):
+        rows.columns["score"] = values
+        with pytest.raises(ConfigError, match="column 'score' has a value for each row; expected one for each token"):
+            masks(rows)
