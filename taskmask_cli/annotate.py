@@ -13,6 +13,10 @@ DESCRIPTION = """Lets a trained model label a dataset: its answers become column
 A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
 confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
 
+With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score.
+Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
+(--balance), and none of texts that another dataset tests on (--leave-out); the others become no label.
+
 The same command goes on where a killed one stopped. Several processes (torchrun) share the rows and write the same.
 Any setting of the run can be changed with --section.field VALUE, such as --train.max_tokens."""
 
@@ -24,7 +28,48 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Annotates and prints what was written."""
-    parser = Parser("taskmask annotate", DESCRIPTION, EPILOG)
+    options, overrides = add_options(Parser("taskmask annotate", DESCRIPTION, EPILOG)).parse_settings(argv)
+    columns = columns_of(options.column)
+
+    from taskmask.data.columns import Dataset
+    from taskmask.training.annotate import annotate, column_with
+    from taskmask.training.log import duration
+    from taskmask.training.selection import Selection, shares, write_tsv
+
+    keep = Selection(options.confident, options.balance, tuple(options.leave_out))
+    if options.to_tsv:
+        column_with({name: what or "label" for name, what in columns.items()}, "label", "--to-tsv")
+
+    bars: list[Any] = []
+
+    def begin(total: int, done: int) -> Callable[[int], Any]:
+        from tqdm import tqdm
+
+        shown = is_first() and sys.stderr.isatty()
+        bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
+        return bars[0].update
+
+    named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
+    done = annotate(options.source, options.data, columns, options.split, overrides, **named)
+    for bar in bars:
+        bar.close()
+    if is_first():
+        dataset, notes = Dataset.open(options.data), list(done.notes)
+        splits = options.split or list(dataset.splits)
+        notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
+        if options.to_tsv:
+            rows = write_tsv(dataset, splits, column_with(done.columns, "label", "--to-tsv"), options.to_tsv)
+            notes.append(f"{options.to_tsv}: {rows:,} rows")
+        rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
+        figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
+        names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
+        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in notes)]
+        print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
+    return 0
+
+
+def add_options(parser: Parser) -> Parser:
+    """Adds the options of the command, and returns the parser."""
     parser.add_argument("--data", required=True, metavar="DIR", help="dataset to write into")
     parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
     parser.add_argument(
@@ -36,37 +81,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--split", nargs="+", default=[], help="splits to annotate [all]")
     parser.add_argument("--overwrite", action="store_true", help="replace columns of these names")
+    parser.add_argument(
+        "--confident", type=float, default=0.0, metavar="P", help="keep labels of at least this confidence"
+    )
+    parser.add_argument(
+        "--balance", action="store_true", help="keep as many labels of each class, the most confident ones"
+    )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="keep no label of a text in valid or test of these datasets",
+    )
+    parser.add_argument(
+        "--to-tsv", default="", metavar="FILE", help="write label and text of the rows that keep their label, too"
+    )
     add_user_dir(parser)
-    options, overrides = parser.parse_settings(argv)
+    return parser
+
+
+def columns_of(words: Sequence[str]) -> dict[str, str]:
+    """Returns {name of a new column: what to write into it} of words such as `sentiment=label`; "" for the default."""
     columns = {}
-    for word in options.column:
+    for word in words:
         name, _, what = word.partition("=")
         if not name or name in columns:
             expected = "NAME or NAME=WHAT, such as sentiment=label, each name once"
             raise ConfigError(f"is {word!r}", where="--column", expected=expected)
         columns[name] = what
-
-    from taskmask.training.annotate import annotate
-    from taskmask.training.log import duration
-
-    bars: list[Any] = []
-
-    def begin(total: int, done: int) -> Callable[[int], Any]:
-        from tqdm import tqdm
-
-        shown = is_first() and sys.stderr.isatty()
-        bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
-        return bars[0].update
-
-    done = annotate(
-        options.source, options.data, columns, options.split, overrides, overwrite=options.overwrite, begin=begin
-    )
-    for bar in bars:
-        bar.close()
-    if is_first():
-        rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
-        figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
-        names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
-        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in done.notes)]
-        print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
-    return 0
+    return columns

@@ -76,6 +76,8 @@ def test_every_model_builds_and_answers(name, vocab):
 @pytest.mark.parametrize("name", MASKERS.names())
 def test_every_masker_builds_and_chooses(name, vocab, rows):
     masker = build_masker(name, options_of("masker", name), vocab)
+    columns = {column: Draw(0, 0, rows.ids).uniform(column, LENGTH) for column in masker.columns}
+    rows = dataclasses.replace(rows, columns=columns)
     masks = [masker(rows, Draw(seed, 1, rows.ids)) for seed in range(20)]
     assert all(mask.shape == (masker.views, *rows.shape) for mask in masks) and np.any(masks)
 
@@ -106,11 +108,15 @@ def datasets(vocab, tmp_path_factory):
     columns = {
         "masked_lm": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "classification": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "joint_mlm": row_columns(vocab, Column("row", "int32"), [0, 1, -1, 1]),
+        "word_importance": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "regression": row_columns(vocab, Column("row", "float32"), [0.5, 1, 2, -1]),
         "tagging": tagged_columns(vocab, sentences, tags),
         "span": question_columns(vocab, questions),
     }
     labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
+    labels["joint_mlm"] = labels["classification"]
+    labels["word_importance"] = labels["classification"]
     folder = tmp_path_factory.mktemp("datasets")
     for name, split in columns.items():
         write(folder / name, vocab, {"train": split}, labels.get(name))
@@ -152,16 +158,21 @@ def test_every_task_says_what_it_annotates_and_predicts(name, datasets):
     model = build_objective(chosen, task).eval().model
     source = task.source(Dataset.open(data["path"]).split("train"), chosen.data, Dataset.open(data["path"]), False)
     rows = source[np.arange(len(source))]
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids)).map(torch.from_numpy)
-    columns = task.annotations()
+    columns, done = task.annotations(), []
+
+    def ask(batch):
+        given = batch.map(torch.from_numpy)
+        return model(**given.inputs), given
+
     record = {field: "the <mask> dogs jump" for field in task.fields}
     with torch.no_grad():
-        found = task.annotate(model(**batch.inputs), batch, tuple(columns)) if columns else {}
+        found = task.annotate_rows(ask, source, rows.ids, tuple(columns), 300, done.append) if columns else {}
         answers = task.predict(model, [record, record], 3, 120)
     assert set(found) == set(columns)
     for what, column in columns.items():
         of_rows = (len(rows.ids), column.width)[: 1 + (column.width > 1)]
-        assert found[what].shape == (rows.shape if column.kind == "aligned" else of_rows)
+        assert np.stack(found[what]).shape == (rows.shape if column.kind == "aligned" else of_rows)
+    assert not columns or sum(done) == rows.lengths.sum()
     assert len(answers) == 2 and answers[0] == answers[1]
     assert json.loads(json.dumps(answers[0], allow_nan=False)) == answers[0] and any(task.say(record, answers[0]))
 

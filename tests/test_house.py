@@ -31,6 +31,7 @@ TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskma
 TORCH_FREE += ("taskmask.machine", "taskmask.faults", "taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
 TORCH_FREE += ("taskmask_cli",)
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
+LEAVES = ("taskmask.tasks.word_importance",)  # of one paper each: what nothing imports can be deleted
 ABOUT_ONE_MODEL = ("taskmask.training.convert",)  # what Hugging Face has a counterpart of is the encoder
 
 
@@ -102,6 +103,17 @@ def test_tasks_import_no_concrete_masker_or_module(trees):
         if module_of(file).startswith("taskmask.tasks")
         for name, line in imports_of(tree)
         if name.startswith(("taskmask.maskers", "taskmask.modules")) and not f"{name}.".startswith(allowed)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_imports_a_leaf(trees):
+    assert {module_of(file) for file in FILES}.issuperset(LEAVES)
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees.items()
+        for name, line in imports_of(tree)
+        if f"{name}.".startswith(tuple(f"{leaf}." for leaf in LEAVES))
     ]
     assert not wrong, "\n".join(wrong)
 

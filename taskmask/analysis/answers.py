@@ -128,7 +128,7 @@ def of_language_models(planner: Planner, stages: list[Stage]) -> list[Question]:
         if stage.kind == "intermediate" and is_language_model(planner.measured(stage.settings).parts.task):
             for masker in COMMON_MASKERS:
                 sections = {
-                    "task": _defaults(TASKS, stage.settings.task.name),
+                    "task": _defaults(TASKS, _asked_as(stage.settings.task.name)),
                     "masker": _defaults(MASKERS, masker),
                     "data": data,
                     "run": dataclasses.asdict(experiment.run),
@@ -140,6 +140,11 @@ def of_language_models(planner: Planner, stages: list[Stage]) -> list[Question]:
 def is_language_model(task: Task) -> bool:
     """Whether models of this task say what stood at masked positions, whichever masker has chosen them."""
     return "mlm" in task.heads() and task.masker is not None and type(task).answers is not Task.answers
+
+
+def _asked_as(task: str) -> str:
+    """Returns the task as which its language model is asked: the labels beside its masks, say, are not asked for."""
+    return "masked_lm" if issubclass(TASKS.get(task).target, TASKS.get("masked_lm").target) else task
 
 
 def _defaults(registry: Registry, name: str) -> dict[str, Any]:

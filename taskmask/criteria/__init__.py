@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from taskmask.config import Problems, opt
 from taskmask.registry import CRITERIA, NoOptions
@@ -43,6 +44,34 @@ def _is_pair(word: str) -> bool:
         return False
 
 
+@dataclasses.dataclass(frozen=True)
+class JointLossConfig:
+    """Masked language modelling and (pseudo) labels together: the weighted sum of the two mean losses."""
+
+    mlm_weight: float = opt(1.0, "weight of masked language modelling (lambda)")
+    label_weight: float = opt(1.0, "weight of the labels")
+    target: Literal["hard", "soft"] = opt(
+        "hard", "cross-entropy of the label, or divergence from a teacher (task.soft)"
+    )
+    temperature: float = opt(1.0, "soft: what the logits of both are divided by; the loss is multiplied by its square")
+    direction: Literal["teacher_student", "student_teacher"] = opt(
+        "teacher_student", "soft: KL(teacher||student), or KL(student||teacher)"
+    )
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name in ("mlm_weight", "label_weight"):
+            value = getattr(self, name)
+            problems.check(value >= 0, f"is {value}", where=f"criterion.{name}", expected="0 or more")
+        total = self.mlm_weight + self.label_weight
+        problems.check(
+            total > 0, "and criterion.label_weight are 0", where="criterion.mlm_weight", expected="one above 0"
+        )
+        value = self.temperature
+        problems.check(value > 0, f"is {value}", where="criterion.temperature", expected="above 0")
+        problems.raise_any()
+
+
 CRITERIA.add("masked_lm", config=NoOptions, load="taskmask.criteria.masked_lm:MaskedLMCriterion")
 CRITERIA.add(
     "classification",
@@ -51,3 +80,10 @@ CRITERIA.add(
 )
 CRITERIA.add("regression", config=NoOptions, load="taskmask.criteria.regression:RegressionCriterion")
 CRITERIA.add("span", config=NoOptions, load="taskmask.criteria.span:SpanCriterion")
+CRITERIA.add("joint", config=JointLossConfig, load="taskmask.criteria.joint:JointCriterion")
+CRITERIA.variant(
+    "distillation",
+    of="joint",
+    summary="A teacher's distribution as labels, beside masks or alone (Hinton et al. 2015).",
+    target="soft",
+)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
+from taskmask.data.plan import plan_epoch
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import RowSource, Source
 from taskmask.data.vocab import Vocabulary
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 Totals = dict[str, float]
 Answers = dict[str, np.ndarray]
+Ask = Callable[[Batch], "tuple[dict[str, torch.Tensor], Batch]"]
+"""Gives the outputs of the model for a batch of numpy arrays, and the batch as tensors beside them."""
 
 
 class Task:
@@ -137,6 +141,34 @@ class Task:
     def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
         """Returns the values of these annotations: [B] or [B, width] for a row column, [B, T] for an aligned one."""
         raise NotImplementedError(f"{type(self).__name__} must define annotate(outputs, batch, what)")
+
+    def names_of(self, what: str) -> list[str] | None:
+        """Returns the names of the values of an annotation, where they are labels."""
+        return self.class_names if what == "label" else None
+
+    def annotate_rows(
+        self, ask: Ask, source: Source, ids: np.ndarray, what: tuple[str, ...], max_tokens: int, advance: Callable
+    ) -> dict[str, list[np.ndarray]]:
+        """Returns these annotations of rows: a value, or for an aligned column [T] values, of each row.
+
+        Args:
+            ask: gives the outputs of the model.
+            source: the rows.
+            ids: int64 [N], which of them.
+            what: names of annotations.
+            max_tokens: tokens in a batch, padding included.
+            advance: called with the tokens of the rows that are done.
+        """
+        plan = plan_epoch(source.lengths[ids], 0, 0, max_tokens, 1)
+        found: dict[str, list[Any]] = {name: [None] * len(ids) for name in what}
+        for place in range(len(plan)):
+            some = ids[plan[place]]
+            outputs, batch = ask(self.make_batch(source[some], Draw(0, 0, some, progress=1.0)))
+            for name, values in self.annotate(outputs, batch, what).items():
+                for row, value in zip(plan[place], values, strict=True):
+                    found[name][row] = value
+            advance(batch.num_tokens)
+        return found
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns the batch as lines for people to read, with the model's answers if there are any."""

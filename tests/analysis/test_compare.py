@@ -83,6 +83,20 @@ def test_costs_are_those_of_the_logs(whole):
     assert isinstance(results.pretraining, Cost) and results.pretraining.updates == 3
 
 
+def test_policies_with_other_tasks_and_criteria(data, tmp_path, monkeypatch):
+    """Labels beside the masks, or alone: what is a language model is asked as one, whatever it learned besides."""
+    joint = {"task": {"name": "joint_mlm", "label": "label"}, "criterion": {"name": "joint", "mlm_weight": 0.5}}
+    alone = {"task": {"name": "joint_mlm", "label": "label", "read": "clean", "mlm": False}}
+    file = write_experiment(
+        tmp_path, data, "joint", seeds=[1], points=1, policies={"words": None, "v1": joint, "v4": alone}
+    )
+    results, _ = run_counted(file, tmp_path / "out", monkeypatch)
+    assert not results.failures and {one.policy for one in results.scores} == {"", "uniform", "v1", "v4"}
+    assert {one.policy for one in results.language_models} == {"uniform", "v1"}
+    compare(file, tmp_path / "out")
+    assert "v4" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_a_second_run_trains_and_asks_nothing(whole, monkeypatch):
     file, folder, results, _ = whole
 

@@ -260,11 +260,18 @@ def test_costs_are_planned(data, tmp_path):
     assert alone.planned.updates == 4 and first.planned.flops > 0
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/*/experiment*.toml")), ids=lambda file: file.parent.name)
-def test_experiments_of_the_examples(file):
-    tables, found = tomllib.loads(file.read_text()), read(file)
+EXAMPLES = [file for file in sorted(ROOT.glob("examples/*/*.toml")) if "policies" in tomllib.loads(file.read_text())]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_experiments_of_the_examples(file, tmp_path):
+    tables = tomllib.loads(file.read_text())
+    if "from" in tables["pretrain"]:  # a run that the script before it makes
+        tables["pretrain"] = {"model": "tiny"}
+    (tmp_path / "example.json").write_text(json.dumps(tables))
+    found = read(tmp_path / "example.json")
     assert list(found.policies) == list(tables["policies"]) and len(found.seeds) >= 3
-    assert {name: found.policies[name].masker.name for name in found.policies}.items() >= {("uniform", "uniform")}
+    assert found.policies["uniform"].masker.name == "uniform"
 
 
 def test_the_experiment_of_the_help(tmp_path):

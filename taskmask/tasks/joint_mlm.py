@@ -1,0 +1,222 @@
+"""Masked language modelling and a task's (pseudo) labels, together or the labels alone.
+
+Shapes: B rows, T tokens, K views, N rows of a batch, C classes, P targets.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from taskmask.config import Problems, opt
+from taskmask.data.columns import Dataset, Split
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Batch, Rows
+from taskmask.data.source import Examples, Source
+from taskmask.errors import ConfigError, DataError
+from taskmask.metrics.bootstrap import Measure
+from taskmask.modules.spec import HeadSpec
+from taskmask.registry import register_task
+from taskmask.settings import DataSettings
+from taskmask.tasks.base import Answers, Totals, relabelling
+from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
+
+if TYPE_CHECKING:
+    import torch
+
+HEAD = "pseudo"
+
+
+@dataclasses.dataclass(frozen=True)
+class JointMLMConfig(MaskedLMConfig):
+    """Which columns hold the labels, and what the model reads."""
+
+    label: str = opt("label", "column with the labels of rows or of tokens; a row without one counts for MLM alone")
+    soft: tuple[str, ...] = opt((), "columns with a teacher's answer: logits, or a column a class; for soft targets")
+    soft_is: Literal["logits", "probabilities"] = opt("logits", "what these columns hold")
+    read: Literal["masked", "clean"] = opt("masked", "the text that the label is read from")
+    mlm: bool = opt(True, "mask tokens and predict them, too")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = Problems()
+        twice = len(set(self.soft)) < len(self.soft)
+        problems.check(not twice, f"names a column twice: {' '.join(self.soft)}", where="task.soft")
+        problems.raise_any()
+
+
+@register_task("joint_mlm", config=JointMLMConfig)
+class JointMLM(MaskedLM):
+    """Learns the labels that a model gave to unlabelled texts, with masked language modelling or without it.
+
+    Labels are of rows (classification) or of tokens (tagging), whichever the column holds; hard ones, or the teacher's
+    scores where `soft` names them. The head is called pseudo, so that a fine-tuning begins with a new one.
+
+    **Source:** Guo 2020 (arXiv 2011.09031), sections 3.2 and 4.3: labels and masks on the masked text together (v1), or
+    the teacher's logits on the clean text alone (v4). Differs from the paper: tags are learned token by token, without
+    a conditional random field.
+    """
+
+    default_criterion = "joint"
+    measured_in_training = False
+    config: JointMLMConfig
+
+    def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
+        super().__init__(config, vocab, masker, labels)
+        self.columns = ("tokens", config.label, *config.soft)
+        self.class_names = labels.get(config.label, [])
+        self.class_counts = np.zeros(len(self.class_names), np.int64)
+        self.of_tokens = False
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Looks whether the labels are those of rows or of tokens, and counts them."""
+        name = self.config.label
+        split = next((split for split in dataset.splits.values() if name in split.columns), None)
+        self.of_tokens = bool(split) and split.column(name).kind == "aligned"  # type: ignore[union-attr]
+        train = dataset.splits.get("train")
+        if train and name in train.columns and dataset.labels.get(name) == self.class_names:
+            values = train.values(name)
+            self.class_counts = np.bincount(values[values >= 0], minlength=len(self.class_names))
+
+    def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
+        """The stored rows, one row each; longer ones are cut at their end."""
+        where = f"{split.folder}, split {split.name}"
+        if len(self.class_names) < 2:
+            what = f"column {self.config.label!r} has {len(self.class_names)} labels"
+            raise DataError(what, where=where, expected="two or more", fix="write it with taskmask annotate")
+        relabel = relabelling(self, dataset, split, self.config.label)
+        widths = [split.column(name).width for name in self.config.soft]
+        if self.config.soft and sum(widths) != len(self.class_names):
+            what = f"task.soft names {sum(widths)} scores a row: {', '.join(self.config.soft)}"
+            fix = "one column of logits, or a column for each class in their order"
+            raise DataError(what, where=where, expected=f"{len(self.class_names)}, one a class", fix=fix)
+        masker = self.masker.columns if self.masker else ()
+        columns = tuple(dict.fromkeys((self.config.label, *self.config.soft, *masker)))
+        return Examples(split, self.vocab, data.length, "", columns, relabel)
+
+    def heads(self) -> dict[str, HeadSpec]:
+        """The language-model head, where tokens are masked, and "pseudo" with a score for each class."""
+        pseudo = HeadSpec("token" if self.of_tokens else "row", len(self.class_names))
+        return {**(super().heads() if self.config.mlm else {}), HEAD: pseudo}
+
+    @property
+    def views(self) -> int:
+        """Rows of a batch that one row of the dataset becomes."""
+        masked = super().views if self.reads_masks else 0
+        return masked + (self.config.read == "clean")
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether masked rows are in the batch."""
+        return self.config.mlm or self.config.read == "masked"
+
+    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+        """Masked rows, clean ones, or both, the masked ones first; rows that no label is read from have none."""
+        made = super().make_batch(rows, draw) if self.reads_masks else None
+        masked = [made.inputs["tokens"]] if made else []
+        is_clean = self.config.read == "clean"
+        tokens = np.concatenate([*masked, *([rows.tokens] if is_clean else [])])
+        times = len(tokens) // max(len(rows.ids), 1)
+        inputs: dict[str, Any] = {"tokens": tokens, "positions": {}}
+        if not rows.is_full:
+            inputs["keep"] = np.tile(rows.keep, (times, 1))
+        targets: dict[str, Any] = {}
+        if made and self.config.mlm:
+            inputs["positions"]["mlm"], targets["mlm"] = made.inputs["positions"]["mlm"], made.targets["mlm"]
+        asked = np.full(times, not is_clean)  # of the copies of the rows, those that the label is read from
+        asked[-1:] = True
+        label, soft = rows.columns[self.config.label], self._soft(rows)
+        if self.of_tokens:
+            known = (label >= 0) & ~rows.vocab.is_special[rows.tokens]
+            places = np.flatnonzero(asked[:, None, None] & known)
+            inputs["positions"][HEAD], here = places, places % rows.tokens.size
+            targets[HEAD] = label.reshape(-1)[here].astype(np.int64)
+            soft = None if soft is None else soft.reshape(-1, soft.shape[-1])[here]
+        else:
+            targets[HEAD] = np.where(asked[:, None], label, -1).reshape(-1).astype(np.int64)
+            soft = None if soft is None else np.tile(soft, (times, 1))
+        if soft is not None:
+            targets["soft"] = soft
+        return Batch(inputs, targets, rows.ids, int(rows.lengths.sum()) * times)
+
+    def _soft(self, rows: Rows) -> np.ndarray | None:
+        """Returns the teacher's logits, float32 [B, C] or [B, T, C]; of probabilities their logarithms."""
+        if not self.config.soft:
+            return None
+        columns = [rows.columns[name] for name in self.config.soft]
+        depth = 3 if self.of_tokens else 2
+        values = np.concatenate([c if c.ndim == depth else c[..., None] for c in columns], axis=-1).astype(np.float32)
+        return values if self.config.soft_is == "logits" else np.log(np.maximum(values, 1e-7))
+
+    def metrics(self, totals: Totals) -> dict[str, float]:
+        """The loss is the sum of the mean losses; those of the two parts, and how often each is right."""
+        found = {"loss": 0.0}
+        if totals.get("mlm_count"):
+            masked = super().metrics(totals)
+            found["loss"] += masked["loss"]
+            found |= {"mlm_loss": masked["loss"], "mlm_accuracy": masked["accuracy"]}
+        if totals.get(f"{HEAD}_count"):
+            loss = totals[HEAD] / totals[f"{HEAD}_count"]
+            found["loss"] += loss
+            found |= {"label_loss": loss, "label_accuracy": totals[f"{HEAD}_correct"] / totals[f"{HEAD}_count"]}
+        return found
+
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
+        """Of every row of the batch: loss in nats, hits and targets, of masked tokens ("mlm") and of labels.
+
+        The loss of a soft label is the divergence from the teacher at temperature 1, as a criterion has it by default.
+        """
+        import torch
+        import torch.nn.functional as F
+
+        num_rows, num_tokens = batch.inputs["tokens"].shape
+        ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
+        found: Answers = {"ids": ids}
+        for name in self.heads():
+            logits, labels = outputs[name].float(), batch.targets[name]
+            places = batch.inputs["positions"].get(name)
+            row = torch.arange(num_rows, device=logits.device) if places is None else places // num_tokens
+            if name == HEAD and "soft" in batch.targets:
+                teacher = F.log_softmax(batch.targets["soft"].float(), -1)
+                losses = (teacher.exp() * (teacher - F.log_softmax(logits, -1))).sum(-1).masked_fill(labels < 0, 0.0)
+            else:
+                losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+            parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), (labels >= 0).double()])
+            sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
+            loss, correct, count = sums.cpu().numpy()
+            found |= {name: loss, f"{name}_correct": correct, f"{name}_count": count}
+        return found
+
+    def measure(self, answers: Answers, source: Source) -> Measure:
+        """The metrics by rows."""
+        names = [name for name in answers if name != "ids"]
+        table = np.stack([answers[name] for name in names])
+
+        def metrics(index: np.ndarray) -> dict[str, float]:
+            return self.metrics(dict(zip(names, table[:, index].sum(1).tolist(), strict=True)))
+
+        return Measure(table.shape[1], metrics)
+
+    def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
+        """Returns a line a row: its label, if it is of the row, and the text with what stood at the masks."""
+        if "mlm" in batch.targets:
+            lines = super().show(batch, outputs)
+        else:
+            lines = [self.vocab.decode(row) for row in np.asarray(batch.inputs["tokens"])]
+        if self.of_tokens:
+            return lines
+        names = [self.class_names[n] if n >= 0 else "no label" for n in np.asarray(batch.targets[HEAD]).tolist()]
+        return [f"[{name}] {line}" for name, line in zip(names, lines, strict=True)]
+
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
+        """Fills every `<mask>`, where masks were learned; labels are said by what is fine-tuned from it.
+
+        Raises:
+            ConfigError: no masks were learned.
+        """
+        if not self.config.mlm:
+            what, fix = "is false, so that this model fills no masks", "fine-tune it: --train.init_from RUN"
+            raise ConfigError(what, where="task.mlm", fix=fix)
+        return super().predict(model, records, top, max_length)

@@ -1,0 +1,147 @@
+"""Which labels of a model are kept: the sure ones, as many of each class, none of texts that are to be tested."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from taskmask.data.columns import Dataset, Split
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
+from taskmask.machine import written_whole
+
+AT_ONCE = 1 << 22  # labels that are counted together
+MOST_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What to keep of the labels of rows, or of tokens.
+
+    Args:
+        above: the least confidence; 0: any.
+        balanced: keep as many of each class, the most confident ones.
+        leave_out: datasets whose splits valid and test must not be learned from.
+    """
+
+    above: float = 0.0
+    balanced: bool = False
+    leave_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.above <= 1:
+            raise ConfigError(f"is {self.above}", where="--confident", expected="a share from 0 to 1")
+
+
+def select(
+    split: Split, vocab: Vocabulary, labels: np.ndarray, sure: np.ndarray, chosen: Selection, tested: set[str]
+) -> tuple[np.ndarray, str]:
+    """Takes the labels away (-1) that are not to be kept.
+
+    Args:
+        split: the split.
+        vocab: its vocabulary.
+        labels: int [N], of its rows or of its tokens.
+        sure: float [N], how sure the model is of them.
+        chosen: what to keep.
+        tested: what `texts_to_test` gives of `chosen.leave_out`.
+
+    Returns:
+        The labels; what was done, for people.
+    """
+    leaked = np.array([text in tested for text in texts_of(split, vocab)] if tested else np.zeros(split.rows), bool)
+    if len(labels) != split.rows:
+        leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
+    known = labels >= 0
+    kept = known & ~leaked & (sure >= chosen.above)
+    if chosen.balanced:
+        kept = balance(labels, sure, kept)
+    left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if chosen.leave_out else ""
+    said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}"
+    return np.where(kept, labels, -1).astype(labels.dtype), said
+
+
+def shares(dataset: Dataset, split: str, column: str) -> str:
+    """Returns which share of the rows, or of the tokens of texts, has which label, as a line for people."""
+    part, names = dataset.split(split), dataset.labels[column]
+    is_special = dataset.vocabulary().is_special
+    labels, of_tokens = part.values(column), part.column(column).kind == "aligned"
+    counts = np.zeros(len(names) + 1, np.int64)
+    for start in range(0, len(labels), AT_ONCE):
+        some = np.asarray(labels[start : start + AT_ONCE])
+        if of_tokens:
+            some = some[~is_special[part.values("tokens")[start : start + AT_ONCE]]]
+        counts += np.bincount(some + 1, minlength=len(counts))
+    order = np.argsort(-counts[1:], kind="stable")[:MOST_SHOWN]
+    shown = [f"{names[n]} {counts[n + 1] / max(counts.sum(), 1):.1%}" for n in order]
+    if len(names) > MOST_SHOWN:
+        shown.append(f"{len(names) - MOST_SHOWN} more")
+    if counts[0]:
+        shown.append(f"without a label {counts[0] / counts.sum():.1%}")
+    return f"{column} of {split}, of {counts.sum():,} {'tokens' if of_tokens else 'rows'}: {', '.join(shown)}"
+
+
+def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -> int:
+    """Writes the rows with a label as a tsv of label and text, to be mixed into fine-tuning; returns how many.
+
+    The field of the label is called like the column.
+
+    Raises:
+        ConfigError: the labels are those of tokens.
+
+    **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
+    """
+    if any(dataset.split(name).column(column).kind != "row" for name in splits):
+        what, fix = f"column {column!r} has a label for each token", "learn from the column: --task tagging"
+        raise ConfigError(what, where="--to-tsv", expected="one for each text", fix=fix)
+    vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
+    with written_whole(Path(file)) as stream:
+        stream.write(f"{column}\ttext\n".encode())
+        for name in splits:
+            split = dataset.split(name)
+            tokens, offsets, labels = split.values("tokens"), split.offsets("tokens"), split.values(column)
+            for row in np.flatnonzero(labels >= 0).tolist():
+                text = " ".join(vocab.decode(tokens[offsets[row] : offsets[row + 1]]).split())
+                stream.write(f"{names[labels[row]]}\t{text}\n".encode())
+                rows += 1
+    return rows
+
+
+def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Returns bool [N]: of those that are kept as many of each class that occurs, the most confident ones.
+
+    Of equal confidence the first ones come first.
+
+    **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training: sampled evenly per class).
+    """
+    classes, counts = np.unique(labels[kept], return_counts=True)
+    chosen = np.zeros(len(labels), bool)
+    for number in classes:
+        rows = np.flatnonzero(kept & (labels == number))
+        chosen[rows[np.argsort(-sure[rows], kind="stable")][: counts.min()]] = True
+    return chosen
+
+
+def texts_to_test(datasets: Sequence[str]) -> set[str]:
+    """Returns the texts of the splits valid and test of datasets, without case, blanks and punctuation."""
+    found: set[str] = set()
+    for path in datasets:
+        dataset = Dataset.open(path)
+        vocab = dataset.vocabulary()
+        for name in {"valid", "test"} & dataset.splits.keys():
+            found |= set(texts_of(dataset.split(name), vocab))
+    return found
+
+
+def texts_of(split: Split, vocab: Vocabulary) -> list[str]:
+    """Returns the text of every stored row, without case, blanks and punctuation."""
+    tokens, offsets = split.values("tokens"), split.offsets("tokens").tolist()
+    return [
+        re.sub(r"[\W_]+", "", vocab.decode(tokens[start:stop]).casefold())
+        for start, stop in itertools.pairwise(offsets)
+    ]

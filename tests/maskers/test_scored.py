@@ -1,0 +1,88 @@
+"""Masking by scores: the highest within the budget, and a control that differs in nothing but the places."""
+
+import numpy as np
+import pytest
+
+from taskmask.data.draws import Draw
+from taskmask.errors import ConfigError
+from taskmask.maskers.base import build_masker
+from taskmask.registry import MASKERS
+
+
+def masks(rows, epoch=1, **options):
+    masker = build_masker("scored", MASKERS.get("scored").config(column="score", **options), rows.vocab)
+    return masker(rows, Draw(1, epoch, rows.ids))[0]
+
+
+@pytest.fixture
+def scored(make_rows, texts):
+    """Rows with a score of each token, given as a function of the place."""
+
+    def make(score, num=40):
+        rows = make_rows([texts["english"]] * num)
+        rows.columns["score"] = np.broadcast_to(score(np.arange(rows.shape[1])), rows.shape).astype(np.float16)
+        return rows
+
+    return make
+
+
+def test_the_highest_scores_within_the_budget(scored):
+    rows = scored(lambda place: place / 100)
+    mask = masks(rows, ratio=0.2)
+    inside = rows.maskable.sum(1)[0]
+    for row in mask:
+        places = np.flatnonzero(row)
+        assert abs(len(places) - 0.2 * inside) < 1 and places.tolist() == list(
+            range(inside + 1 - len(places), inside + 1)
+        )
+    assert mask.sum() / mask.shape[0] == pytest.approx(0.2 * inside, abs=0.3)
+
+
+def test_only_what_is_above(scored):
+    rows = scored(lambda place: np.isin(place, (2, 5)).astype(float))
+    assert all(np.flatnonzero(row).tolist() == [2, 5] for row in masks(rows, ratio=0.5, above=0.5))
+    assert masks(rows, ratio=0.0, above=0.5).sum() == 0
+    assert (masks(rows, ratio=0.5, above=0.5) == masks(rows, epoch=9, ratio=0.5, above=0.5)).all()
+    few = masks(rows, ratio=1 / rows.maskable.sum(1)[0], above=0.5)  # one of two that are alike
+    assert (few.sum(1) == 1).all() and 0.2 < few[:, 2].mean() < 0.8
+
+
+def test_rows_without_a_candidate(scored):
+    rows = scored(lambda place: np.zeros(len(place)))
+    assert masks(rows, above=0.5).sum() == 0
+    uniform = masks(rows, above=0.5, fallback="uniform", ratio=0.3)
+    assert (abs(uniform.sum(1) - 0.3 * rows.maskable.sum(1)) < 1).all() and len(np.unique(uniform, axis=0)) > 30
+    rows.columns["score"][:20, 3] = 1
+    mixed = masks(rows, above=0.5, fallback="uniform", ratio=0.3)
+    assert all(np.flatnonzero(row).tolist() == [3] for row in mixed[:20]) and (mixed[20:] == uniform[20:]).all()
+
+
+def test_the_control_has_as_many_in_other_places(scored):
+    rows = scored(lambda place: np.isin(place, (2, 5, 7)).astype(float), num=2000)
+    chosen, control = (masks(rows, ratio=0.5, above=0.5, control=on) for on in (False, True))
+    assert (chosen.sum(1) == control.sum(1)).all() and (chosen.sum(1) == 3).all()
+    inside = rows.maskable[0].sum()
+    rates = control[:, 1 : inside + 1].mean(0)
+    assert np.abs(rates - 3 / inside).max() < 5 * np.sqrt(3 / inside / 2000)  # every place alike
+
+
+def test_drawn_in_proportion_to_the_score(scored):
+    rows = scored(lambda place: np.where(place == 3, 0.8, np.where(place == 6, 0.4, 0.0)), num=3000)
+    mask = masks(rows, choose="sample", ratio=1 / rows.maskable.sum(1)[0])
+    assert (mask.sum(1) == 1).all() and mask[:, 3].mean() == pytest.approx(2 / 3, abs=0.04)
+    assert mask[:, [3, 6]].sum() == 3000
+
+
+def test_what_has_no_score_is_no_candidate(scored):
+    rows = scored(lambda place: np.where(place < 4, np.nan, 1.0))
+    for options in ({}, {"choose": "sample"}, {"above": 0.5}):
+        mask = masks(rows, ratio=1.0, **options)
+        assert not mask[:, :4].any() and mask[:, 4 : rows.maskable[0].sum() + 1].all()
+
+
+def test_a_column_of_rows_is_refused(scored):
+    rows = scored(lambda place: place / 100, num=3)
+    for values in (np.zeros(3), np.zeros((3, 2))):
+        rows.columns["score"] = values
+        with pytest.raises(ConfigError, match="column 'score' has a value for each row; expected one for each token"):
+            masks(rows)

@@ -1,0 +1,79 @@
+"""Predictions for pre-training whole: a teacher's labels, what learns from them, and the labels of people last."""
+
+import random
+
+import numpy as np
+import pytest
+from planted_help import sentence, settings, write_tsv
+
+from taskmask.data.columns import Dataset
+from taskmask.training.evaluate import evaluate
+from taskmask.training.run import train
+from taskmask_cli.annotate import main as annotate_command
+from taskmask_cli.preprocess import main as preprocess
+
+CLEAN = {"name": "joint_mlm", "label": "pseudo", "read": "clean", "mlm": False}
+SOFT = {"criterion": "distillation"}
+VARIANTS = {
+    "v1_joint": ({"name": "joint_mlm", "label": "pseudo"}, {}),
+    "one_hot": (CLEAN, {}),
+    "v4_kl": ({**CLEAN, "soft": ["logits"]}, SOFT),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Many labelled texts for the teacher, few for the student, and a corpus that holds some texts to be tested."""
+    folder = tmp_path_factory.mktemp("pseudo")
+    files = {name: write_tsv(folder / f"{name}.tsv", num, n)
+             for n, (name, num) in enumerate({"train": 600, "valid": 150, "few": 40, "test": 300}.items())}  # fmt: skip
+    words = ["--train", files["train"], "--valid", files["valid"], "--out", str(folder / "task"), "--workers", "0"]
+    preprocess([*words, "--vocab-size", "500", "--vocab-kind", "bpe"])
+    vocab = ["--vocab", str(folder / "task"), "--workers", "0"]
+    preprocess(["--train", files["few"], "--test", files["test"], "--out", str(folder / "few"), *vocab])
+    numbers = random.Random(9)
+    tested = (folder / "test.tsv").read_text().splitlines()[1:6]
+    lines = [line.split("\t")[1] for line in tested]
+    lines += [sentence(numbers)[1] for _ in range(800)]
+    (folder / "corpus.txt").write_text("".join(f"{line}\n" for line in lines))
+    corpus = ["--train", str(folder / "corpus.txt"), "--out", str(folder / "corpus"), "--documents", "line"]
+    preprocess([*corpus, *vocab])
+    train(settings(folder, "task", "teacher", "classification", 250))
+    assert evaluate(str(folder / "teacher"))["accuracy"] > 0.98
+    columns = ["--column", "pseudo=label", "sure=confidence", "logits=logits", "--leave-out", str(folder / "few")]
+    assert annotate_command(["--data", str(folder / "corpus"), "--from", str(folder / "teacher"), *columns]) == 0
+    return folder
+
+
+def tuned(folder, run, start="", data="few"):
+    """The accuracy of a model that is fine-tuned on the few labels of people."""
+    options = {"steps": 60, "init_from": str(folder / start) if start else "", "valid_every": 0}
+    train(settings(folder, data, run, "classification", 60, train=options))
+    return evaluate(str(folder / run), split="test")["accuracy"]
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    return tuned(folder, "alone")
+
+
+def test_what_is_to_be_tested_has_no_label(folder):
+    pseudo = np.asarray(Dataset.open(folder / "corpus").split("train").values("pseudo"))
+    assert (pseudo[:5] == -1).all() and (pseudo >= 0).sum() >= len(pseudo) - 6
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_model_that_learned_from_the_teacher_needs_few_labels(folder, alone, name):
+    task, more = VARIANTS[name]
+    train(settings(folder, "corpus", name, task, 250, **more))
+    assert tuned(folder, f"{name}-tuned", name) > alone + 0.15
+
+
+def test_classic_self_training(folder, alone):
+    """The sure labels, as many of each class, beside those of people."""
+    columns = ["--column", "label=label", "own=confidence", "--confident", "0.9", "--balance"]
+    where = ["--data", str(folder / "corpus"), "--from", str(folder / "teacher"), "--leave-out", str(folder / "few")]
+    assert annotate_command([*where, *columns, "--to-tsv", str(folder / "sure.tsv")]) == 0
+    files = ["--train", str(folder / "few.tsv"), str(folder / "sure.tsv"), "--test", str(folder / "test.tsv")]
+    preprocess([*files, "--out", str(folder / "mixed"), "--vocab", str(folder / "task"), "--workers", "0"])
+    assert tuned(folder, "self-training", data="mixed") > alone + 0.15

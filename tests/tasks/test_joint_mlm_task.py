@@ -1,0 +1,168 @@
+"""Labels and masked language modelling together: what is read, what counts, and the loss by hand."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from task_data_help import ragged, write
+
+from taskmask.data.columns import Column
+from taskmask.data.draws import Draw
+from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.errors import ConfigError, DataError
+from taskmask.settings import Settings
+from taskmask.training.parts import build_data, build_objective
+
+TEXTS = ["the quick brown foxes", "the lazy dogs jump", "dogs", "over the lazy foxes"]
+LABELS = [0, 1, -1, 1]
+MODEL = {"name": "tiny", "layers": 1, "width": 16, "heads": 2}
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    return Vocabulary(train_vocabulary(["the quick brown foxes jump over the lazy dogs"] * 20, 290, "bpe"))
+
+
+@pytest.fixture(scope="module")
+def data(vocab, tmp_path_factory):
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)]
+    logits = np.random.default_rng(0).normal(0, 2, (4, 2)).astype(np.float16)
+    tags = [np.append(np.arange(len(row) - 1) % 3 - 1, -1) for row in rows]
+    chance = [np.linspace(0.1, 0.9, len(row)).astype(np.float16) for row in rows]
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "label": (Column("row", "int32"), np.array(LABELS)),
+        "logits": (Column("row", "float16", 2), logits),
+        "tags": (Column("aligned", "int32", of="tokens"), ragged(tags)[0]),
+        "p0": (Column("aligned", "float16", of="tokens"), ragged(chance)[0]),
+        "p1": (Column("aligned", "float16", of="tokens"), 1 - ragged(chance)[0]),
+    }
+    folder = tmp_path_factory.mktemp("joint") / "data"
+    write(folder, vocab, {"train": columns}, {"label": ["bad", "good"], "tags": ["O", "X"]})
+    return str(folder)
+
+
+def make(data, criterion=None, **task):
+    chosen = Settings.of(task={"name": "joint_mlm", **task}, data={"path": data, "length": 40}, model=MODEL,
+                         masker={"name": "uniform", "ratio": 0.3}, criterion=criterion or "joint")  # fmt: skip
+    parts = build_data(chosen, ["train"])
+    rows = parts.sources["train"][np.arange(4)]
+    batch = parts.task.make_batch(rows, Draw(1, 1, rows.ids))
+    objective = build_objective(chosen, parts.task).eval()
+    return objective, rows, batch, batch.map(torch.from_numpy)
+
+
+def test_the_clean_text_alone_is_the_text(data):
+    """Without masked language modelling the model reads what stands in the dataset, to the byte."""
+    objective, rows, batch, _ = make(data, read="clean", mlm=False)
+    assert batch.inputs["tokens"].tobytes() == rows.tokens.tobytes() and "mlm" not in batch.targets
+    assert batch.targets["pseudo"].tolist() == LABELS and batch.num_tokens == rows.lengths.sum()
+    assert set(objective.model.heads) == {"pseudo"}
+
+
+def test_the_masked_text_is_that_of_masked_language_modelling(data):
+    _, rows, batch, _ = make(data, read="masked")
+    assert batch.inputs["tokens"].shape == rows.shape and batch.targets["pseudo"].tolist() == LABELS
+    masked = batch.inputs["positions"]["mlm"]
+    assert (rows.tokens.reshape(-1)[masked] == batch.targets["mlm"]).all() and len(masked) > 3
+    assert (batch.inputs["tokens"] != rows.tokens).sum() <= len(masked)
+
+
+def test_labels_from_the_clean_text_beside_the_masked_one(data):
+    _, rows, batch, given = make(data, read="clean")
+    tokens = batch.inputs["tokens"]
+    assert (
+        tokens.shape == (8, rows.shape[1]) and (tokens[4:] == rows.tokens).all() and (tokens[:4] != rows.tokens).any()
+    )
+    assert (
+        batch.targets["pseudo"].tolist() == [-1] * 4 + LABELS
+        and batch.inputs["positions"]["mlm"].max() < rows.tokens.size
+    )
+    assert batch.num_tokens == 2 * rows.lengths.sum() and given.inputs["keep"].shape == tokens.shape
+
+
+def test_the_loss_is_the_sum_of_the_parts_and_rows_without_a_label_count_for_masks_alone(data):
+    objective, _, _, batch = make(data)
+    sums, counts = objective(batch), objective.criterion.count(batch)
+    outputs = objective.model(**batch.inputs)
+    known = batch.targets["pseudo"] >= 0
+    assert counts == {"mlm": len(batch.targets["mlm"]), "pseudo": 3}
+    torch.testing.assert_close(sums["mlm"], F.cross_entropy(outputs["mlm"], batch.targets["mlm"], reduction="sum"))
+    by_hand = F.cross_entropy(outputs["pseudo"][known], batch.targets["pseudo"][known], reduction="sum")
+    torch.testing.assert_close(sums["pseudo"], by_hand)
+    row = batch.inputs["positions"]["mlm"] // batch.inputs["tokens"].shape[1]
+    assert (row == 2).any()  # the row without a label has masked tokens
+
+
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_divergence_from_the_teacher(data, direction, temperature):
+    options = {"name": "joint", "target": "soft", "temperature": temperature, "direction": direction}
+    objective, rows, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+    ours, teacher = objective.model(**batch.inputs)["pseudo"], torch.from_numpy(rows.columns["logits"]).float()
+    p, q = (teacher / temperature).softmax(-1), (ours / temperature).softmax(-1)
+    first, second = (p, q) if direction == "teacher_student" else (q, p)
+    known = torch.tensor(LABELS) >= 0
+    by_hand = sum((f * (f / s).log()).sum().item() for f, s in zip(first[known], second[known], strict=True))
+    assert objective(batch)["pseudo"].item() == pytest.approx(by_hand * temperature**2, rel=1e-4)
+
+
+def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
+    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"], read="clean", mlm=False)
+    outputs = {"pseudo": batch.targets["soft"].clone().requires_grad_()}
+    loss = objective.criterion.loss(outputs, batch)["pseudo"]
+    (gradient,) = torch.autograd.grad(loss, outputs["pseudo"])
+    assert loss.item() == pytest.approx(0, abs=1e-6) and gradient.abs().max() < 1e-6
+
+
+def test_what_is_evaluated_is_the_divergence_that_is_learned(data):
+    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"])
+    task = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": data}), []).task
+    answers = task.answers({name: out.detach() for name, out in objective.model(**batch.inputs).items()}, batch)
+    for name, total in objective(batch).items():
+        assert answers[name].sum() == pytest.approx(total.item(), rel=1e-5)
+
+
+def test_a_teacher_that_is_sure_is_a_hard_label(data):
+    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"], read="clean", mlm=False)
+    labels = batch.targets["pseudo"]
+    batch.targets["soft"] = F.one_hot(labels.clamp(min=0), 2).float() * 1e4
+    outputs = objective.model(**batch.inputs)
+    hard = F.cross_entropy(outputs["pseudo"], labels, ignore_index=-1, reduction="sum")
+    torch.testing.assert_close(objective.criterion.loss(outputs, batch)["pseudo"], hard)
+
+
+def test_labels_of_tokens(data):
+    objective, rows, batch, given = make(data, {"name": "joint", "target": "soft"}, label="tags", soft=["p0", "p1"],
+                                         soft_is="probabilities", read="clean")  # fmt: skip
+    places, tags = batch.inputs["positions"]["pseudo"], rows.columns["tags"]
+    here = places - rows.tokens.size  # in the clean copy
+    assert (here >= 0).all() and batch.targets["pseudo"].tolist() == tags.reshape(-1)[here].tolist()
+    assert len(places) == (tags[~rows.vocab.is_special[rows.tokens]] >= 0).sum()
+    chance = np.exp(batch.targets["soft"])
+    np.testing.assert_allclose(chance.sum(1), 1, atol=2e-3)
+    assert objective(given)["pseudo"].isfinite() and objective.model(**given.inputs)["pseudo"].shape == (len(places), 2)
+
+
+def test_weights(data):
+    objective, _, _, _ = make(data, {"name": "joint", "mlm_weight": 0.5, "label_weight": 2.0})
+    assert objective.criterion.weights == {"mlm": 0.5, "pseudo": 2.0}
+
+
+def test_what_is_wrong_is_said(data):
+    for options, error, said in (
+        ({"label": "nothing"}, DataError, "0 labels.*taskmask annotate"),
+        ({"soft": ["p0"]}, DataError, "names 1 scores"),
+        ({"soft": ["logits", "logits"]}, ConfigError, "names a column twice"),
+    ):
+        with pytest.raises(error, match=said):
+            make(data, **options)
+    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"})
+    with pytest.raises(ConfigError, match="no teacher's answers"):
+        objective(batch)
+    objective, *_ = make(data, mlm=False, read="clean")
+    task = build_data(Settings.of(task={"name": "joint_mlm", "mlm": False}, data={"path": data}), []).task
+    with pytest.raises(ConfigError, match=r"task.mlm: is false.*fine-tune it"):
+        task.predict(objective.model, [{"text": "the <mask>"}], 1, 40)
+    with pytest.raises(ConfigError, match="expected one above 0"):
+        make(data, {"name": "joint", "mlm_weight": 0.0, "label_weight": 0.0})

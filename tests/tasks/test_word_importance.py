@@ -1,0 +1,248 @@
+"""Importance by the growing buffer: computed by hand, planted keywords, and what must not matter."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from taskmask.data.compact import by_length, compact
+from taskmask.data.rows import Rows
+from taskmask.data.sentences import sentence_numbers
+from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.errors import ConfigError
+from taskmask.tasks.word_importance import NAMES, WordImportance, WordImportanceConfig, lowest_of_groups
+
+WORDS = "the movie is great this and fun a fine plot".split()  # noqa: SIM905
+PLAIN = {"guard": False, "sentences": False}
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    """Every word is one piece."""
+    made = Vocabulary(train_vocabulary([" ".join(WORDS)] * 50, 330, "bpe"))
+    assert all(len(ids) == 1 for ids in made.encode(WORDS))
+    return made
+
+
+def rows_of(vocab, contents, labels=None, extra=0):
+    width = max(map(len, contents)) + 2 + extra
+    tokens = np.full((len(contents), width), vocab.pad)
+    for row, content in zip(tokens, contents, strict=True):
+        row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
+    lengths = np.array([len(content) + 2 for content in contents])
+    labels = np.ones(len(contents), int) if labels is None else np.asarray(labels)
+    return Rows(tokens, lengths, np.arange(len(contents)), vocab, {"label": labels})
+
+
+class Bag:
+    """A classifier whose logit for class 1 is the sum of the weights of the pieces that it sees, each counted once."""
+
+    def __init__(self, vocab, weights, once=False):
+        self.table = np.zeros(vocab.size)
+        for word, weight in weights.items():
+            self.table[vocab.encode([word])[0] if isinstance(word, str) else word] = weight
+        self.vocab, self.once, self.seen, self.calls = vocab, once, [], 0
+
+    def __call__(self, batch):
+        tokens = batch.inputs["tokens"]
+        keep = batch.inputs.get("keep", np.ones(tokens.shape, bool))
+        assert ((tokens != self.vocab.pad) == keep).all()
+        weights = self.table[tokens] * keep
+        if self.once:
+            weights = np.array([self.table[np.unique(row)].sum() for row in np.where(keep, tokens, self.vocab.pad)])[
+                :, None
+            ]
+        logit = torch.from_numpy(weights.sum(1))
+        self.seen += [tuple(row[k].tolist()) for row, k in zip(tokens, keep, strict=True)]
+        self.calls += 1
+        return {"label": torch.stack([torch.zeros_like(logit), logit], 1)}, batch
+
+
+def task_of(vocab, **options):
+    return WordImportance(WordImportanceConfig(**{**PLAIN, **options}), vocab, None, {"label": ["bad", "good"]})
+
+
+def important(vocab, text, weights, **options):
+    """The words of a text that are important."""
+    words = text.split()
+    task = task_of(vocab, **options)
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(words))])
+    scores = task.scores(Bag(vocab, weights), rows, 1000)[0, 1:-1]
+    assert np.isfinite(scores).all()
+    return [word for word, score in zip(words, scores, strict=True) if score < task.config.delta], scores
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "delta", "expected", "scores"),
+    [
+        ("the movie is great", {"great": 3}, 0.05, ["great"], [0.4526, 0.4526, 0.4526, 0]),
+        ("this movie is great and fun", {"great": 2, "fun": 1}, 0.05, ["fun"], [0.4526] * 3 + [0.0718, 0.0718, 0]),
+        ("this movie is great and fun", {"great": 2, "fun": 1}, 0.10, ["great"], None),
+        ("fun and great movie", {"great": 2, "fun": 1}, 0.10, ["great"], None),
+        ("great great plot", {"great": 3}, 0.05, ["great", "great"], [0.0450, 0.0450, None]),
+        ("a fine plot", {"fine": 0.1}, 0.05, ["a", "fine", "plot"], [0.025, 0, 0.025]),
+    ],
+)
+def test_by_hand(vocab, text, weights, delta, expected, scores):
+    """P(y|s) is the logistic function of the sum of the weights."""
+    found, given = important(vocab, text, weights, delta=delta)
+    assert found == expected
+    for value, wanted in zip(given, scores or [], strict=False):
+        assert wanted is None or value == pytest.approx(wanted, abs=1e-4)
+
+
+def test_the_dropped_word_of_the_third_example(vocab):
+    """After great is taken out, fun alone is far from sure."""
+    _, scores = important(vocab, "this movie is great and fun", {"great": 2, "fun": 1}, delta=0.1)
+    assert scores[-1] == pytest.approx(0.2215, abs=1e-4)
+
+
+def test_the_guard_leaves_out_what_the_classifier_does_not_know(vocab):
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in ("a fine plot", "the great movie")])
+    scores = task_of(vocab, guard=True).scores(Bag(vocab, {"fine": 0.1, "great": 3}), rows, 1000)
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1, 1:-1]).all()
+    wrong = rows_of(vocab, [np.concatenate(vocab.encode(["great", "movie"]))] * 2, labels=[0, 1])
+    scores = task_of(vocab).scores(Bag(vocab, {"great": 3}), wrong, 1000)
+    assert np.isnan(scores[0]).all() and np.isfinite(scores[1, 1:-1]).all()
+
+
+def test_of_the_class_that_an_empty_text_has_those_without_a_keyword_are_left_out(vocab):
+    """Without a word the classifier believes that a text is bad: words of bad texts matter nevertheless, not any."""
+    bag = Bag(vocab, {"great": 6, "plot": -3})
+    bag.table[vocab.bos] = -2  # P(bad) of an empty text is 0.88
+    contents = [np.concatenate(vocab.encode(text.split())) for text in ("fun and great", "a fine plot", "a fine movie")]
+    scores, use = task_of(vocab, guard=True).look(bag, rows_of(vocab, contents, labels=[1, 0, 0]), 1000)
+    assert [NAMES["use"][int(row[1])] for row in use] == ["used", "used", "unsure"]
+    assert (scores[:2, 1:-1] < 0.05).tolist() == [[False, False, True]] * 2 and np.isnan(scores[2]).all()
+
+
+def test_what_is_left_out_and_why(vocab):
+    texts = ["a fine plot", "the great movie", "great movie"]
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in texts], labels=[1, 1, 0])
+    scores, use = task_of(vocab, guard=True).look(Bag(vocab, {"fine": 0.1, "great": 3}), rows, 1000)
+    told = [NAMES["use"][int(row[1])] for row in use]
+    assert told == ["unsure", "used", "misclassified"] and (np.isnan(use) == ~rows.maskable).all()
+    assert (np.isfinite(scores) == (use == 0)).all()
+
+
+def ordinary(vocab):
+    return np.flatnonzero(~vocab.is_special)
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies):
+    """With several keywords that say the same, taking one away changes nothing; the buffer finds each."""
+    random = np.random.default_rng(copies)
+    pieces = ordinary(vocab)
+    keywords, others = pieces[:20], pieces[20:]
+    contents = []
+    for _ in range(60):
+        content = random.choice(others, 12)
+        content[random.choice(12, copies, replace=False)] = random.choice(keywords)
+        contents.append(content)
+    bag = Bag(vocab, {}, once=True)
+    bag.table[keywords] = 6.0
+    task, rows = task_of(vocab), rows_of(vocab, contents)
+    scores = task.scores(bag, rows, 4096)
+    found, truth = scores < 0.05, np.isin(rows.tokens, keywords)
+    assert (found == truth).all()  # precision, recall and F1 of 1
+    full, _ = task.chances(bag, task.apart(rows), rows.keep, 4096)
+    left_out = np.zeros(rows.shape)
+    for place in range(1, 13):
+        kept = rows.keep.copy()
+        kept[:, place] = False
+        left_out[:, place] = full - task.chances(bag, task.apart(rows), kept, 4096)[0]
+    recall = ((left_out > 0.05) & truth).sum() / truth.sum()
+    assert recall == (1.0 if copies == 1 else 0.0)
+
+
+def test_the_buffers_are_those_of_the_rule(vocab):
+    """What the classifier is shown is the buffer and one word; a word that was dropped is never shown again."""
+    text = "this movie is great and fun".split()  # noqa: SIM905
+    bag, content = Bag(vocab, {"great": 2, "fun": 1}), np.concatenate(vocab.encode(text))
+    task_of(vocab, delta=0.1).scores(bag, rows_of(vocab, [content]), 1000)
+    shown = [row[1:-1] for row in bag.seen[1:]]  # the first is the whole text
+    ids = dict(zip(text, content.tolist(), strict=True))
+    expected = [
+        "this",
+        "this movie",
+        "this movie is",
+        "this movie is great",
+        "this movie is and",
+        "this movie is and fun",
+    ]
+    assert shown == [tuple(ids[word] for word in buffer.split()) for buffer in expected]
+    assert bag.calls == 1 + len(text)
+
+
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_batches_order_and_padding_do_not_matter(vocab, data):
+    pieces = ordinary(vocab).tolist()
+    contents = data.draw(st.lists(st.lists(st.sampled_from(pieces), min_size=1, max_size=9), min_size=1, max_size=5))
+    weights = np.random.default_rng(data.draw(st.integers(0, 99))).normal(0, 1, vocab.size)
+    labels = [int(weights[content].sum() > 0) for content in contents]
+    bag = Bag(vocab, {})
+    bag.table[:] = np.where(vocab.is_special, 0, weights)
+    task = task_of(vocab, delta=data.draw(st.sampled_from([0.01, 0.05, 0.2])))
+    whole = task.scores(bag, rows_of(vocab, contents, labels), 4096)
+    other = task.scores(bag, rows_of(vocab, contents, labels, extra=7), data.draw(st.integers(1, 60)))
+    assert np.allclose(whole, other[:, : whole.shape[1]], rtol=0, atol=1e-12, equal_nan=True)
+    order = data.draw(st.permutations(range(len(contents))))
+    moved = task.scores(bag, rows_of(vocab, [contents[n] for n in order], [labels[n] for n in order]), 50)
+    assert np.allclose(moved, whole[list(order)], rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_words_go_in_and_out_as_a_whole(vocab):
+    long = Vocabulary(train_vocabulary([" ".join(WORDS)] * 50, 300, "bpe"))  # words of several pieces
+    (content,) = long.encode(["the movie is great"])
+    rows = rows_of(long, [content])
+    bag = Bag(long, {})
+    (great,) = long.encode(["great"])
+    bag.table[great[-1]] = 3.0
+    scores = task_of(long, unit="word").scores(bag, rows, 1000)
+    words = rows.words[0]
+    assert all(len(set(scores[0][words == word].tolist())) == 1 for word in range(words.max() + 1))
+    assert (scores[0] < 0.05).sum() == len(great)
+
+
+def test_sentences_are_taken_each_for_itself():
+    texts = ["The movie is great. Fun it is not! (Really.) It cost 3.5 dollars", "我爱北京。今天天气很好！"]
+    vocab = Vocabulary(train_vocabulary(texts * 20, 330, "bpe", character_coverage=1.0))
+    rows = rows_of(vocab, vocab.encode(texts))
+    numbers = sentence_numbers(rows)
+    for row, parts in zip(range(2), (["The movie is great.", "Fun it is not!", "(Really.)", "It cost 3.5 dollars"],
+                                     ["我爱北京。", "今天天气很好！"]), strict=True):  # fmt: skip
+        shown = [vocab.decode(rows.tokens[row][numbers[row] == n]) for n in range(numbers[row].max() + 1)]
+        assert shown == parts
+    assert (numbers[rows.words < 0] == -1).all()
+    bag = Bag(vocab, {})
+    task_of(vocab, sentences=True, guard=False).scores(bag, rows, 1000)
+    assert len({row for row in bag.seen if len(row) > 2}) > 0 and max(map(len, bag.seen)) < rows.shape[1]
+
+
+def test_the_union_over_aspects():
+    nan = np.nan
+    scores = np.array([[nan, 0.5, 0.01], [nan, nan, nan], [nan, 0.2, 0.3], [nan, 0.0, 0.9]])
+    found = lowest_of_groups(scores, np.array([1, 1, 0, 1]))
+    expected = [[nan, 0.0, 0.01], [nan, 0.0, 0.01], [nan, 0.2, 0.3], [nan, 0.0, 0.01]]
+    assert np.array_equal(found, np.array(expected), equal_nan=True)
+
+
+@given(data=st.data())
+def test_compaction_keeps_what_is_kept(data):
+    shape = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 8))
+    values = np.arange(np.prod(shape)).reshape(shape) + 1
+    kept = np.array(data.draw(st.lists(st.booleans(), min_size=values.size, max_size=values.size))).reshape(shape)
+    out = compact(values, kept, 0)
+    for row, given_, own in zip(out, values, kept, strict=True):
+        assert row[row > 0].tolist() == given_[own].tolist() and (row[: own.sum()] > 0).all()
+    batches = list(by_length(kept.sum(1), data.draw(st.integers(1, 30))))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(shape[0]))
+
+
+def test_wrong_options():
+    for options, said in (({"margin": -0.1}, "task.margin"), ({"delta": 2.0}, "task.delta")):
+        with pytest.raises(ConfigError, match=said):
+            WordImportanceConfig(**options)

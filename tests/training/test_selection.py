@@ -1,0 +1,156 @@
+"""Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
+
+import shutil
+
+import numpy as np
+import pytest
+from training_help import make
+
+from taskmask.data.add_column import add_column
+from taskmask.data.columns import Column, Dataset
+from taskmask.errors import ConfigError, DataError
+from taskmask.training import annotate as module
+from taskmask.training.run import train
+from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
+from taskmask_cli.annotate import main
+from taskmask_cli.preprocess import main as preprocess
+
+
+@pytest.fixture(scope="module")
+def model(labelled, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "run"
+    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
+    return str(folder)
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    shutil.copytree(labelled, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def annotated(model, copy, *words):
+    columns = ["--column", "guess=label", "sure=confidence"]
+    assert main(["--data", str(copy), "--from", model, "--split", "train", *columns, *words]) == 0
+    split = Dataset.open(copy).split("train")
+    Dataset.open(copy).verify()
+    return np.asarray(split.values("guess")), np.asarray(split.values("sure"), np.float64)
+
+
+def test_only_the_sure_ones(model, copy, capsys):
+    before, sure = annotated(model, copy)
+    limit = float(np.median(sure))
+    after, _ = annotated(model, copy, "--overwrite", "--confident", str(limit))
+    assert (after == np.where(sure >= limit, before, -1)).all() and (after < 0).any() and (after >= 0).any()
+    assert f"{(after >= 0).sum()} of {len(after)} labels kept" in capsys.readouterr().out
+
+
+def test_as_many_of_each_class(model, copy):
+    before, sure = annotated(model, copy)
+    after, _ = annotated(model, copy, "--overwrite", "--balance")
+    counts = np.bincount(after[after >= 0])
+    assert (
+        len(set(counts[counts > 0].tolist())) == 1
+        and counts.max() == np.bincount(before)[np.bincount(before) > 0].min()
+    )
+    for number in np.unique(before):
+        kept, left = sure[(before == number) & (after >= 0)], sure[(before == number) & (after < 0)]
+        assert len(left) == 0 or kept.min() >= left.max()
+
+
+def test_no_text_that_is_to_be_tested(model, copy, labelled, capsys):
+    """The dataset of the task itself is left out: of its own texts none in valid or test keeps a label."""
+    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+    dataset = Dataset.open(copy)
+    vocab = dataset.vocabulary()
+    tested = texts_to_test([str(labelled)])
+    leaked = np.array([text in tested for text in texts_of(dataset.split("train"), vocab)])
+    assert leaked.any() and (after[leaked] == -1).all() and (after[~leaked] >= 0).all()
+    assert f"{leaked.sum()} left out" in capsys.readouterr().out
+
+
+def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled, tmp_path, capsys):
+    """What a classic self-training learns from: the labels of people, and the sure ones of a model."""
+    after, _ = annotated(model, copy, "--balance", "--to-tsv", str(tmp_path / "pseudo.tsv"))
+    dataset = Dataset.open(copy)
+    header, *lines = (tmp_path / "pseudo.tsv").read_text().splitlines()
+    names = [dataset.labels["guess"][label] for label in after if label >= 0]
+    assert header == "guess\ttext" and [line.split("\t")[0] for line in lines] == names
+    said = capsys.readouterr().out
+    assert f"pseudo.tsv: {len(lines)} rows" in said
+    assert f"guess of train, of {len(after):,} rows: " in said and f"without a label {(after < 0).mean():.1%}" in said
+    assert preprocess(["--train", str(tmp_path / "pseudo.tsv"), "--out", str(tmp_path / "mixed"), "--workers", "0",
+                       "--label", "guess", "--vocab", str(copy)]) == 0  # fmt: skip
+    again = Dataset.open(tmp_path / "mixed").split("train")
+    old, offsets = dataset.split("train").values("tokens"), dataset.split("train").offsets("tokens")
+    kept = [old[offsets[row] : offsets[row + 1]] for row in np.flatnonzero(after >= 0)]
+    assert np.array_equal(again.values("tokens"), np.concatenate(kept))
+
+
+def test_labels_of_tokens_are_chosen_alike(labelled):
+    """Of tokens as of rows: the sure ones; of a text that is to be tested none."""
+    dataset = Dataset.open(labelled)
+    split, vocab, random = dataset.split("train"), dataset.vocabulary(), np.random.default_rng(0)
+    tags, sure = random.integers(-1, 2, split.num_tokens), random.random(split.num_tokens)
+    tested = texts_to_test([str(labelled)])
+    found, said = select(split, vocab, tags, sure, Selection(0.5, False, (str(labelled),)), tested)
+    leaked = np.repeat([text in tested for text in texts_of(split, vocab)], np.diff(split.offsets("tokens")))
+    kept = (tags >= 0) & (sure >= 0.5) & ~leaked
+    assert np.array_equal(found, np.where(kept, tags, -1)) and leaked.any()
+    assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in said
+
+
+def test_shares_of_tokens_and_no_file_of_them(copy):
+    tags = np.random.default_rng(0).integers(-1, 2, Dataset.open(copy).split("train").num_tokens)
+    add_column(copy, "train", "tags", Column("aligned", "int32", of="tokens"), iter([tags]), ["O", "X"])
+    dataset = Dataset.open(copy)
+    is_text = ~dataset.vocabulary().is_special[dataset.split("train").values("tokens")]
+    assert f"X {(tags[is_text] == 1).mean():.1%}" in shares(dataset, "train", "tags")
+    with pytest.raises(ConfigError, match="--to-tsv: column 'tags' has a label for each token"):
+        write_tsv(dataset, ["train"], "tags", str(copy / "tags.tsv"))
+
+
+def test_no_label_is_seen_before_it_is_chosen(model, copy, labelled, monkeypatch):
+    """A reader, or what a killed process leaves, has no label of a text that is to be tested."""
+    seen = []
+    original = module.add_column
+
+    def add(*words, **named):
+        original(*words, **named)
+        split = Dataset.open(copy).split("train")
+        seen.append(np.asarray(split.values("guess")) if "guess" in split.columns else None)
+
+    monkeypatch.setattr(module, "add_column", add)
+    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+    assert any(one is not None for one in seen) and (after < 0).any()
+    assert all(one is None or np.array_equal(one, after) for one in seen)
+
+
+def test_what_is_to_be_tested_is_looked_for_first(model, copy, monkeypatch):
+    """Not after hours of work."""
+    monkeypatch.setattr(module.Work, "compute", None)
+    with pytest.raises(DataError, match="this is no dataset"):
+        annotated(model, copy, "--leave-out", str(copy / "nothing"))
+
+
+def test_texts_are_compared_without_case_and_punctuation(labelled):
+    dataset = Dataset.open(labelled)
+    texts = texts_of(dataset.split("test"), dataset.vocabulary())
+    assert all(text == text.casefold() and text.isalnum() for text in texts) and texts
+
+
+def test_balance_by_hand():
+    labels, sure = np.array([0, 0, 0, 1, 1, 2]), np.array([0.5, 0.9, 0.5, 0.6, 0.7, 0.99])
+    kept = np.array([True, True, True, True, True, False])
+    assert balance(labels, sure, kept).tolist() == [True, True, False, True, True, False]
+    assert not balance(labels, sure, np.zeros(6, bool)).any()
+
+
+def test_what_is_wrong_is_said(model, copy):
+    for words, said in (
+        (["--column", "guess=label", "--balance"], "ask for it: --column guess=label my_confidence=confidence"),
+        (["--column", "sure=confidence", "--to-tsv", "a.tsv"], "--to-tsv"),
+        (["--column", "guess=label", "sure=confidence", "--confident", "1.5"], "expected a share"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            main(["--data", str(copy), "--from", model, *words])
