@@ -77,3 +77,14 @@ def test_what_has_no_score_is_no_candidate(scored):
     for options in ({}, {"choose": "sample"}, {"above": 0.5}):
         mask = masks(rows, ratio=1.0, **options)
         assert not mask[:, :4].any() and mask[:, 4 : rows.maskable[0].sum() + 1].all()
+
+
+def test_mixed_with_uniform_masks(scored):
+    """Rows of either kind, and the column is asked for by the mixture."""
+    rows = scored(lambda place: np.isin(place, (2, 5)).astype(float), num=400)
+    options = MASKERS.get("mix").config(of=("uniform", "scored above=0.5"), weights=(0.25, 0.75), ratio=0.5)
+    masker = build_masker("mix", options, rows.vocab)
+    assert masker.columns == ("score",)
+    mask = masker(rows, Draw(1, 1, rows.ids))[0]
+    by_score = np.array([np.flatnonzero(row).tolist() == [2, 5] for row in mask])
+    assert 0.65 < by_score.mean() < 0.85 and (mask[~by_score].sum(1) > 3).all()
