@@ -86,3 +86,14 @@ def test_a_column_of_rows_is_refused(scored):
         rows.columns["score"] = values
         with pytest.raises(ConfigError, match="column 'score' has a value for each row; expected one for each token"):
             masks(rows)
+
+
+def test_mixed_with_uniform_masks(scored):
+    """Rows of either kind, and the column is asked for by the mixture."""
+    rows = scored(lambda place: np.isin(place, (2, 5)).astype(float), num=400)
+    options = MASKERS.get("mix").config(of=("uniform", "scored above=0.5"), weights=(0.25, 0.75), ratio=0.5)
+    masker = build_masker("mix", options, rows.vocab)
+    assert masker.columns == ("score",)
+    mask = masker(rows, Draw(1, 1, rows.ids))[0]
+    by_score = np.array([np.flatnonzero(row).tolist() == [2, 5] for row in mask])
+    assert 0.65 < by_score.mean() < 0.85 and (mask[~by_score].sum(1) > 3).all()

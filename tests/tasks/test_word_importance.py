@@ -5,12 +5,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_data_help import ragged, write
 
+from taskmask.data.columns import Column, Dataset
 from taskmask.data.compact import by_length, compact
 from taskmask.data.rows import Rows
 from taskmask.data.sentences import sentence_numbers
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import ConfigError
+from taskmask.settings import DataSettings
 from taskmask.tasks.word_importance import NAMES, WordImportance, WordImportanceConfig, lowest_of_groups
 
 WORDS = "the movie is great this and fun a fine plot".split()  # noqa: SIM905
@@ -246,3 +249,31 @@ def test_wrong_options():
     for options, said in (({"margin": -0.1}, "task.margin"), ({"delta": 2.0}, "task.delta")):
         with pytest.raises(ConfigError, match=said):
             WordImportanceConfig(**options)
+
+
+def test_a_word_matters_if_it_does_for_one_aspect(vocab, tmp_path):
+    """Rows of a text and an aspect each, read from a dataset; what is asked in parts comes to the same."""
+    texts = ["the movie is great", "a fine plot", "the movie is great", "the movie is great"]
+    aspects = ["plot", "movie", "fun", "movie"]
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(texts)]
+    seconds = [np.append(ids, vocab.eos) for ids in vocab.encode(aspects)]
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "aspect": (Column("ragged", vocab.token_dtype), ragged(seconds)),
+        "label": (Column("row", "int32"), np.array([1, 1, 0, 1])),
+    }
+    write(tmp_path / "data", vocab, {"train": columns}, {"label": ["bad", "good"]})
+    dataset = Dataset.open(tmp_path / "data")
+    task = task_of(vocab, pair="aspect", guard=False)
+    source = task.source(dataset.split("train"), DataSettings(length=40), dataset)
+    bag = Bag(vocab, {"great": 3, "fun": -9, "plot": -2})  # of "fun" it says the right label, by that word alone
+    whole = task.annotate_rows(bag, source, np.arange(4), ("important", "use"), 400, lambda tokens: None)
+    content = slice(1, 5)
+    assert [row[content].tolist() for row in np.array(whole["use"])[[0, 2, 3]]] == [[0] * 4] * 3
+    important = [row[content].tolist() for row in np.array(whole["important"])[[0, 2, 3]]]
+    assert important[0] == important[1] == important[2] and important[0][3] == 1
+    parts = [task.annotate_rows(bag, source, np.array([n]), ("important",), 400, lambda tokens: None) for n in range(4)]
+    for number, part in enumerate(parts):
+        size = source.stops[number] - source.starts[number]
+        both = part["important"][0][1 : 1 + size], whole["important"][number][1 : 1 + size]
+        assert both[0].tolist() == both[1].tolist()
