@@ -32,16 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = columns_of(options.column)
 
     from taskmask.data.columns import Dataset
-    from taskmask.training.annotate import annotate
+    from taskmask.training.annotate import annotate, column_with
     from taskmask.training.log import duration
-    from taskmask.training.selection import Selection, select, shares, write_tsv
+    from taskmask.training.selection import Selection, shares, write_tsv
 
-    wanted = Selection(options.confident, options.balance, tuple(options.leave_out))
-    option = "--confident, --balance, --leave-out"
-    is_chosen = wanted != Selection()
-    label, sure = (column_with(columns, what, option) if is_chosen else "" for what in ("label", "confidence"))
+    keep = Selection(options.confident, options.balance, tuple(options.leave_out))
     if options.to_tsv:
-        column_with(columns, "label", "--to-tsv")
+        column_with({name: what or "label" for name, what in columns.items()}, "label", "--to-tsv")
 
     bars: list[Any] = []
 
@@ -52,19 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
         return bars[0].update
 
-    done = annotate(
-        options.source, options.data, columns, options.split, overrides, overwrite=options.overwrite, begin=begin
-    )
+    named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
+    done = annotate(options.source, options.data, columns, options.split, overrides, **named)
     for bar in bars:
         bar.close()
     if is_first():
-        splits = options.split or list(Dataset.open(options.data).splits)
-        chosen = select(Dataset.open(options.data), splits, label, sure, wanted) if is_chosen else []
-        notes = [*done.notes, *chosen]
-        dataset = Dataset.open(options.data)
+        dataset, notes = Dataset.open(options.data), list(done.notes)
+        splits = options.split or list(dataset.splits)
         notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
         if options.to_tsv:
-            rows = write_tsv(dataset, splits, column_with(columns, "label", "--to-tsv"), options.to_tsv)
+            rows = write_tsv(dataset, splits, column_with(done.columns, "label", "--to-tsv"), options.to_tsv)
             notes.append(f"{options.to_tsv}: {rows:,} rows")
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
@@ -117,17 +111,3 @@ def columns_of(words: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"is {word!r}", where="--column", expected=expected)
         columns[name] = what
     return columns
-
-
-def column_with(columns: dict[str, str], what: str, option: str) -> str:
-    """Returns the first of the new columns with this in it, by which an option chooses.
-
-    Raises:
-        ConfigError: it is not asked for.
-    """
-    found = [name for name, given in columns.items() if (given or "label") == what]
-    if not found:
-        asked = ", ".join(f"{name}={given}" if given else name for name, given in columns.items())
-        fix = f"ask for it: --column {asked.replace(',', '')} my_{what}={what}"
-        raise ConfigError(f"needs a column with {what}", where=option, expected=what, fix=fix)
-    return found[0]

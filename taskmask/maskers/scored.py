@@ -11,6 +11,7 @@ from taskmask.config import opt
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys, register_masker, sample_tokens
 
 
@@ -44,8 +45,18 @@ class Scored(Masker):
         self.columns = (config.column,)
 
     def scores(self, rows: Rows) -> np.ndarray:
-        """Returns the column, float64 [B, T]; -inf where a token has no score."""
+        """Returns the column, float64 [B, T]; -inf where a token has no score.
+
+        Raises:
+            ConfigError: the column has values of rows.
+        """
         values = rows.columns[self.config.column].astype(np.float64)
+        if values.shape != rows.shape:
+            what, fix = (
+                f"column {self.config.column!r} has a value for each row",
+                "write one of tokens: taskmask annotate",
+            )
+            raise ConfigError(what, where="masker.column", expected="one for each token", fix=fix)
         return np.where(np.isnan(values), -np.inf, values)
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:

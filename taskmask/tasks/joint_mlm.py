@@ -164,7 +164,10 @@ class JointMLM(MaskedLM):
         return found
 
     def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """Of every row of the batch: loss in nats, hits and targets, of masked tokens ("mlm") and of labels."""
+        """Of every row of the batch: loss in nats, hits and targets, of masked tokens ("mlm") and of labels.
+
+        The loss of a soft label is the divergence from the teacher at temperature 1, as a criterion has it by default.
+        """
         import torch
         import torch.nn.functional as F
 
@@ -175,7 +178,11 @@ class JointMLM(MaskedLM):
             logits, labels = outputs[name].float(), batch.targets[name]
             places = batch.inputs["positions"].get(name)
             row = torch.arange(num_rows, device=logits.device) if places is None else places // num_tokens
-            losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
+            if name == HEAD and "soft" in batch.targets:
+                teacher = F.log_softmax(batch.targets["soft"].float(), -1)
+                losses = (teacher.exp() * (teacher - F.log_softmax(logits, -1))).sum(-1).masked_fill(labels < 0, 0.0)
+            else:
+                losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
             parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), (labels >= 0).double()])
             sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
             loss, correct, count = sums.cpu().numpy()

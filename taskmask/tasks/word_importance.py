@@ -31,8 +31,8 @@ class WordImportanceConfig(ClassificationConfig):
     """How a text is taken apart, and from where on a word is important."""
 
     delta: float = opt(0.05, "important: P(y|s) - P(y|buffer + word) below this (delta)")
-    guard: bool = opt(True, "leave out texts of which the classifier is hardly surer than of an empty one")
-    margin: float = opt(0.1, "guard: P(y|s) must be above that of an empty text by delta and this")
+    guard: bool = opt(True, "leave out texts that the classifier is hardly sure of, or that any word makes it sure of")
+    margin: float = opt(0.1, "guard: P(y|s) must be above chance, or that of an empty text, by delta and this")
     unit: Literal["token", "word"] = opt("token", "what is added to the buffer, and dropped from it, at once")
     sentences: bool = opt(True, "each sentence for itself, where there is one text; false: the whole text")
 
@@ -82,9 +82,10 @@ class WordImportance(Classification):
     out of the buffer again; else it stays. So a word is important that makes the classifier about as sure as the whole
     text does, behind words that say nothing: of several words that say the same, each.
 
-    Texts that the classifier gets wrong, or of which it is not surer than of an empty one, are left out: their tokens
-    have no label (-1) and no score (NaN). Of a text with several second texts (aspects), a row each, a word is
-    important if it is for one of them; its score is the lowest.
+    Texts that the classifier gets wrong are left out: their tokens have no label (-1) and no score (NaN). So are, by
+    the guard, those of which it is hardly surer than by chance (or than of an empty text, where that is less), and
+    those of which more than half would be important, since any word will do. Of a text with several second texts
+    (aspects), a row each, a word is important if it is for one of them; its score is the lowest.
 
     **Source:** Gu et al. 2020 (arXiv 2004.09733), section 3.2, equation 1; delta is 0.05 there, 0.01 in the authors'
     code. Differs from that code: what is left out has no label, instead of the label "not important"; the guard; whole
@@ -133,10 +134,16 @@ class WordImportance(Classification):
         use = np.where(right, USED, MISCLASSIFIED)
         if self.config.guard:
             empty, _ = self.chances(ask, every, every.fixed, max_tokens)
-            use[right & (sure < empty + self.config.delta + self.config.margin)] = UNSURE
-        texts, sure = every.take(use == USED), sure[use == USED]
+            # an empty text is of some class too, often for certain: not all texts of that class are to go
+            floor = np.minimum(empty, 1 / len(self.class_names))
+            use[right & (sure < floor + self.config.delta + self.config.margin)] = UNSURE
+        looked_at = np.flatnonzero(use == USED)
+        texts, sure = every.take(looked_at), sure[looked_at]
         units = rows.words[texts.row] if self.config.unit == "word" else np.cumsum(texts.mine, axis=1)
         found = self.grow(ask, texts, _from_zero(units, texts.mine), sure, max_tokens)
+        if self.config.guard:
+            by_any = (found < self.config.delta).sum(axis=1) > texts.mine.sum(axis=1) / 2
+            use[looked_at[by_any]], found[by_any] = UNSURE, np.nan
         return texts.spread(found), every.spread(np.broadcast_to(use[:, None], every.mine.shape))
 
     def apart(self, rows: Rows) -> Texts:

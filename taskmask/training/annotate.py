@@ -36,6 +36,7 @@ from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 from taskmask.training.run import lock
+from taskmask.training.selection import Selection, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
@@ -70,6 +71,7 @@ def annotate(
     overrides: Iterable[Assignment] = (),
     *,
     overwrite: bool = False,
+    keep: Selection = Selection(),  # noqa: B008 - frozen
     begin: Callable[[int, int], Callable[[int], Any]] = lambda total, done: lambda tokens: None,
 ) -> Annotated:
     """Lets a model write columns into a dataset. The same call goes on where a killed one stopped.
@@ -81,6 +83,7 @@ def annotate(
         splits: names of the splits; all where there are none.
         overrides: settings that differ from the run's.
         overwrite: replace columns of these names.
+        keep: which labels are written; the others are no label (-1). The confidence must be asked for, too.
         begin: called with the tokens in all and those already done; returns what is called with those of each batch.
 
     Raises:
@@ -99,8 +102,13 @@ def annotate(
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
     columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
     specs = check_columns(parts, columns)
+    if keep != Selection():
+        for what in ("label", "confidence"):
+            column_with(columns, what, "--confident, --balance, --leave-out")
+    tested = texts_to_test(keep.leave_out)
     model = loaded.objective(settings, parts.task).model.to(device)
-    work = Work(settings, parts, columns, specs, model, world, device)
+    work = Work(settings, parts, columns, specs, model, world, device, keep, tested)
+    notes = [note for source in parts.sources.values() for note in source.notes]
     with (
         work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
         distributed.peers_watched(world),
@@ -109,12 +117,11 @@ def annotate(
         computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
         if world.is_first:
             (folder / "merging").touch()
-            work.merge(folder)
+            notes += work.merge(folder)
         world.wait()
     distributed.leave()
     lengths = [part.lengths for part in parts.sources.values()]
     rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
-    notes = [note for source in parts.sources.values() for note in source.notes]
     return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes)
 
 
@@ -140,6 +147,20 @@ def check_columns(parts: DataParts, columns: Mapping[str, str]) -> dict[str, Col
     return {name: known[what] for name, what in columns.items()}
 
 
+def column_with(columns: Mapping[str, str], what: str, option: str) -> str:
+    """Returns the first of the new columns with this in it, by which an option chooses.
+
+    Raises:
+        ConfigError: it is not asked for.
+    """
+    found = [name for name, given in columns.items() if given == what]
+    if not found:
+        asked = " ".join(f"{name}={given}" for name, given in columns.items())
+        fix = f"ask for it: --column {asked} my_{what}={what}"
+        raise ConfigError(f"needs a column with {what}", where=option, expected=what, fix=fix)
+    return found[0]
+
+
 def key_of(file: Path, settings: Settings, parts: DataParts, columns: Mapping[str, str]) -> str:
     """Returns a name for this very work, so that what was left of another is not taken for it."""
     tables = settings.to_dict()
@@ -159,6 +180,8 @@ class Work:
     model: Any
     world: World
     device: torch.device
+    keep: Selection
+    tested: set[str]
 
     @contextlib.contextmanager
     def folder(self, key: str, overwrite: bool) -> Iterator[Path]:
@@ -244,18 +267,30 @@ class Work:
         with autocast(self.device, self.settings.train.precision):
             return self.model(**given.inputs), given
 
-    def merge(self, folder: Path) -> None:
-        """Puts the chunks together as columns."""
+    def merge(self, folder: Path) -> list[str]:
+        """Puts the chunks together as columns; returns which labels were kept, where they were chosen."""
+        notes: list[str] = []
         for split, source in self.parts.sources.items():
             for name, spec in self.specs.items():
                 reach("annotate.merge")
                 values = self.values(folder, split, source, name)
+                if self.columns[name] == "label" and self.keep != Selection():
+                    values = self.chosen(folder, split, source, name, notes)
                 add_column(self.parts.dataset.path, split, name, spec, values, self.labels_of(name), overwrite=True)
+        return notes
+
+    def chosen(self, folder: Path, split: str, source: Source, name: str, notes: list[str]) -> Iterator[np.ndarray]:
+        """Yields the values of a column of labels of which only some are kept; notes how many."""
+        confidence = column_with(self.columns, "confidence", "keep")
+        labels, sure = (np.concatenate(list(self.values(folder, split, source, n))) for n in (name, confidence))
+        labels, said = select(source.split, self.parts.vocab, labels, sure, self.keep, self.tested)
+        notes.append(f"{name} {said}")
+        yield labels
 
     def values(self, folder: Path, split: str, source: Source, name: str) -> Iterator[np.ndarray]:
-        """Yields the values of a column chunk by chunk; tokens of no row, such as `</s>`, get -1, or 0.0."""
+        """Yields the values of a column chunk by chunk; tokens of no row, such as `</s>`, get -1 or NaN."""
         spec, place = self.specs[name], 0
-        empty = -1 if np.dtype(spec.dtype).kind == "i" else 0
+        empty = -1 if np.dtype(spec.dtype).kind == "i" else np.nan
         for number, (first, stop) in enumerate(self.chunks(source)):
             values = np.frombuffer(chunk_file(folder, split, number, name).read_bytes(), spec.dtype)
             if spec.kind == "row":

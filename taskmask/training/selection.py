@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from taskmask.data.add_column import add_column
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
@@ -39,35 +38,32 @@ class Selection:
             raise ConfigError(f"is {self.above}", where="--confident", expected="a share from 0 to 1")
 
 
-def select(dataset: Dataset, splits: Sequence[str], column: str, confidence: str, chosen: Selection) -> list[str]:
-    """Takes the labels of rows or tokens away (-1) that are not to be kept; returns what was done, a line a split.
+def select(
+    split: Split, vocab: Vocabulary, labels: np.ndarray, sure: np.ndarray, chosen: Selection, tested: set[str]
+) -> tuple[np.ndarray, str]:
+    """Takes the labels away (-1) that are not to be kept.
 
     Args:
-        dataset: the dataset.
-        splits: names of the splits.
-        column: the column with the labels.
-        confidence: the column that says how sure the model is of them.
+        split: the split.
+        vocab: its vocabulary.
+        labels: int [N], of its rows or of its tokens.
+        sure: float [N], how sure the model is of them.
         chosen: what to keep.
+        tested: what `texts_to_test` gives of `chosen.leave_out`.
+
+    Returns:
+        The labels; what was done, for people.
     """
-    vocab, tested = dataset.vocabulary(), texts_to_test(chosen.leave_out)
-    lines = []
-    for name in splits:
-        split = dataset.split(name)
-        labels, sure = np.array(split.values(column)), np.asarray(split.values(confidence), np.float64)
-        known = labels >= 0
-        leaked = np.array([text in tested for text in texts_of(split, vocab)] if tested else np.zeros(split.rows), bool)
-        if split.column(column).kind == "aligned":
-            leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
-        kept = known & ~leaked & (sure >= chosen.above)
-        if chosen.balanced:
-            kept = balance(labels, sure, kept)
-        add_column(
-            dataset.path, name, column, split.column(column), iter([np.where(kept, labels, -1).astype(labels.dtype)]),
-            dataset.labels.get(column), overwrite=True,
-        )  # fmt: skip
-        left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if chosen.leave_out else ""
-        lines.append(f"{column} of {name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}")
-    return lines
+    leaked = np.array([text in tested for text in texts_of(split, vocab)] if tested else np.zeros(split.rows), bool)
+    if len(labels) != split.rows:
+        leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
+    known = labels >= 0
+    kept = known & ~leaked & (sure >= chosen.above)
+    if chosen.balanced:
+        kept = balance(labels, sure, kept)
+    left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if chosen.leave_out else ""
+    said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}"
+    return np.where(kept, labels, -1).astype(labels.dtype), said
 
 
 def shares(dataset: Dataset, split: str, column: str) -> str:
@@ -95,8 +91,14 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -
 
     The field of the label is called like the column.
 
+    Raises:
+        ConfigError: the labels are those of tokens.
+
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
     """
+    if any(dataset.split(name).column(column).kind != "row" for name in splits):
+        what, fix = f"column {column!r} has a label for each token", "learn from the column: --task tagging"
+        raise ConfigError(what, where="--to-tsv", expected="one for each text", fix=fix)
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
     with written_whole(Path(file)) as stream:
         stream.write(f"{column}\ttext\n".encode())

@@ -115,6 +115,14 @@ def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
     assert loss.item() == pytest.approx(0, abs=1e-6) and gradient.abs().max() < 1e-6
 
 
+def test_what_is_evaluated_is_the_divergence_that_is_learned(data):
+    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"])
+    task = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": data}), []).task
+    answers = task.answers({name: out.detach() for name, out in objective.model(**batch.inputs).items()}, batch)
+    for name, total in objective(batch).items():
+        assert answers[name].sum() == pytest.approx(total.item(), rel=1e-5)
+
+
 def test_a_teacher_that_is_sure_is_a_hard_label(data):
     objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"], read="clean", mlm=False)
     labels = batch.targets["pseudo"]

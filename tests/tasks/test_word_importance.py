@@ -110,6 +110,16 @@ def test_the_guard_leaves_out_what_the_classifier_does_not_know(vocab):
     assert np.isnan(scores[0]).all() and np.isfinite(scores[1, 1:-1]).all()
 
 
+def test_of_the_class_that_an_empty_text_has_those_without_a_keyword_are_left_out(vocab):
+    """Without a word the classifier believes that a text is bad: words of bad texts matter nevertheless, not any."""
+    bag = Bag(vocab, {"great": 6, "plot": -3})
+    bag.table[vocab.bos] = -2  # P(bad) of an empty text is 0.88
+    contents = [np.concatenate(vocab.encode(text.split())) for text in ("fun and great", "a fine plot", "a fine movie")]
+    scores, use = task_of(vocab, guard=True).look(bag, rows_of(vocab, contents, labels=[1, 0, 0]), 1000)
+    assert [NAMES["use"][int(row[1])] for row in use] == ["used", "used", "unsure"]
+    assert (scores[:2, 1:-1] < 0.05).tolist() == [[False, False, True]] * 2 and np.isnan(scores[2]).all()
+
+
 def test_what_is_left_out_and_why(vocab):
     texts = ["a fine plot", "the great movie", "great movie"]
     rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in texts], labels=[1, 1, 0])

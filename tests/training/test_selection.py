@@ -8,9 +8,10 @@ from training_help import make
 
 from taskmask.data.add_column import add_column
 from taskmask.data.columns import Column, Dataset
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, DataError
+from taskmask.training import annotate as module
 from taskmask.training.run import train
-from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test
+from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
 
@@ -86,23 +87,50 @@ def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled
     assert np.array_equal(again.values("tokens"), np.concatenate(kept))
 
 
-def test_labels_of_tokens_are_chosen_alike(labelled, copy):
+def test_labels_of_tokens_are_chosen_alike(labelled):
     """Of tokens as of rows: the sure ones; of a text that is to be tested none."""
-    dataset = Dataset.open(copy)
-    split = dataset.split("train")
-    tokens, random = split.values("tokens"), np.random.default_rng(0)
-    tags, sure = random.integers(-1, 2, len(tokens)), random.random(len(tokens)).astype(np.float16)
-    add_column(copy, "train", "tags", Column("aligned", "int32", of="tokens"), iter([tags]), ["O", "X"])
-    add_column(copy, "train", "sure", Column("aligned", "float16", of="tokens"), iter([sure]))
-    (line,) = select(Dataset.open(copy), ["train"], "tags", "sure", Selection(0.5, False, (str(labelled),)))
-    tested, vocab = texts_to_test([str(labelled)]), dataset.vocabulary()
+    dataset = Dataset.open(labelled)
+    split, vocab, random = dataset.split("train"), dataset.vocabulary(), np.random.default_rng(0)
+    tags, sure = random.integers(-1, 2, split.num_tokens), random.random(split.num_tokens)
+    tested = texts_to_test([str(labelled)])
+    found, said = select(split, vocab, tags, sure, Selection(0.5, False, (str(labelled),)), tested)
     leaked = np.repeat([text in tested for text in texts_of(split, vocab)], np.diff(split.offsets("tokens")))
     kept = (tags >= 0) & (sure >= 0.5) & ~leaked
-    assert np.array_equal(Dataset.open(copy).split("train").values("tags"), np.where(kept, tags, -1))
-    assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in line
-    is_text = ~vocab.is_special[tokens]
-    share = (np.where(kept, tags, -1)[is_text] == 1).mean()
-    assert f"X {share:.1%}" in shares(Dataset.open(copy), "train", "tags")
+    assert np.array_equal(found, np.where(kept, tags, -1)) and leaked.any()
+    assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in said
+
+
+def test_shares_of_tokens_and_no_file_of_them(copy):
+    tags = np.random.default_rng(0).integers(-1, 2, Dataset.open(copy).split("train").num_tokens)
+    add_column(copy, "train", "tags", Column("aligned", "int32", of="tokens"), iter([tags]), ["O", "X"])
+    dataset = Dataset.open(copy)
+    is_text = ~dataset.vocabulary().is_special[dataset.split("train").values("tokens")]
+    assert f"X {(tags[is_text] == 1).mean():.1%}" in shares(dataset, "train", "tags")
+    with pytest.raises(ConfigError, match="--to-tsv: column 'tags' has a label for each token"):
+        write_tsv(dataset, ["train"], "tags", str(copy / "tags.tsv"))
+
+
+def test_no_label_is_seen_before_it_is_chosen(model, copy, labelled, monkeypatch):
+    """A reader, or what a killed process leaves, has no label of a text that is to be tested."""
+    seen = []
+    original = module.add_column
+
+    def add(*words, **named):
+        original(*words, **named)
+        split = Dataset.open(copy).split("train")
+        seen.append(np.asarray(split.values("guess")) if "guess" in split.columns else None)
+
+    monkeypatch.setattr(module, "add_column", add)
+    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+    assert any(one is not None for one in seen) and (after < 0).any()
+    assert all(one is None or np.array_equal(one, after) for one in seen)
+
+
+def test_what_is_to_be_tested_is_looked_for_first(model, copy, monkeypatch):
+    """Not after hours of work."""
+    monkeypatch.setattr(module.Work, "compute", None)
+    with pytest.raises(DataError, match="this is no dataset"):
+        annotated(model, copy, "--leave-out", str(copy / "nothing"))
 
 
 def test_texts_are_compared_without_case_and_punctuation(labelled):
