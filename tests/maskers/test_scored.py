@@ -80,14 +80,6 @@ def test_what_has_no_score_is_no_candidate(scored):
         assert not mask[:, :4].any() and mask[:, 4 : rows.maskable[0].sum() + 1].all()
 
 
-def test_a_column_of_rows_is_refused(scored):
-    rows = scored(lambda place: place / 100, num=3)
-    for values in (np.zeros(3), np.zeros((3, 2))):
-        rows.columns["score"] = values
-        with pytest.raises(ConfigError, match="column 'score' has a value for each row; expected one for each token"):
-            masks(rows)
-
-
 def test_mixed_with_uniform_masks(scored):
     """Rows of either kind, and the column is asked for by the mixture."""
     rows = scored(lambda place: np.isin(place, (2, 5)).astype(float), num=400)
@@ -97,3 +89,11 @@ def test_mixed_with_uniform_masks(scored):
     mask = masker(rows, Draw(1, 1, rows.ids))[0]
     by_score = np.array([np.flatnonzero(row).tolist() == [2, 5] for row in mask])
     assert 0.65 < by_score.mean() < 0.85 and (mask[~by_score].sum(1) > 3).all()
+
+
+def test_a_column_of_rows_is_refused(scored):
+    rows = scored(lambda place: place / 100, num=3)
+    for values in (np.zeros(3), np.zeros((3, 2))):
+        rows.columns["score"] = values
+        with pytest.raises(ConfigError, match="column 'score' has a value for each row; expected one for each token"):
+            masks(rows)
