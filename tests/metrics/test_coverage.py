@@ -113,8 +113,9 @@ def test_without_an_effect_p_is_small_as_rarely_as_it_says(seeds):
 def test_coverage_everywhere(seeds, examples, metric):
     """Prints the table of the shares (run with -s)."""
     for world in WORLDS:
-        of_mean, of_difference, _ = simulate(seeds, examples, world, metric, 1000)
+        # of 4000 trials a share of 95 % is found with a deviation of 0.3 %
+        of_mean, of_difference, _ = simulate(seeds, examples, world, metric, 4000)
         print(f"{metric:9} {seeds:3} seeds {examples:4} examples  {world:19} {of_mean:.1%} {of_difference:.1%}")
-        # of 50 examples three may make all the difference to an F1; four deviations of a share of 1000 trials are 2.8 %
-        lowest = 0.86 if metric == "macro F1" and examples == 50 else 0.9
+        # two runs say little of what is not normal; nor do 50 examples of which three make all the difference
+        lowest = 0.86 if metric == "macro F1" and examples == 50 else 0.9 if seeds == 2 else 0.93
         assert lowest < of_mean < 0.99 and lowest < of_difference < 0.99
