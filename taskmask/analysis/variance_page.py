@@ -153,11 +153,10 @@ def _over_training(all_seen: Sequence[Variance]) -> Html:
     charts = []
     for field, label in (("pass_ratio", "a pass"), ("independent_ratio", "independent")):
         series = []
-        for number, policy in enumerate(all_seen[0].policies):
-            if field == "pass_ratio" or policy.views > 1:
-                points = [getattr(seen.policies[number], field) for seen in all_seen]
-                steps = [float(seen.step) for seen in all_seen]
-                series.append(svg.Series(policy.policy, steps, *(list(part) for part in zip(*points, strict=True))))
+        for number, policy in enumerate(all_seen[0].policies):  # all in both charts: a policy keeps its colour
+            points = [getattr(seen.policies[number], field) for seen in all_seen]
+            steps = [float(seen.step) for seen in all_seen]
+            series.append(svg.Series(policy.policy, steps, *(list(part) for part in zip(*points, strict=True))))
         charts.append(svg.lines(series, x_label="step", y_label=label, marks=[(1.0, "")]))
     return tag("div", charts, class_="grid")
 
