@@ -42,6 +42,7 @@ class Task:
 
     Attributes:
         default_criterion: criterion where none is named.
+        default_model: model where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
         columns: columns that the dataset must have.
         best: the metric that picks the best checkpoint, where `train.metric` names none.
@@ -54,6 +55,7 @@ class Task:
     """
 
     default_criterion: str = ""
+    default_model: str = "mini"
     default_masker: str | None = None
     columns: tuple[str, ...] = ("tokens",)
     best: str = "loss"
@@ -122,6 +124,16 @@ class Task:
         Args:
             outputs: of the model, on any device.
             batch: the batch, on that device.
+        """
+        return {}
+
+    def generate(self, model: Any, batch: Batch, source: Source) -> Answers:
+        """Returns more fields of the records of `answers`, for which the model must be asked again; `evaluate` does.
+
+        Args:
+            model: in evaluation mode, on the device of the batch.
+            batch: the batch.
+            source: the rows.
         """
         return {}
 
