@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 
 class Model(nn.Module):
-    """A network that turns token ids into one output for each of its heads; it knows no loss."""
+    """A network that turns token ids into one output for each of its heads; it knows no loss.
+
+    Attributes:
+        reads_target: whether a second text, `target`, is given to it, on which its "lm" heads answer.
+    """
+
+    reads_target: bool = False
 
     def forward(
         self,
@@ -17,6 +23,7 @@ class Model(nn.Module):
         keep: Tensor | None = None,
         positions: dict[str, Tensor] | None = None,
         segments: Tensor | None = None,
+        target: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Runs the network.
 
@@ -27,6 +34,7 @@ class Model(nn.Module):
                 is not named answers everywhere.
             segments: int64 [N, T], the text that a token belongs to: 0 for the first, 1 for the second of a pair; None:
                 all 0. A model without segment embeddings does not look at it.
+            target: int64 [N, T'], what a model reads that has `reads_target`; other models have no such argument.
 
         Returns:
             One entry per head, by its name.
