@@ -116,9 +116,7 @@ class EncoderDecoder(Model):
         """
         return Cache([layer.cross_attention.keys_values(memory) for layer in self._decoder()], keep, room)
 
-    def decode(
-        self, target: Tensor, memory: Tensor, keep: Tensor | None = None, cache: Cache | None = None
-    ) -> Tensor:
+    def decode(self, target: Tensor, memory: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """The hidden states of the decoder's last layer.
 
         Args:
@@ -201,9 +199,7 @@ class EncoderDecoder(Model):
                 raise ValueError(f"no target, which the decoder of head {min(self.lm_heads)} reads")
             hidden |= dict.fromkeys(self.lm_heads, self.decode(target, memory, keep))
         embedding = self.embeddings.tokens.weight
-        return {
-            name: head(hidden[name], positions.get(name), embedding, keep) for name, head in self.heads.items()
-        }
+        return {name: head(hidden[name], positions.get(name), embedding, keep) for name, head in self.heads.items()}
 
     @torch.no_grad()
     def generate(

@@ -44,11 +44,11 @@ class GenerationConfig:
         problems = Problems()
         for name, least in (("beams", 1), ("no_repeat_ngram", 0), ("min_length", 0), ("max_length", 2)):
             value = getattr(self, name)
-            problems.check(value >= least, f"is {value}", where=name, expected=f"at least {least}")
+            problems.check(value >= least, f"is {value}", where=f"task.{name}", expected=f"at least {least}")
         problems.check(
             self.min_length < self.max_length,
             f"is {self.min_length}",
-            where="min_length",
+            where="task.min_length",
             expected=f"fewer than max_length, {self.max_length}",
         )
         problems.raise_any()

@@ -39,7 +39,7 @@ class DenoisingConfig:
 
 @register_task("denoising", config=DenoisingConfig)
 class Denoising(TextToTextTask):
-    """Takes the spans out that the masker chose, each becoming one `<mask>`, and has the text or the spans written.
+    """Reads a text in which each span that the masker chose is one `<mask>`, and writes the text or the spans.
 
     A span is a run of neighbouring chosen tokens: where a masker chooses spans that touch, they are one. Spans that are
     written are separated by `<mask>`; a row of which nothing is taken out then has no target.

@@ -139,7 +139,7 @@ class Seq2Seq(TextToTextTask):
 
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Says {"generated"}, and of a record with the list "choices", or as `task.choices` names it, also {"choice",
-        "probability", "ranked": the `top` likeliest}, probabilities among the choices; "cut" only if the text was.
+        "probability", "log_probability", "ranked": the `top` likeliest}, the probability among the choices; "cut" only if the text was.
 
         Raises:
             DataError: a text is empty, or the choices are no list of texts.
@@ -162,9 +162,8 @@ class Seq2Seq(TextToTextTask):
         answers: list[dict[str, Any]] = []
         for number, (text, choices) in enumerate(zip(texts, lists, strict=True)):
             ranked = _ranked(choices, scores[of_row == number])[:top]
-            best = {"choice": ranked[0]["choice"], "probability": ranked[0]["probability"], "ranked": ranked}
             cut = {"cut": True} if source.is_cut[number] else {}
-            answers.append({"generated": text, **(best if ranked else {}), **cut})
+            answers.append({"generated": text, **({**ranked[0], "ranked": ranked} if ranked else {}), **cut})
         return answers
 
     def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:

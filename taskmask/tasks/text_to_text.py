@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class TextToTextTask(Task):
     """A task whose targets are texts; a subclass writes `make_batch` and `predict`."""
 
-    default_model = "encoder_decoder"
+    default_model = "bart_mini"
     default_criterion = "seq2seq"
 
     def heads(self) -> dict[str, HeadSpec]:
