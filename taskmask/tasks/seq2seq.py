@@ -35,13 +35,14 @@ class Seq2SeqConfig(GenerationConfig):
     target: str = opt("answers", "column with the text to be written, of --text or --list: then the first is learned")
     pair: str = opt("", "column with a second text to be read, such as a context; none: one text")
     choices: str = opt("", "column of --list with the answers to choose among; none: there are none")
+    validate: bool = opt(False, "validations in training generate texts too, so that train.metric may be exact_match")
 
 
 @register_task("seq2seq", config=Seq2SeqConfig)
 class Seq2Seq(TextToTextTask):
     """Writes a text for a text, or for a pair of texts, such as the answer to a question.
 
-    Validations in training measure how likely the right text is. `taskmask evaluate` also has texts generated, and
+    Validations in training measure how likely the right text is. `taskmask evaluate` has texts generated too, and
     compares them with all that are accepted: exact match and F1 of SQuAD, ROUGE; and where there are choices, how often
     the likeliest of them, by the sum of the log-probabilities of its tokens, is an accepted one.
 
@@ -54,6 +55,7 @@ class Seq2Seq(TextToTextTask):
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
         self.columns = ("tokens", *filter(None, (config.pair, config.target)))
+        self.measured_in_training = config.validate
         self.fields = ("text", *([config.pair] if config.pair else []))
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> TextToText:
@@ -138,8 +140,8 @@ class Seq2Seq(TextToTextTask):
         return Measure(of_right.size, metrics)
 
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
-        """Says {"generated"}, and of a record with the list "choices", or as `task.choices` names it, also {"choice",
-        "probability", "log_probability", "ranked": the `top` likeliest}, the probability among the choices; "cut" only if the text was.
+        """Says {"generated", "cut": only if the text was}; where a record has the list "choices", or as `task.choices`
+        names it, also {"choice", "probability": among them, "log_probability", "ranked": the `top` likeliest}.
 
         Raises:
             DataError: a text is empty, or the choices are no list of texts.
