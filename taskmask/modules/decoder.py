@@ -141,7 +141,9 @@ class CrossAttention(nn.Module):
     def keys_values(self, memory: Tensor) -> KeysValues:
         """Returns keys and values of the source, [N, H, S, d] each, of its hidden states, [N, S, D]."""
         rows, tokens, width = memory.shape
-        kv = self.memory(memory).view(rows, tokens, 2, self.heads, width // self.heads)  # [N, S, 2 D] -> [N, S, 2, H, d]
+        kv = self.memory(memory).view(
+            rows, tokens, 2, self.heads, width // self.heads
+        )  # [N, S, 2 D] -> [N, S, 2, H, d]
         k, v = (part.transpose(1, 2) for part in kv.unbind(2))  # [N, S, H, d] -> [N, H, S, d]
         return k, v
 
