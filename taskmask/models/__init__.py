@@ -209,8 +209,8 @@ MODELS.variant(
     summary="ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, two thirds local attention.",
 )
 
-# Source: Lewis et al. 2019 (arXiv 1910.13461), section 4 (large) and the footnote of section 5 (base); facebook/bart-base
-# and facebook/bart-large, config.json. Differs from the paper: no dropout inside the feed-forward (there 0.1).
+# Source: Lewis et al. 2019 (arXiv 1910.13461), sections 2.1 and 5.1; facebook/bart-base and facebook/bart-large,
+# config.json. Differs from the paper: no dropout inside the feed-forward (there 0.1).
 MODELS.variant("bart_base", of="encoder_decoder", layers=6, decoder_layers=6, width=768, heads=12,
                summary="BART-base: 6 + 6 layers, 768 wide.")  # fmt: skip
 MODELS.variant("bart_large", of="encoder_decoder", layers=12, decoder_layers=12, width=1024, heads=16,

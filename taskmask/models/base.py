@@ -12,7 +12,8 @@ class Model(nn.Module):
     """A network that turns token ids into one output for each of its heads; it knows no loss.
 
     Attributes:
-        reads_target: whether a second text, `target`, is given to it, on which its "lm" heads answer.
+        reads_target: whether its forward has one more argument, `target`, int64 [N, T']: the text that its "lm" heads
+            answer on.
     """
 
     reads_target: bool = False
@@ -23,7 +24,6 @@ class Model(nn.Module):
         keep: Tensor | None = None,
         positions: dict[str, Tensor] | None = None,
         segments: Tensor | None = None,
-        target: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Runs the network.
 
@@ -34,7 +34,6 @@ class Model(nn.Module):
                 is not named answers everywhere.
             segments: int64 [N, T], the text that a token belongs to: 0 for the first, 1 for the second of a pair; None:
                 all 0. A model without segment embeddings does not look at it.
-            target: int64 [N, T'], what a model reads that has `reads_target`; other models have no such argument.
 
         Returns:
             One entry per head, by its name.

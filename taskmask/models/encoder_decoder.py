@@ -114,7 +114,8 @@ class EncoderDecoder(Model):
             keep: bool [N, S], True at real source tokens; None: all.
             room: tokens that may be read of each row, those of all its hypotheses counted.
         """
-        return Cache([layer.cross_attention.keys_values(memory) for layer in self._decoder()], keep, room)
+        layers = [layer for layer in self.decoder_layers if isinstance(layer, DecoderLayer)]
+        return Cache([layer.cross_attention.keys_values(memory) for layer in layers], keep, room)
 
     def decode(self, target: Tensor, memory: Tensor, keep: Tensor | None = None, cache: Cache | None = None) -> Tensor:
         """The hidden states of the decoder's last layer.
@@ -129,10 +130,11 @@ class EncoderDecoder(Model):
             [N, T, D].
         """
         tokens = target.shape[1]
-        begin = cache.place if cache else 0
-        if cache:
-            cache.read_on(tokens, target.device)
-        return self._run(target, slice(begin, begin + tokens), memory, keep, cache)
+        if cache is None:
+            return self._run(target, slice(0, tokens), self.start(memory, keep, 0), None)
+        place = cache.place
+        cache.read_on(tokens, target.device)
+        return self._run(target, slice(place, place + tokens), cache, cache)
 
     def branch(self, target: Tensor, parents: Tensor, cache: Cache) -> Tensor:
         """The hidden states of one more token for each of K hypotheses of a row.
@@ -147,21 +149,13 @@ class EncoderDecoder(Model):
         """
         place = cache.place
         cache.branch(parents)
-        return self._run(target, slice(place, place + 1), None, None, cache)
+        return self._run(target, slice(place, place + 1), cache, cache)
 
-    def _run(
-        self, target: Tensor, places: slice, memory: Tensor | None, keep: Tensor | None, cache: Cache | None
-    ) -> Tensor:
+    def _run(self, target: Tensor, places: slice, source: Cache, before: Cache | None) -> Tensor:
         x = self.target_embeddings(F.embedding(target, self.embeddings.tokens.weight), places)
-        for number, layer in enumerate(self._decoder()):
-            if cache:
-                x = layer(x, cache.memory[number], cache.keep, cache, number)
-            else:
-                x = layer(x, layer.cross_attention.keys_values(memory), keep)
+        for number, layer in enumerate(self.decoder_layers):
+            x = layer(x, source.memory[number], source.keep, before, number)
         return self.decoder_norm(x)
-
-    def _decoder(self) -> list[DecoderLayer]:
-        return [layer for layer in self.decoder_layers if isinstance(layer, DecoderLayer)]
 
     def forward(
         self,

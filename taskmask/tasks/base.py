@@ -44,6 +44,8 @@ class Task:
         default_criterion: criterion where none is named.
         default_model: model where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
+        default_model: model where none is named.
+        gives_target: whether its batches have the input "target", a second text, on which its "lm" heads are asked.
         columns: columns that the dataset must have.
         best: the metric that picks the best checkpoint, where `train.metric` names none.
         lower_is_better: the metrics of which less is better.
@@ -57,6 +59,8 @@ class Task:
     default_criterion: str = ""
     default_model: str = "mini"
     default_masker: str | None = None
+    default_model: str = "mini"
+    gives_target: bool = False
     columns: tuple[str, ...] = ("tokens",)
     best: str = "loss"
     lower_is_better: frozenset[str] = frozenset({"loss", "perplexity", "mse"})
