@@ -42,7 +42,6 @@ class Task:
 
     Attributes:
         default_criterion: criterion where none is named.
-        default_model: model where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
         default_model: model where none is named.
         gives_target: whether its batches have the input "target", a second text, on which its "lm" heads are asked.
@@ -57,7 +56,6 @@ class Task:
     """
 
     default_criterion: str = ""
-    default_model: str = "mini"
     default_masker: str | None = None
     default_model: str = "mini"
     gives_target: bool = False

@@ -48,7 +48,7 @@ class Denoising(TextToTextTask):
     "On the Influence of Masking Policies in Intermediate Pre-training" (both outputs, any policy).
     """
 
-    default_masker = "span"
+    default_masker = "infilling"
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)

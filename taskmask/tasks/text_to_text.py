@@ -28,6 +28,7 @@ class TextToTextTask(Task):
 
     default_model = "bart_mini"
     default_criterion = "seq2seq"
+    gives_target = True
 
     def heads(self) -> dict[str, HeadSpec]:
         """One language-model head, "seq2seq", of the decoder."""

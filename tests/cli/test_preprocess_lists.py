@@ -13,8 +13,16 @@ from taskmask_cli.preprocess import main
 
 SHARED = Path(taskmask.errors.__file__).parents[2] / "shared" / "data"
 ROWS = [
-    {"question": "who is it that jumps over the lazy dogs, again and again, and never looks back?", "answers": ["the fox", "Ж\tfox"], "choices": ["a dog", "the fox"]},
-    {"question": "who sleeps while the quick brown foxes are jumping over it, and does not even mind?", "answers": "a dog", "choices": ["a dog"]},
+    {
+        "question": "who is it that jumps over the lazy dogs, again and again, and never looks back?",
+        "answers": ["the fox", "Ж\tfox"],
+        "choices": ["a dog", "the fox"],
+    },
+    {
+        "question": "who sleeps while the quick brown foxes are jumping over it, and does not even mind?",
+        "answers": "a dog",
+        "choices": ["a dog"],
+    },
 ]
 
 
