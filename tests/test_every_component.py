@@ -69,7 +69,8 @@ def test_every_model_builds_and_answers(name, vocab):
             options_of("model", name), vocab_size=vocab.size, max_length=LENGTH, heads={"mlm": HeadSpec("lm")}
         )
         tokens, positions = torch.zeros(2, LENGTH, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
-        outputs = model.eval()(tokens, positions={"mlm": positions})
+        more = {"target": tokens[:, :9]} if model.reads_target else {}
+        outputs = model.eval()(tokens, positions={"mlm": positions}, **more)
     assert {name: output.shape for name, output in outputs.items()} == {"mlm": (3, vocab.size)}
 
 
