@@ -159,7 +159,7 @@ class Component:
 FIXED = {"data": DataSettings, "train": TrainSettings, "optim": OptimSettings, "run": RunSettings}
 MAIN_FIELD = {"data": "path", "run": "folder"}
 SECTIONS = ("data", "run", "task", "model", "masker", "criterion", "train", "optim")
-DEFAULTS = {"task": "masked_lm", "model": "mini"}
+DEFAULT_TASK = "masked_lm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,7 +286,7 @@ def contradictions(
 
 
 def choose(values: dict[str, dict[str, Assignment]], problems: Problems) -> dict[str, Entry | None]:
-    """Takes the names of the components out of `values`; the task gives the defaults of criterion and masker.
+    """Takes the names of the components out of `values`; the task gives the defaults of the others.
 
     Returns:
         {section: its component}; None where the name is wrong, and for the masker of a task that masks nothing.
@@ -305,14 +305,14 @@ def choose(values: dict[str, dict[str, Assignment]], problems: Problems) -> dict
             problems.take(error)
             return None
 
-    task = entry_of("task", DEFAULTS["task"])
+    task = entry_of("task", DEFAULT_TASK)
     cls: Any = task and task.load()
     if task and cls.default_masker is None and values["masker"]:
         problems.add(f"task {task.name} masks nothing", where="--masker", fix="leave the masker out")
         values["masker"].clear()
     return {
         "task": task,
-        "model": entry_of("model", DEFAULTS["model"]),
+        "model": entry_of("model", cls and cls.default_model),
         "criterion": entry_of("criterion", cls and cls.default_criterion),
         "masker": entry_of("masker", cls and cls.default_masker),
     }

@@ -31,7 +31,7 @@ inputs:
   UTF-8 only (see --on-bad-utf8). Control characters become spaces.
 
 what a row is (columns of the dataset):
-  a text, or several, with labels or numbers: fields text and label, or those named (tokens, label)
+  a text, or several, with labels, numbers or lists of texts: fields text and label, or those named (tokens, label)
   words with a tag each: a .conll file, or jsonl {"words": ["the", "dog"], "tags": ["O", "O"]} (tokens, word, tags)
   a question and its context: SQuAD's .json, or jsonl {"question": "Who?", "context": "The dog", "answers": ["dog"],
     "answer_start": [4]} (tokens of the context, question, starts, ends, text, answers, answer)
@@ -41,6 +41,8 @@ examples:
   taskmask-preprocess --train wiki.txt.gz --valid valid.txt --out data-bin/wiki --vocab-size 16000
   taskmask-preprocess --train train.tsv --valid dev.tsv --test test.tsv --out data-bin/sst2 --vocab data-bin/wiki
   taskmask-preprocess --train qa.jsonl --text question context --label answer_index --out data-bin/qa --vocab-size 8000
+  taskmask-preprocess --train nq.jsonl --text question --list answers --out data-bin/nq --vocab data-bin/wiki
+  taskmask-preprocess --train arc.jsonl --text question --list answers choices --out data-bin/arc --vocab data-bin/wiki
   taskmask-preprocess --train sts.tsv --text first second --number score --out data-bin/sts --vocab data-bin/wiki
   taskmask-preprocess --train eng.train.conll --valid eng.testa.conll --out data-bin/ner --vocab data-bin/wiki
   taskmask-preprocess --train ner.jsonl --words tokens --tags ner_tags --out data-bin/ner --vocab data-bin/wiki
@@ -92,6 +94,13 @@ def _add_text_options(parser: Parser) -> None:
         default=[],
         metavar="FIELD",
         help="fields that hold numbers to be predicted, as for regression",
+    )
+    text.add_argument(
+        "--list",
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="fields of jsonl that hold lists of texts, such as accepted answers or choices",
     )
     text.add_argument(
         "--documents",
@@ -172,6 +181,13 @@ def _add_vocabulary_options(parser: Parser) -> None:
         "1 for small alphabets (default: 0.9995)",
     )
     vocab.add_argument(
+        "--vocab-sentinels",
+        type=_positive,
+        metavar="N",
+        help="pieces of a new vocabulary that mark spans, <extra_id_0> and so on, for --task.sentinels (T5: 100; "
+        "default: 0)",
+    )
+    vocab.add_argument(
         "--vocab-sample",
         type=_positive,
         metavar="MB",
@@ -190,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = make_parser().parse_all(argv)
     of_a_new_one = {"--vocab-kind": args.vocab_kind, "--character-coverage": args.character_coverage}
-    of_a_new_one["--vocab-sample"] = args.vocab_sample
+    of_a_new_one |= {"--vocab-sentinels": args.vocab_sentinels, "--vocab-sample": args.vocab_sample}
     useless = [flag for flag, value in of_a_new_one.items() if value is not None]
     if args.vocab and useless:
         raise ConfigError(f"goes with a new vocabulary, not with --vocab {args.vocab}", where=useless[0])
@@ -223,10 +239,14 @@ def _task_of(layout: Layout) -> str:
         return f" --task tagging{'' if layout.tags in ('', 'tags') else f' --task.label {layout.tags}'}"
     if layout.form == "answers":
         return " --task span" if layout.has_answers else ""
+    pair = f" --task.pair {layout.text[1]}" if len(layout.text) > 1 else ""
+    if layout.lists:
+        target = "" if layout.lists[0] == "answers" else f" --task.target {layout.lists[0]}"
+        choices = f" --task.choices {layout.lists[1]}" if len(layout.lists) > 1 else ""
+        return f" --task seq2seq{target}{choices}{pair}"
     if not layout.label + layout.number or layout.name.startswith("python-docs:"):  # which is first of all a text
         return ""
     task, column = ("classification", layout.label) if layout.label else ("regression", layout.number)
-    pair = f" --task.pair {layout.text[1]}" if len(layout.text) > 1 else ""
     return f" --task {task}{'' if column[0] == 'label' else f' --task.label {column[0]}'}{pair}"
 
 
@@ -247,6 +267,7 @@ def _fields(args: argparse.Namespace) -> Fields:
         text=args.text and tuple(args.text),
         label=None if args.label is None else tuple(args.label),
         number=tuple(args.number),
+        lists=tuple(args.list),
         words=args.words,
         tags=args.tags,
         tag_column=args.tag_column or 0,
@@ -268,7 +289,8 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
         megabytes = sum(map(len, sample)) / 1e6
         print(f"training a vocabulary of {size} pieces on {megabytes:.1f} MB of text", file=sys.stderr)
     coverage = 0.9995 if args.character_coverage is None else args.character_coverage
-    return Vocabulary(train_vocabulary(sample, size, args.vocab_kind or "unigram", coverage))
+    kind, sentinels = args.vocab_kind or "unigram", args.vocab_sentinels or 0
+    return Vocabulary(train_vocabulary(sample, size, kind, coverage, sentinels))
 
 
 def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSummary]) -> None:

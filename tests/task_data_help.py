@@ -62,6 +62,19 @@ def question_columns(vocab, examples):
     }
 
 
+def text_columns(vocab, examples):
+    """Columns of [(text, accepted answers, choices), ...]."""
+    texts = vocab.encode([text for text, _, _ in examples])
+    lists = {"answers": [row[1] for row in examples], "choices": [row[2] for row in examples]}
+    bytes_of = {
+        name: [np.frombuffer("\n".join(row).encode(), np.uint8) for row in rows] for name, rows in lists.items()
+    }
+    return {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(closed(texts, vocab.eos))),
+        **{name: (Column("ragged", "uint8"), ragged(rows)) for name, rows in bytes_of.items()},
+    }
+
+
 def random_sentences(names, count, seed=0, words=("un", "believable", "fox", "jumping", "dogs", "我", "naïve")):
     """Sentences of 1 to 9 words with tags; one tag in ten is missing."""
     random = np.random.default_rng(seed)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from task_data_help import question_columns, ragged, tagged_columns, write
+from task_data_help import question_columns, ragged, tagged_columns, text_columns, write
 
 from taskmask import config, settings
 from taskmask.data.columns import Column, Dataset
@@ -69,7 +69,8 @@ def test_every_model_builds_and_answers(name, vocab):
             options_of("model", name), vocab_size=vocab.size, max_length=LENGTH, heads={"mlm": HeadSpec("lm")}
         )
         tokens, positions = torch.zeros(2, LENGTH, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
-        outputs = model.eval()(tokens, positions={"mlm": positions})
+        more = {"target": tokens[:, :9]} if model.reads_target else {}
+        outputs = model.eval()(tokens, positions={"mlm": positions}, **more)
     assert {name: output.shape for name, output in outputs.items()} == {"mlm": (3, vocab.size)}
 
 
@@ -113,6 +114,8 @@ def datasets(vocab, tmp_path_factory):
         "regression": row_columns(vocab, Column("row", "float32"), [0.5, 1, 2, -1]),
         "tagging": tagged_columns(vocab, sentences, tags),
         "span": question_columns(vocab, questions),
+        "denoising": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "seq2seq": text_columns(vocab, [("the quick foxes jump", ["dogs", "the dogs"], ["dogs", "over"])] * 3),
     }
     labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
     labels["joint_mlm"] = labels["classification"]
@@ -123,10 +126,19 @@ def datasets(vocab, tmp_path_factory):
     return folder
 
 
+def settings_for(name, datasets):
+    """Settings of a task, with a small model of the kind that it needs."""
+    small = {"layers": 1, "width": 16, "heads": 2}
+    return Settings.of(
+        task=name,
+        data={"path": str(datasets / name), "length": 120},
+        model={"name": TASKS.get(name).load().default_model, **small},
+    )
+
+
 @pytest.mark.parametrize("name", TASKS.names())
 def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
-    data = {"path": str(datasets / name), "length": 120}
-    chosen = Settings.of(task=name, data=data, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
+    chosen = settings_for(name, datasets)
     parts = build_data(chosen, ["train"])
     task, source = parts.task, parts.sources["train"]
     rows = source[np.arange(len(source))]
@@ -152,11 +164,11 @@ def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
 
 @pytest.mark.parametrize("name", TASKS.names())
 def test_every_task_says_what_it_annotates_and_predicts(name, datasets):
-    data = {"path": str(datasets / name), "length": 120}
-    chosen = Settings.of(task=name, data=data, model={"name": "tiny", "layers": 1, "width": 16, "heads": 2})
+    chosen = settings_for(name, datasets)
     task = build_data(chosen, ["train"]).task
     model = build_objective(chosen, task).eval().model
-    source = task.source(Dataset.open(data["path"]).split("train"), chosen.data, Dataset.open(data["path"]), False)
+    dataset = Dataset.open(chosen.data.path)
+    source = task.source(dataset.split("train"), chosen.data, dataset, False)
     rows = source[np.arange(len(source))]
     columns, done = task.annotations(), []
 

@@ -112,7 +112,7 @@ def _body(settings: Settings, task: Task) -> dict[str, tuple[int, ...]]:
     """Returns {name of a weight: its shape}; heads and the table of positions, which may change, are left out."""
     model = _without_weights(settings, task)
     shapes = {f"model.{name}": tuple(p.shape) for name, p in model.named_parameters()}
-    return {name: shape for name, shape in shapes.items() if not name.startswith((HEADS, POSITIONS))}
+    return {name: shape for name, shape in shapes.items() if not name.startswith((HEADS, *POSITIONS))}
 
 
 def check_metric(settings: Settings, parts: DataParts) -> None:

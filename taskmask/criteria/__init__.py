@@ -72,6 +72,20 @@ class JointLossConfig:
         problems.raise_any()
 
 
+@dataclasses.dataclass(frozen=True)
+class Seq2SeqLossConfig:
+    """Cross-entropy of every token of a target text, with label smoothing."""
+
+    label_smoothing: float = opt(0.0, "share of each target that is spread over the vocabulary, in training alone")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        smoothing = self.label_smoothing
+        where = "criterion.label_smoothing"
+        problems.check(0 <= smoothing < 1, f"is {smoothing}", where=where, expected="at least 0 and below 1")
+        problems.raise_any()
+
+
 CRITERIA.add("masked_lm", config=NoOptions, load="taskmask.criteria.masked_lm:MaskedLMCriterion")
 CRITERIA.add(
     "classification",
@@ -80,6 +94,7 @@ CRITERIA.add(
 )
 CRITERIA.add("regression", config=NoOptions, load="taskmask.criteria.regression:RegressionCriterion")
 CRITERIA.add("span", config=NoOptions, load="taskmask.criteria.span:SpanCriterion")
+CRITERIA.add("seq2seq", config=Seq2SeqLossConfig, load="taskmask.criteria.seq2seq:Seq2SeqCriterion")
 CRITERIA.add("joint", config=JointLossConfig, load="taskmask.criteria.joint:JointCriterion")
 CRITERIA.variant(
     "distillation",

@@ -5,13 +5,17 @@ Shapes: B rows, T tokens, K views.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 
+from taskmask.data.compact import compact
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
+from taskmask.data.sentences import sentence_numbers
 from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError
 
 _HALF, _LOWER_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -28,8 +32,14 @@ def units(rows: Rows, mask: np.ndarray, per: str) -> np.ndarray:
         return np.broadcast_to(np.arange(num_tokens), mask.shape)
     if per == "word":
         return np.maximum(rows.words, 0)
-    starts = mask & ~np.pad(mask, ((0, 0), (1, 0)))[:, :-1]
-    return np.maximum(np.cumsum(starts, axis=1) - 1, 0)
+    return np.maximum(np.cumsum(run_starts(mask), axis=1) - 1, 0)
+
+
+def run_starts(mask: np.ndarray) -> np.ndarray:
+    """Returns bool [..., T], the first token of each run of neighbouring chosen tokens: of each span."""
+    starts = mask.copy()
+    starts[..., 1:] &= ~mask[..., :-1]
+    return starts
 
 
 def replace_tokens(
@@ -79,3 +89,111 @@ def replace_tokens(
 def _ordinary_pieces(vocab: Vocabulary) -> np.ndarray:
     """Returns int64, the ids of all pieces that are not special."""
     return np.flatnonzero(~vocab.is_special)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaps:
+    """The gaps that a row has where its spans are taken out: one a run of chosen tokens, or inserted without any.
+
+    Args:
+        rows: the rows, tokens [B, T].
+        mask: bool [K, B, T], the chosen tokens of each view.
+        inserted: bool [K, B, T], True where a gap without a token lies before this one; None: nowhere.
+        sentinels: int64, the marks of the gaps of a row in their order; none: `<mask>` marks each.
+    """
+
+    rows: Rows
+    mask: np.ndarray
+    inserted: np.ndarray | None = None
+    sentinels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @functools.cached_property
+    def chosen(self) -> np.ndarray:
+        """Bool [K*B, T], the tokens in gaps."""
+        return self.mask.reshape(-1, self.mask.shape[-1])
+
+    @functools.cached_property
+    def marks(self) -> np.ndarray:
+        """Bool [K*B, T], True where a gap begins: at its first token, or before the token that it is inserted at."""
+        found = run_starts(self.mask) if self.inserted is None else run_starts(self.mask) | self.inserted
+        return found.reshape(self.chosen.shape)
+
+    def values(self, marks: np.ndarray) -> np.ndarray:
+        """Returns int64 [K*B, 2 T]: before each token the mark that stands there, if `marks`, bool [K*B, T], says so.
+
+        Raises:
+            DataError: a row has more marks than there are sentinels.
+        """
+        out = np.full((*marks.shape, 2), self.rows.vocab.mask)
+        out.reshape(-1, *self.rows.shape, 2)[..., 1] = self.rows.tokens
+        if len(self.sentinels):
+            number = np.cumsum(marks, axis=1)
+            if (most := int(number.max(initial=0))) > len(self.sentinels):
+                raise DataError(
+                    f"a row needs {most} sentinels",
+                    where="task.sentinels",
+                    expected=f"at most {len(self.sentinels)}, which the vocabulary has",
+                    fix="choose fewer or longer spans, lower data.length, or leave out task.sentinels",
+                )
+            out[..., 0] = self.sentinels.take(np.maximum(number - 1, 0))
+        return out.reshape(len(marks), -1)  # [K*B, T, 2] -> [K*B, 2 T]
+
+
+def collapse_spans(gaps: Gaps) -> tuple[np.ndarray, np.ndarray]:
+    """Takes the spans out: each gap becomes one mark, whatever was in it.
+
+    Returns:
+        tokens int64 [K*B, S], view by view, and lengths int64 [K*B].
+
+    **Source:** Lewis et al. 2020 (BART), section 2.2, text infilling; Raffel et al. 2020 (T5), section 3.1.4.
+    """
+    kept = np.stack([gaps.marks, np.tile(gaps.rows.keep, (len(gaps.mask), 1)) & ~gaps.chosen], axis=-1)
+    kept = kept.reshape(len(kept), -1)
+    return compact(gaps.values(gaps.marks), kept, gaps.rows.vocab.pad), kept.sum(axis=1)
+
+
+def insert_gaps(rows: Rows, mask: np.ndarray, share: float, draw: Draw) -> np.ndarray:
+    """Chooses where gaps without a token are inserted: before words that touch no chosen token.
+
+    A row never becomes longer than it was: it gets no more of them than its spans have tokens beyond the first.
+
+    Args:
+        rows: the rows, tokens [B, T].
+        mask: bool [K, B, T], the chosen tokens of each view.
+        share: mean number of insertions for each span; BART: 0.0524, a twentieth of its spans having length 0.
+        draw: the rows' random numbers.
+
+    Returns:
+        bool [K, B, T], True at the tokens before which there is one.
+
+    **Source:** Lewis et al. 2020 (BART), section 2.2: spans of length 0, P(0) = 0.0498 of Poisson(3).
+    """
+    words = rows.words
+    starts_word = (words >= 0) & (words != np.pad(words, ((0, 0), (1, 0)), constant_values=-1)[:, :-1])
+    inserted = np.zeros_like(mask)
+    for view, chosen in enumerate(mask):
+        touches = chosen | np.pad(chosen, ((0, 0), (1, 0)))[:, :-1]
+        keys = np.where(starts_word & ~touches, draw.uniform(f"insert.{view}", mask.shape[2]), np.inf)
+        spans = run_starts(chosen).sum(axis=1)
+        num = np.floor(share * spans + draw.uniform(f"insertions.{view}", 1)[:, 0]).astype(np.int64)
+        num = np.minimum(num, np.minimum(chosen.sum(axis=1) - spans, np.isfinite(keys).sum(axis=1)))
+        limit = np.take_along_axis(np.sort(keys, axis=1), np.maximum(num - 1, 0)[:, None], axis=1)
+        inserted[view] = (keys <= limit) & (num > 0)[:, None]
+    return inserted
+
+
+def permute_sentences(rows: Rows, draw: Draw) -> Rows:
+    """Returns the rows with the sentences of each document in random order; token-aligned columns follow.
+
+    **Source:** Lewis et al. 2020 (BART), section 2.2, sentence permutation.
+    """
+    numbers = sentence_numbers(rows)
+    special = numbers < 0
+    keys = np.take_along_axis(draw.uniform("permute", rows.shape[1]), np.maximum(numbers, 0), axis=1)
+    keys = np.cumsum(special, axis=1) + np.where(special, 0.0, keys)  # specials stay, the rest stays between them
+    order = np.argsort(keys, axis=1, kind="stable")
+    columns = {
+        name: np.take_along_axis(values, order, axis=1) if values.shape == rows.shape else values
+        for name, values in rows.columns.items()
+    }
+    return dataclasses.replace(rows, tokens=np.take_along_axis(rows.tokens, order, axis=1), columns=columns)

@@ -61,6 +61,7 @@ def columns_of(layout: Layout, token_dtype: str) -> dict[str, Column]:
     if layout.has_answers:
         columns += [("answers", characters), ("answer", Column("row", "int32", width=2))]
     columns += [(name, row) for name in layout.label]
+    columns += [(name, characters) for name in layout.lists]
     columns += [(name, Column("row", "float32")) for name in layout.number]
     names = [_DOCUMENT, *(name for name, _ in columns)]
     for name in names:
@@ -93,6 +94,8 @@ def encode_chunk(chunk: Chunk, vocabulary: Vocabulary) -> EncodedChunk:
         columns["tokens"] = _encode_texts(parsed.texts[0], parsed.ends, vocabulary)
     for name, rows in zip(layout.text[1:], parsed.texts[1:], strict=True):
         columns[name] = _encode_texts(rows, np.ones(len(rows), bool), vocabulary)
+    for name, lists in zip(layout.lists, parsed.lists, strict=True):
+        columns[name] = _characters(lists)
     for name, numbers in zip(layout.number, parsed.numbers, strict=True):
         columns[name] = np.array(numbers, np.float32)
     texts = parsed.texts[0]

@@ -68,7 +68,7 @@ class SplitSummary:
 
 
 def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
-    """A sample of all text fields of the sources, in one pass.
+    """A sample of all texts of the sources, those of lists too, in one pass.
 
     A text is kept when the hash of its number is under a threshold, which falls when the sample outgrows the budget, so
     every text has the same chance and the same files give the same sample.
@@ -82,7 +82,11 @@ def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
     threshold = 1 << 64
     with progress("sample", total_bytes(sources)) as report:
         for chunk in _chunks(sources, report):
-            texts = [part for texts in parse(chunk).texts for text in texts for part in cut_text(text, _SAMPLED_PART)]
+            parsed = parse(chunk)
+            lists = [[text for row in rows for text in row.split(b"\n")] for rows in parsed.lists]
+            texts = [
+                part for texts in (*parsed.texts, *lists) for text in texts for part in cut_text(text, _SAMPLED_PART)
+            ]
             hashes = hash_integers(np.arange(number, number + len(texts)))
             number += len(texts)
             chosen = np.flatnonzero(hashes < threshold) if threshold < 1 << 64 else range(len(texts))
@@ -100,8 +104,9 @@ def encode_files(
 ) -> dict[str, SplitSummary]:
     """Encodes all files and writes the dataset; the result does not depend on the number of workers.
 
-    The first text field becomes the column `tokens`, further text fields ragged columns of their own names, label
-    fields int32 row columns, number fields float32 ones. The last row of every document (in further fields every row)
+    The first text field becomes the column `tokens`, further text fields ragged columns of their own names, lists of
+    texts ragged columns of UTF-8 (separated by line feeds), label fields int32 row columns, number fields float32
+    ones. The last row of every document (in further fields every row)
     is closed by `</s>`. Tagged sentences become `tokens` and, aligned to them, `word` (the number of each token's word
     in its row) and their tags, both -1 at `</s>`. Questions become `tokens` (the context) and, aligned, `starts` and
     `ends` (in characters of the context, 0 at `</s>`), `question`, `text` (the context as UTF-8), `answers` (as UTF-8,

@@ -24,6 +24,7 @@ class Fields:
         text: fields that hold text; None: `text`.
         label: fields that hold labels; None: `label`, where the first file of a split has it.
         number: fields that hold numbers.
+        lists: fields that hold lists of texts.
         words: field that holds a list of words; None: `words`.
         tags: field that holds their tags, and name of the column; None: `tags`, where the first file of a split has it.
         tag_column: column with the tags in a CoNLL file, from 1; 0: the last.
@@ -35,6 +36,7 @@ class Fields:
     text: tuple[str, ...] | None = None
     label: tuple[str, ...] | None = None
     number: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     words: str | None = None
     tags: str | None = None
     tag_column: int = 0
@@ -59,6 +61,7 @@ class Layout:
         text: fields that hold text; the first becomes the column `tokens`.
         label: fields that hold labels.
         number: fields that hold numbers.
+        lists: fields that hold lists of texts.
         columns: names in the header of a tsv file.
         header: number of the header's line in a tsv file.
         documents: "line" or "blank", for txt.
@@ -77,6 +80,7 @@ class Layout:
     text: tuple[str, ...] = ()
     label: tuple[str, ...] = ()
     number: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     header: int = 0
     documents: str = "line"
@@ -92,7 +96,7 @@ class Layout:
     def fields(self) -> list[str]:
         """All fields that a record must have."""
         answers = [questions.ANSWERS] if self.has_answers else []
-        return [*self.text, *self.label, *self.number, *filter(None, (self.words, self.tags)), *answers]
+        return [*self.text, *self.label, *self.number, *self.lists, *filter(None, (self.words, self.tags)), *answers]
 
 
 def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: str) -> Layout:
@@ -113,6 +117,13 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
             expected=f"{_WHAT[form]}, as asked for or as in the first file",
             fix="give --input-format if it is of another format",
         )
+    if fields.lists and format != "jsonl":
+        raise DataError(
+            f"a file of format {format} has no lists",
+            where=name,
+            expected=f"the lists {', '.join(fields.lists)}",
+            fix="use jsonl, or name fields that hold one text each with --text",
+        )
     if format == "txt":
         return _txt_layout(name, fields, documents)
     if format == "conll":
@@ -126,7 +137,7 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
         record = record_of(line, where)
         found = list(record)
         layout = _record_layout(name, format, [key for key in found if record[key] is not None], fields)
-    layout = replace(layout, number=fields.number)
+    layout = replace(layout, number=fields.number, lists=fields.lists)
     label = fields.label
     if label is None:
         label = (LABEL,) if LABEL in found and LABEL not in layout.fields else ()

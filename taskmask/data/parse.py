@@ -17,6 +17,7 @@ from taskmask.data.values import (
     check_fields,
     is_blank,
     label_of,
+    list_of,
     number_of,
     record_of,
     text_of,
@@ -36,6 +37,7 @@ class Parsed:
         ends: bool [rows], the row is the last of its document.
         labels: a list of names per label field, one a row.
         numbers: a list of numbers per number field, one a row.
+        lists: a list of UTF-8 texts per list field, one a row: the texts of its list, a line each.
         sentences: words and tags of each row, for form "tags".
         answers: the answers of each row, for form "answers"; none without answers.
         left_out: why each row was that is left out.
@@ -45,6 +47,7 @@ class Parsed:
     ends: np.ndarray
     labels: tuple[list[str], ...] = ()
     numbers: tuple[list[float], ...] = ()
+    lists: tuple[list[bytes], ...] = ()
     sentences: list[Sentence] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -118,6 +121,7 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
     texts: list[list[bytes]] = [[] for _ in layout.text]
     labels: list[list[str]] = [[] for _ in layout.label]
     numbers: list[list[float]] = [[] for _ in layout.number]
+    lists: list[list[bytes]] = [[] for _ in layout.lists]
     sentences: list[Sentence] = []
     answers: list[Answers] = []
     left_out: list[str] = []
@@ -136,6 +140,8 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
                 names.append(label_of(record[name], where, name))
             for values, name in zip(numbers, layout.number, strict=True):
                 values.append(number_of(record[name], where, name))
+            for rows_of_texts, name in zip(lists, layout.lists, strict=True):
+                rows_of_texts.append(list_of(record[name], where, name))
         except KeyError:
             check_fields(layout.fields, list(record), where)
             raise
@@ -146,7 +152,7 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
     if layout.form == "tags":
         texts = [_joined(sentences)]
     ends = np.ones(len(texts[0]), bool)
-    return Parsed(tuple(texts), ends, tuple(labels), tuple(numbers), sentences, answers, left_out)
+    return Parsed(tuple(texts), ends, tuple(labels), tuple(numbers), tuple(lists), sentences, answers, left_out)
 
 
 def _records(text: bytes, chunk: Chunk) -> Iterator[tuple[dict[str, Any], str]]:

@@ -44,12 +44,15 @@ def check_fields(wanted: Sequence[str], found: Sequence[str], where: str) -> Non
     """Raises DataError unless all fields wanted are among those found, and none is wanted or found twice."""
     for field in wanted:
         if wanted.count(field) > 1:
-            fix = "name each field once in --text, --label, --number, --words and --tags"
+            fix = "name each field once in --text, --label, --number, --list, --words and --tags"
             raise DataError(f"the field {field!r} is asked for twice", where=where, expected="once", fix=fix)
         if found.count(field) > 1:
             raise DataError(f"there are two fields {field!r}", where=where, expected="one", fix="rename one of them")
         if field not in found:
-            fix = did_you_mean(field, found) or "name the fields with --text, --label, --number, --words and --tags"
+            fix = (
+                did_you_mean(field, found)
+                or "name the fields with --text, --label, --number, --list, --words and --tags"
+            )
             raise DataError(f"there is no field {field!r}", where=where, expected=f"one of {', '.join(found)}", fix=fix)
 
 
@@ -65,6 +68,16 @@ def text_of(value: Any, where: str, field: str) -> bytes:
             where=where,
             expected="text that UTF-8 can hold",
         ) from error
+
+
+def list_of(value: Any, where: str, field: str) -> bytes:
+    """A list of texts as UTF-8, a line each; one text is a list of one."""
+    texts = [text_of(text, where, field) for text in (value if isinstance(value, list) else [value])]
+    if not texts or not all(text.strip() for text in texts):
+        raise DataError(
+            f"{field!r} is {shown(value)}", where=where, expected="a list of texts, at least one, none blank"
+        )
+    return b"\n".join(texts)
 
 
 def label_of(value: Any, where: str, field: str, of_row: bool = True) -> str:

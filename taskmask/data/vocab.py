@@ -121,6 +121,13 @@ class Vocabulary:
         return np.flatnonzero(self.is_special)
 
     @cached_property
+    def sentinels(self) -> np.ndarray:
+        """Ids of the pieces that can mark spans, in their order, int64: `<extra_id_0>` (T5) or `[unused0]` (BERT)."""
+        found = (re.fullmatch(r"<extra_id_(\d+)>|\[unused(\d+)\]", piece) for piece in self._pieces)
+        numbers = {id: int(match[1] or match[2]) for id, match in enumerate(found) if match}
+        return np.array(sorted(numbers, key=numbers.__getitem__), dtype=np.int64)
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 of the model bytes, hexadecimal."""
         return hashlib.sha256(self.model_bytes).hexdigest()

@@ -16,18 +16,23 @@ _TRAINING_THREADS = 16  # fixed: the trainer sums floats by thread, so another n
 
 
 def train_vocabulary(
-    lines: Iterable[str | bytes], size: int, kind: str = "unigram", character_coverage: float = 0.9995
+    lines: Iterable[str | bytes],
+    size: int,
+    kind: str = "unigram",
+    character_coverage: float = 0.9995,
+    sentinels: int = 0,
 ) -> bytes:
     """Trains a SentencePiece model; the same lines give the same bytes on every machine.
 
     Text is not normalised (spaces are collapsed), characters outside the coverage become UTF-8 bytes, so nothing is
-    ever unknown. `<mask>` is a control piece: the raw text `<mask>` never encodes to it.
+    ever unknown. `<mask>` is a control piece, as are sentinels: the raw text `<mask>` never encodes to it.
 
     Args:
         lines: texts, each without line breaks.
         size: number of pieces, specials and the 256 bytes included.
         kind: "unigram" or "bpe".
         character_coverage: share of the characters that get a piece of their own, 0.98 to 1.
+        sentinels: how many of the pieces are T5's `<extra_id_0>`, `<extra_id_1>` ..., which mark spans.
 
     Returns:
         The model, as `Vocabulary` takes it.
@@ -56,7 +61,7 @@ def train_vocabulary(
         bos_piece=BOS,
         eos_piece=EOS,
         unk_piece=UNK,
-        control_symbols=[MASK],
+        control_symbols=[MASK, *(f"<extra_id_{number}>" for number in range(sentinels))],
         normalization_rule_name="identity",
         split_digits=False,
         max_sentence_length=2 * _LONGEST_TRAINED,

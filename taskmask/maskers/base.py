@@ -111,17 +111,21 @@ class Masker:
         """Returns int [B, T], the unit that each token is taken with, -1 where none; None: it knows no units."""
         return None
 
-    def budget(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Returns int64 [B]: how many tokens to choose in each row.
+    def wanted(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns float64 [B]: the tokens to choose in each row, before they are rounded; at most the maskable ones.
 
-        The share is rounded up or down at random so that it is met exactly on average; tokens that `always` masks
-        are taken off.
+        Tokens that `always` masks are taken off.
         """
         everything = rows.maskable.sum(axis=1)
         taken = (rows.keep & self._always[rows.tokens]).sum(axis=1) if self._has_lists else 0
-        wanted = (everything + taken) * self.config.ratio_at(draw.progress)
-        budget = (wanted + draw.once[:, 0]).astype(np.int64) - taken  # astype rounds down
-        return np.minimum(np.maximum(budget, 0), everything)
+        return np.clip((everything + taken) * self.config.ratio_at(draw.progress) - taken, 0, everything)
+
+    def budget(self, rows: Rows, draw: Draw) -> np.ndarray:
+        """Returns int64 [B]: how many tokens to choose in each row.
+
+        What is wanted is rounded up or down at random, so that it is met exactly on average.
+        """
+        return (self.wanted(rows, draw) + draw.once[:, 0]).astype(np.int64)  # rounds down
 
     def __call__(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [K, B, T]: the checked choice of the policy, with the lists of pieces seen to.

@@ -14,6 +14,7 @@ from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
 from taskmask.maskers.policy import read_policy, shared_options
+from taskmask.maskers.runs import begins
 
 MOST = 100  # masks of a row
 
@@ -103,18 +104,5 @@ class FullyExplored(Masker):
             begin = (draw.once[:, 1:] * total).astype(np.int64)
         else:
             keys, begin = units.astype(np.uint32), np.zeros_like(total)
-        starts = np.where(inside, _starts(keys, inside), 0)
+        starts = np.where(inside, begins(keys, inside), 0)
         return np.where(inside, (starts - begin) % total * self.num_masks // total, -1)
-
-
-def _starts(keys: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns int64 [B, T]: how many tokens `inside` the row have a lower key; keys are uint32 [B, T]."""
-    num_tokens = keys.shape[1]
-    order = np.argsort(np.where(inside, keys.astype(np.int64), 1 << 32), axis=1, kind="stable")
-    ordered = np.take_along_axis(keys, order, axis=1)
-    place = np.arange(num_tokens)
-    is_new = np.ones(keys.shape, dtype=bool)
-    is_new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    starts = np.empty(keys.shape, dtype=np.int64)
-    np.put_along_axis(starts, order, np.maximum.accumulate(np.where(is_new, place, 0), axis=1), axis=1)
-    return starts

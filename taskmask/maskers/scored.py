@@ -11,8 +11,8 @@ from taskmask.config import opt
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys, register_masker, sample_tokens
+from taskmask.maskers.runs import token_column
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +50,7 @@ class Scored(Masker):
         Raises:
             ConfigError: the column has values of rows.
         """
-        values = rows.columns[self.config.column].astype(np.float64)
-        if values.shape != rows.shape:
-            what, fix = (
-                f"column {self.config.column!r} has a value for each row",
-                "write one of tokens: taskmask annotate",
-            )
-            raise ConfigError(what, where="masker.column", expected="one for each token", fix=fix)
+        values = token_column(rows, self.config.column, "masker.column").astype(np.float64)
         return np.where(np.isnan(values), -np.inf, values)
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:

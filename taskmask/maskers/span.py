@@ -48,15 +48,14 @@ class Span(Masker):
 
     def __init__(self, config: SpanConfig, vocab):
         super().__init__(config, vocab)
-        length = np.arange(1, config.longest + 1)
         if config.lengths == "geometric":
-            chances = config.p * (1 - config.p) ** (length - 1.0)
+            chances = config.p * (1 - config.p) ** np.arange(config.longest)
         else:
-            chances = np.exp(length * math.log(config.mean) - [math.lgamma(n + 1) for n in length])
-        self.lengths = _table(chances)
+            chances = poisson(config.mean, config.longest)
+        self.lengths = length_table(chances)
         # The tiling is endless, so a row begins within a span. What is left of it is n units long with probability
         # P(length >= n) / mean length; so every unit of the row is as likely as any other to begin a span.
-        self.first_lengths = _table(np.cumsum(chances[::-1])[::-1])
+        self.first_lengths = length_table(np.cumsum(chances[::-1])[::-1])
         self.mean = float(self.lengths.mean())
         self.promises = ("mean_budget", "whole_words") if config.unit == "word" else ("mean_budget",)
 
@@ -103,7 +102,13 @@ class Span(Masker):
         return np.cumsum(lengths, axis=1)
 
 
-def _table(chances: np.ndarray) -> np.ndarray:
+def poisson(mean: float, longest: int) -> np.ndarray:
+    """Returns float64 [longest], what the chances of the lengths 1, 2, ... under a Poisson law are in proportion to."""
+    length = np.arange(1, longest + 1)
+    return np.exp(length * math.log(mean) - [math.lgamma(n + 1) for n in length])
+
+
+def length_table(chances: np.ndarray) -> np.ndarray:
     """Returns int32 [65536], the length that a random uint16 stands for; chances are off by less than 2**-16."""
     cumulative = np.cumsum(chances / chances.sum())
     lengths = np.searchsorted(cumulative[:-1], (np.arange(1 << 16) + 0.5) / (1 << 16)) + 1

@@ -56,12 +56,7 @@ class EncoderConfig:
                 value = getattr(self, name)
                 problems.check(fits(value), f"is {value}", where=f"model.{name}", expected=expected)
         heads, width = max(self.heads, 1), self.width
-        problems.check(
-            width % heads == 0,
-            f"is {heads}, which does not divide model.width {width}",
-            where="model.heads",
-            expected=f"a divisor, such as {self._nearest_divisor()}",
-        )
+        _check_heads(problems, width, self.heads)
         problems.check(
             self.positions == "learned" or width % heads > 0 or width // heads % 2 == 0,
             f"is rotary, which turns pairs of channels, but a head has {width // heads}",
@@ -100,12 +95,61 @@ class EncoderConfig:
             return self.feed_forward
         return 4 * self.width if self.activation == "gelu" else -(-8 * self.width // (3 * 64)) * 64
 
-    def _nearest_divisor(self) -> int:
-        divisors = [number for number in range(1, min(self.width, 1 << 16) + 1) if self.width % number == 0]
-        return min(divisors, key=lambda number: abs(number - self.heads), default=1)
+
+@dataclasses.dataclass(frozen=True)
+class EncoderDecoderConfig:
+    """A Transformer with encoder and decoder, for tasks that write a text, like BART; the defaults are BART-base.
+
+    **Source:** Lewis et al. 2019 (arXiv 1910.13461), section 2.1.
+
+    Raises:
+        ConfigError: settings that do not fit each other; names every one of them.
+    """
+
+    layers: int = opt(6, "layers of the encoder")
+    decoder_layers: int = opt(6, "layers of the decoder")
+    width: int = opt(768, "width of the hidden states")
+    heads: int = opt(12, "attention heads a layer; divides the width")
+    feed_forward: int = opt(0, "inner width of the feed-forward; 0: 4 x width")
+    norm: Literal["post", "pre"] = opt("post", "LayerNorm after each residual sum (post) or before each sublayer (pre)")
+    dropout: float = opt(0.1, "probability of dropping an element of the embeddings and of each sublayer's output")
+    attention_dropout: float = opt(0.1, "probability of dropping an attention weight")
+    norm_epsilon: float = opt(1e-5, "added to the variance inside LayerNorm")
+    init_std: float = opt(0.02, "standard deviation of the initial weights")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for names, fits, expected in (
+            (("layers", "decoder_layers", "width", "heads"), lambda value: value >= 1, "at least 1"),
+            (("feed_forward",), lambda value: value >= 0, "0 or more"),
+            (("dropout", "attention_dropout"), lambda value: 0 <= value < 1, "at least 0 and below 1"),
+            (("norm_epsilon", "init_std"), lambda value: value > 0, "more than 0"),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                problems.check(fits(value), f"is {value}", where=f"model.{name}", expected=expected)
+        _check_heads(problems, self.width, self.heads)
+        problems.raise_any()
+
+    @property
+    def feed_forward_width(self) -> int:
+        """The inner width of the feed-forward layers, in units."""
+        return self.feed_forward or 4 * self.width
+
+
+def _check_heads(problems: Problems, width: int, heads: int) -> None:
+    """Notes heads that do not divide the width, beside the nearest number that does."""
+    divisors = [number for number in range(1, min(width, 1 << 16) + 1) if width % number == 0]
+    problems.check(
+        width % max(heads, 1) == 0,
+        f"is {heads}, which does not divide model.width {width}",
+        where="model.heads",
+        expected=f"a divisor, such as {min(divisors, key=lambda number: abs(number - heads), default=1)}",
+    )
 
 
 MODELS.add("encoder", config=EncoderConfig, load="taskmask.models.encoder:Encoder")
+MODELS.add("encoder_decoder", config=EncoderDecoderConfig, load="taskmask.models.encoder_decoder:EncoderDecoder")
 
 # Source: Turc et al. 2019 (arXiv 1908.08962); google-research/bert, README, "Smaller BERT Models".
 MODELS.variant("tiny", of="encoder", layers=2, width=128, heads=2, summary="BERT-tiny: 2 layers, 128 wide.")
@@ -164,3 +208,18 @@ MODELS.variant(
     pool="mean",
     summary="ModernBERT-base: 22 layers, 768 wide, pre-norm, rotary, geglu, no biases, two thirds local attention.",
 )
+
+# Source: Lewis et al. 2019 (arXiv 1910.13461), sections 2.1 and 5.1; facebook/bart-base and facebook/bart-large,
+# config.json. Differs from the paper: no dropout inside the feed-forward (there 0.1).
+MODELS.variant("bart_base", of="encoder_decoder", layers=6, decoder_layers=6, width=768, heads=12,
+               summary="BART-base: 6 + 6 layers, 768 wide.")  # fmt: skip
+MODELS.variant("bart_large", of="encoder_decoder", layers=12, decoder_layers=12, width=1024, heads=16,
+               summary="BART-large: 12 + 12 layers, 1024 wide.")  # fmt: skip
+
+# The sizes of BERT's small ones, half of the layers in the decoder.
+MODELS.variant("bart_tiny", of="encoder_decoder", layers=1, decoder_layers=1, width=128, heads=2,
+               summary="Like BART: 1 + 1 layers, 128 wide.")  # fmt: skip
+MODELS.variant("bart_mini", of="encoder_decoder", layers=2, decoder_layers=2, width=256, heads=4,
+               summary="Like BART: 2 + 2 layers, 256 wide.")  # fmt: skip
+MODELS.variant("bart_small", of="encoder_decoder", layers=3, decoder_layers=3, width=512, heads=8,
+               summary="Like BART: 3 + 3 layers, 512 wide.")  # fmt: skip

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 
 
 class Model(nn.Module):
-    """A network that turns token ids into one output for each of its heads; it knows no loss."""
+    """A network that turns token ids into one output for each of its heads; it knows no loss.
+
+    Attributes:
+        reads_target: whether its forward has one more argument, `target`, int64 [N, T']: the text that its "lm" heads
+            answer on.
+    """
+
+    reads_target: bool = False
 
     def forward(
         self,

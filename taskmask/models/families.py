@@ -1,6 +1,6 @@
 """The families of models that Hugging Face folders hold, as data: their settings and the names of their weights.
 
-A family is read in both directions: from a folder into an `Encoder`, and from an `Encoder` into a folder.
+A family is read in both directions: from a folder into one of our models, and from one of them into a folder.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal
 
-from taskmask.models import EncoderConfig
+from taskmask.models import EncoderConfig, EncoderDecoderConfig
 from taskmask.modules.spec import HeadSpec
 
-Kind = Literal["masked_lm", "classification", "regression", "tagging", "none"]
+Kind = Literal["masked_lm", "classification", "regression", "tagging", "seq2seq", "none"]
+Config = EncoderConfig | EncoderDecoderConfig
 Names = dict[str, str | tuple[str, ...]]
 CLASSES = {
     "masked_lm": "ForMaskedLM",
     "classification": "ForSequenceClassification",
     "regression": "ForSequenceClassification",
     "tagging": "ForTokenClassification",
+    "seq2seq": "ForConditionalGeneration",
 }
 """What the names of their classes end with, for each kind of model that can be written."""
 
@@ -46,7 +48,7 @@ class Family:
         model_types: what config.json may call it; the first is what is written.
         prefix: what the names of their encoder's weights begin with, where a head stands beside it.
         class_prefix: what the names of their classes begin with.
-        options: setting of `EncoderConfig` -> (key of config.json, its default).
+        options: setting of our model -> (key of config.json, its default).
         constants: settings that all members have.
         supported: key of config.json -> the values that are supported; the first is what is written.
         names: our module or parameter -> theirs; several where ours joins them, one below the other; # is a layer.
@@ -56,6 +58,9 @@ class Family:
         read_more: changes the settings by what config.json says in another form.
         write_more: the other way round.
         offset_positions: whether the places begin with pad_token_id + 1 rows that no token uses; never written.
+        unused_places: rows that no token uses before the places, and that max_position_embeddings does not count.
+        one_row: our vectors that are matrices of one row there; zero where the folder lacks them.
+        model: our model.
     """
 
     model_types: tuple[str, ...]
@@ -69,8 +74,11 @@ class Family:
     copies: dict[str, str]
     token: Names = dataclasses.field(default_factory=lambda: {"heads.label.scores": "classifier"})
     read_more: Callable[[dict[str, Any], dict[str, Any]], None] = lambda config, settings: None
-    write_more: Callable[[EncoderConfig, dict[str, Any]], None] = lambda settings, config: None
+    write_more: Callable[[Any, dict[str, Any]], None] = lambda settings, config: None
     offset_positions: bool = False
+    unused_places: int = 0
+    one_row: frozenset[str] = frozenset()
+    model: str = "encoder"
 
     def theirs(self, name: str, kind: Kind) -> tuple[str, ...]:
         """Returns the names of their weights that make up our parameter `name`, one below the other."""
@@ -82,8 +90,8 @@ class Family:
         number = "".join(re.findall(r"\d+", module))
         return tuple(f"{part.replace('#', number)}.{leaf}" for part in ([found] if isinstance(found, str) else found))
 
-    def obstacles(self, settings: EncoderConfig, kind: Kind) -> dict[str, Any]:
-        """Returns the settings that an encoder would need to be a member: {name: value}."""
+    def obstacles(self, settings: Any, kind: Kind) -> dict[str, Any]:
+        """Returns the settings that a model would need to be a member: {name: value}."""
         wrong = {name: value for name, value in self.constants.items() if getattr(settings, name) != value}
         if kind in ("masked_lm", "tagging"):
             wrong.pop("pool", None)
@@ -94,8 +102,8 @@ class Family:
 
 def heads_of(kind: Kind, size: int) -> dict[str, HeadSpec]:
     """Returns the heads of a kind of model; `size` is the number of labels."""
-    if kind == "masked_lm":
-        return {"mlm": HeadSpec("lm")}
+    if kind in ("masked_lm", "seq2seq"):
+        return {"mlm" if kind == "masked_lm" else kind: HeadSpec("lm")}
     return {} if kind == "none" else {"label": HeadSpec("token" if kind == "tagging" else "row", size)}
 
 
@@ -136,8 +144,9 @@ _BERT_OPTIONS: dict[str, tuple[str, int | float]] = {
     "segments": ("type_vocab_size", 2),
 }
 _POST_NORM = {"norm": "post", "positions": "learned", "activation": "gelu", "bias": True, "pool": "first"}
-_GELU = ("gelu", "gelu_python")  # the two names of the exact one; gelu_new, gelu_pytorch_tanh and others approximate it
-_BERT_SUPPORTED: dict[str, tuple[Any, ...]] = {"hidden_act": _GELU, "position_embedding_type": ("absolute", None)}
+GELU = ("gelu", "gelu_python")
+"""The names of the exact one; gelu_new, gelu_pytorch_tanh and others approximate it."""
+_BERT_SUPPORTED: dict[str, tuple[Any, ...]] = {"hidden_act": GELU, "position_embedding_type": ("absolute", None)}
 
 BERT = Family(
     model_types=("bert",),
@@ -189,7 +198,7 @@ DISTILBERT = Family(
     },
     constants={**_POST_NORM, "local_window": 0, "embedding_width": 0, "head": "relu"}
     | {"segments": 0, "norm_epsilon": 1e-12},
-    supported={"activation": _GELU},
+    supported={"activation": GELU},
     names={
         **_encoder_names(
             "distilbert.",
@@ -325,8 +334,8 @@ MODERNBERT = Family(
     constants={"norm": "pre", "positions": "rotary", "activation": "geglu", "first_norm": False, "head": "gelu_norm"}
     | {"segments": 0, "embedding_width": 0},
     supported={
-        "hidden_activation": _GELU,
-        "classifier_activation": _GELU,
+        "hidden_activation": GELU,
+        "classifier_activation": GELU,
         "decoder_bias": (True,),
         "rope_scaling": (None,),
     },

@@ -1,6 +1,6 @@
 """Weights in and out: folders in the format of Hugging Face, config.json and safetensors. Nothing is downloaded.
 
-Shapes: as in the encoder. What an `Encoder` cannot express to the bit of its mathematics is refused, not approximated.
+Shapes: as in the models. What they cannot express to the bit of its mathematics is refused, not approximated.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from torch import Tensor
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.machine import written_whole
 from taskmask.models import EncoderConfig
-from taskmask.models.encoder import Encoder
-from taskmask.models.families import CLASSES, COMMON, FAMILIES, Family, Kind, Unsupported, heads_of
+from taskmask.models.bart import BART
+from taskmask.models.families import CLASSES, COMMON, FAMILIES, Config, Family, Kind, Unsupported, heads_of
 from taskmask.models.weight_files import WeightFiles, all_texts, import_safetensors, read_json, refuse, short
+from taskmask.registry import MODELS
 
 LARGEST = 1 << 24
 """No size in a config.json may be larger: what is, is a mistake or a trap."""
+PLACES = "embeddings.positions.weight"
+"""What the names of the tables of places end with."""
+ALL = (*FAMILIES, BART)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,13 @@ class HFModel:
     Args:
         config: config.json as it is.
         family: the family it belongs to.
-        settings: options of `EncoderConfig`.
+        settings: options of our model, which is `family.model`.
         max_length: tokens in its longest row.
         vocab_size: rows of its token embedding.
-        kind: what it computes; "none": an encoder without a head that could be used.
+        kind: what it computes; "none": an encoder without a head that could be used; an encoder-decoder always is a
+            "seq2seq", since its output has no weights of its own.
         labels: names of the classes, in the order of their ids; none in a regression.
-        weights: fp32, by the names of `Encoder`; its heads are "mlm" and "label".
+        weights: fp32, by the names of our model; its heads are "mlm", "label" and "seq2seq".
         left_out: the names of the weights in the folder that were not used.
     """
 
@@ -54,18 +59,18 @@ class HFModel:
 
 
 def read_folder(folder: str | Path) -> HFModel:
-    """Reads a model of the families BERT, RoBERTa (XLM-R, CamemBERT), DistilBERT, ELECTRA or ModernBERT.
+    """Reads a model of the families BERT, RoBERTa (XLM-R, CamemBERT), DistilBERT, ELECTRA, ModernBERT or BART.
 
     Where the folder knows one segment only, its embedding is added to those of the places, and where the places begin
-    with rows that no token uses (RoBERTa), they are dropped. One dropout stands for the several of ModernBERT and of
-    some classifiers.
+    with rows that no token uses (RoBERTa, BART), they are dropped. One dropout stands for the several of ModernBERT,
+    of BART and of some classifiers.
 
     Raises:
-        CheckpointError: something is missing, damaged, or beyond what an `Encoder` can express.
+        CheckpointError: something is missing, damaged, or beyond what our model can express.
     """
     path = Path(folder)
     config = read_json(path / "config.json")
-    name, known = config.get("model_type"), {kind: family for family in FAMILIES for kind in family.model_types}
+    name, known = config.get("model_type"), {kind: family for family in ALL for kind in family.model_types}
     if not isinstance(name, str) or name not in known:
         fix = (isinstance(name, str) and did_you_mean(name, known)) or "convert a model of one of these families"
         refuse(path / "config.json", f"model_type is {short(name)}", f"one of {', '.join(known)}", fix)
@@ -82,22 +87,26 @@ def read_folder(folder: str | Path) -> HFModel:
         max_length = _number(config, "max_position_embeddings", 512) - offset
         if max_length < 1:
             raise Unsupported("max_position_embeddings", max_length + offset, f"more than the offset {offset}")
+        unused = offset + family.unused_places
     except Unsupported as error:
         refuse(path / "config.json", f"{error.key} is {short(error.value)}", error.expected)
     try:
-        encoder = EncoderConfig(**settings)
+        made = MODELS.get(family.model).config(**settings)
     except ConfigError as error:
         refuse(path / "config.json", f"the model cannot be built: {error}")
     weights = {}
-    for ours, shape in _shapes(encoder, kind, len(labels) or 1, vocab_size, max_length).items():
-        before = offset if ours == "embeddings.positions.weight" else 0
+    for ours, shape in _shapes(made, kind, len(labels) or 1, vocab_size, max_length).items():
+        before = unused if ours.endswith(PLACES) else 0
         theirs = family.theirs(ours, kind)
+        if ours in family.one_row:
+            weights[ours] = store.take(theirs[0], (1, *shape))[0] if theirs[0] in store.places else torch.zeros(shape)
+            continue
         part = (before + shape[0] // len(theirs), *shape[1:])
         weights[ours] = torch.cat([store.take(their, part) for their in theirs])[before:].contiguous()
     if single:
         (their,) = family.theirs("embeddings.segments.weight", kind)
         weights["embeddings.positions.weight"] += store.take(their, (1, weights["embeddings.tokens.weight"].shape[1]))
-    for their, ours in family.copies.items() if kind == "masked_lm" else ():
+    for their, ours in family.copies.items() if kind in ("masked_lm", "seq2seq") else ():
         if their in store.places and not torch.equal(store.take(their, weights[ours].shape), weights[ours]):
             refuse(path, f"weight {their} differs from the one it should copy", "an output tied to the token embedding")
     given = [] if kind == "regression" else labels
@@ -106,7 +115,7 @@ def read_folder(folder: str | Path) -> HFModel:
 
 def write_folder(
     folder: str | Path,
-    config: EncoderConfig,
+    config: Config,
     weights: Mapping[str, Tensor],
     *,
     kind: Kind,
@@ -121,8 +130,9 @@ def write_folder(
 
     Args:
         folder: made where there is none; a model that is there is replaced.
-        config: the settings of the encoder.
-        weights: by the names of `Encoder`: head "mlm" for a "masked_lm", else "label"; other heads are left out.
+        config: the settings of our model.
+        weights: by the names of our model: head "mlm" for a "masked_lm", "seq2seq" for one, else "label"; other heads
+            are left out.
         kind: which head is written.
         vocab_size: V.
         max_length: tokens in the longest row.
@@ -146,25 +156,32 @@ def write_folder(
     family = _family_for(config, kind, path)
     shapes = _shapes(config, kind, len(labels) or 1, vocab_size, max_length)
     theirs = _their_weights(weights, shapes, family, kind, path)
-    if config.segments == 0 and "segments" in family.options:
+    if "segments" in family.options and isinstance(config, EncoderConfig) and config.segments == 0:
         (name,) = family.theirs("embeddings.segments.weight", kind)
         theirs[name] = torch.zeros(1, shapes["embeddings.tokens.weight"][1])
     content = _config_of(config, family, kind, labels)
     content |= {"vocab_size": vocab_size, "max_position_embeddings": max_length}
-    content |= {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos, "cls_token_id": bos, "sep_token_id": eos}
+    ids = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
+    if kind == "seq2seq":
+        ids["decoder_start_token_id"] = eos
+        _write_json(path / "generation_config.json", ids | {"forced_bos_token_id": bos, "forced_eos_token_id": eos})
     safetensors = import_safetensors()
     with written_whole(path / "model.safetensors") as file:
         file.write(safetensors.torch.save(theirs, metadata={"format": "pt"}))
-    with written_whole(path / "config.json") as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    _write_json(path / "config.json", content | ids | {"cls_token_id": bos, "sep_token_id": eos})
     return family
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    with written_whole(path) as file:
+        file.write((json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 
 def fit_vocabulary(weights: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
     """Cuts the rows of the token embedding, and of the bias of its output, that the vocabulary has no entries for.
 
     Args:
-        weights: by the names of `Encoder`.
+        weights: by the names of our model.
         size: entries of the vocabulary.
 
     Returns:
@@ -186,7 +203,9 @@ def _kind_of(config: dict[str, Any], family: Family, store: WeightFiles) -> tupl
     classes = config.get("architectures")
     name = classes[0] if isinstance(classes, list) and classes and isinstance(classes[0], str) else ""
     kind: Kind = "none"
-    if name.endswith("ForSequenceClassification"):
+    if family.model == "encoder_decoder":
+        kind = "seq2seq"
+    elif name.endswith("ForSequenceClassification"):
         kind = "classification"
     elif name.endswith("ForTokenClassification"):
         kind = "tagging"
@@ -194,7 +213,7 @@ def _kind_of(config: dict[str, Any], family: Family, store: WeightFiles) -> tupl
         has_head = family.theirs("heads.mlm.dense.weight", "none")[0] in store.places
         has_classifier = "classifier.weight" in store.places  # which shares its dense with ModernBERT's
         kind = "masked_lm" if name.endswith("ForMaskedLM") or (has_head and not has_classifier) else "none"
-    if kind == "masked_lm" and config.get("tie_word_embeddings", True) is not True:
+    if kind in ("masked_lm", "seq2seq") and config.get("tie_word_embeddings", True) is not True:
         raise Unsupported("tie_word_embeddings", config["tie_word_embeddings"], "true: an output tied to the embedding")
     if kind not in ("classification", "tagging"):
         return kind, []
@@ -220,13 +239,14 @@ def _labels_of(config: dict[str, Any]) -> list[str]:
 
 
 def _settings_of(config: dict[str, Any], family: Family, tensors: int) -> tuple[dict[str, Any], bool]:
-    """Returns the options of `EncoderConfig`, and whether there is one segment only, which becomes none."""
+    """Returns the options of our model, and whether there is one segment only, which becomes none."""
     settings = dict(family.constants)
     for ours, (theirs, default) in family.options.items():
         settings[ours] = _number(config, theirs, default)
-    if settings["layers"] > tensors:
-        key = family.options["layers"][0]
-        raise Unsupported(key, settings["layers"], f"no more than the {tensors} weights in the folder")
+    for layers in ("layers", "decoder_layers"):
+        if settings.get(layers, 0) > tensors:
+            key = family.options[layers][0]
+            raise Unsupported(key, settings[layers], f"no more than the {tensors} weights in the folder")
     family.read_more(config, settings)
     single = settings.get("segments") == 1
     return {**settings, "segments": 0} if single else settings, single
@@ -251,10 +271,11 @@ def _check_supported(config: dict[str, Any], supported: dict[str, tuple[Any, ...
             raise Unsupported(key, config[key], names or "nothing there")
 
 
-def _shapes(config: EncoderConfig, kind: Kind, labels: int, vocab_size: int, max_length: int) -> dict[str, torch.Size]:
-    """Returns the shape of every parameter of an encoder, by name."""
+def _shapes(config: Config, kind: Kind, labels: int, vocab_size: int, max_length: int) -> dict[str, torch.Size]:
+    """Returns the shape of every parameter of a model, by name."""
+    entry = MODELS.get("encoder" if isinstance(config, EncoderConfig) else "encoder_decoder")
     with torch.device("meta"):
-        model = Encoder(config, vocab_size=vocab_size, max_length=max_length, heads=heads_of(kind, labels))
+        model = entry.make(config, vocab_size=vocab_size, max_length=max_length, heads=heads_of(kind, labels))
     return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 
@@ -269,15 +290,20 @@ def _their_weights(
             refuse(path, f"weight {ours} {found}", f"{tuple(shape)} in a {kind} model of these sizes")
         names = family.theirs(ours, kind)
         whole = weights[ours].detach().to("cpu", torch.float32)
+        if ours in family.one_row:
+            whole = whole[None]
+        elif ours.endswith(PLACES):
+            whole = torch.cat((whole.new_zeros(family.unused_places, shape[1]), whole))
         theirs |= {name: part.contiguous() for name, part in zip(names, whole.chunk(len(names)), strict=True)}
     return theirs
 
 
-def _family_for(config: EncoderConfig, kind: Kind, path: Path) -> Family:
-    """Returns the family that an encoder belongs to, of those that are written."""
-    if config.embedding_width == config.width:
+def _family_for(config: Config, kind: Kind, path: Path) -> Family:
+    """Returns the family that a model belongs to, of those that are written."""
+    if isinstance(config, EncoderConfig) and config.embedding_width == config.width:
         config = dataclasses.replace(config, embedding_width=0)
-    families = [family for family in FAMILIES if not family.offset_positions]
+    known = [family for family in ALL if MODELS.get(family.model).config is type(config)]
+    families = [family for family in known if not family.offset_positions]
     nearest = min(families, key=lambda family: len(family.obstacles(config, "none")))
     if wrong := nearest.obstacles(config, kind):
         have = ", ".join(f"model.{name} {getattr(config, name)}" for name in wrong)
@@ -287,10 +313,10 @@ def _family_for(config: EncoderConfig, kind: Kind, path: Path) -> Family:
     return nearest
 
 
-def _config_of(config: EncoderConfig, family: Family, kind: Kind, labels: list[str]) -> dict[str, Any]:
+def _config_of(config: Config, family: Family, kind: Kind, labels: list[str]) -> dict[str, Any]:
     """Returns the content of config.json, but for the vocabulary."""
     values = {**dataclasses.asdict(config), "feed_forward": config.feed_forward_width}
-    values["segments"] = config.segments or 1
+    values["segments"] = values.get("segments") or 1
     content: dict[str, Any] = {
         "model_type": family.model_types[0],
         "architectures": [family.class_prefix + CLASSES[kind]],
@@ -298,7 +324,7 @@ def _config_of(config: EncoderConfig, family: Family, kind: Kind, labels: list[s
     content |= {theirs: values[ours] for ours, (theirs, _) in family.options.items()}
     content |= {key: supported[0] for key, supported in family.supported.items() if supported[0] is not None}
     family.write_more(config, content)
-    if kind != "masked_lm":
+    if kind not in ("masked_lm", "seq2seq"):
         names = ["LABEL_0"] if kind == "regression" else labels
         content["id2label"] = {str(number): name for number, name in enumerate(names)}
         content["label2id"] = {name: number for number, name in enumerate(names)}

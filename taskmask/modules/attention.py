@@ -1,6 +1,6 @@
-"""Self-attention and rotary positions.
+"""Attention and rotary positions.
 
-Shapes: N rows, T tokens, D width, H heads, d = D / H width of a head.
+Shapes: N rows, T tokens, S tokens that are attended to, D width, H heads, d = D / H width of a head.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the rotary angles, each [T, d / 2]."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0, *, causal: bool = False
+) -> Tensor:
     """Scaled dot-product attention: softmax(q k^T / sqrt(d)) v.
 
     Uses torch's fused kernel, except on a CPU where two products and a softmax are quicker: with dropout, which the
@@ -36,25 +38,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout:
 
     Args:
         q: [N, H, T, d].
-        k: [N, H, T, d].
-        v: [N, H, T, d].
-        keep: bool [N, T], True at the tokens that may be attended to, at least one a row; or bool [N or 1, T, T], query
+        k: [N, H, S, d], of the T tokens themselves or of others.
+        v: [N, H, S, d].
+        keep: bool [N, S], True at the tokens that may be attended to, at least one a row; or bool [N or 1, T, S], query
             by key, as of `local_mask`; None: all.
         dropout: probability that an attention weight is dropped; 0 in evaluation.
+        causal: each of the T = S tokens attends to itself and those before it; instead of `keep`.
 
     Returns:
         [N, H, T, d].
     """
     short_bf16 = q.dtype == torch.bfloat16 and k.shape[-2] <= EXPLICIT_TOKENS
     if q.device.type == "cpu" and (dropout > 0 or short_bf16):
-        return attend_explicitly(q, k, v, keep, dropout)
+        return attend_explicitly(q, k, v, causal_mask(q.shape[-2], q.device) if causal else keep, dropout)
     mask = None if keep is None else _for_scores(keep)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
 
 
 def attend_explicitly(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """The same as `attend`, with the matrix of attention weights in memory (N x H x T x T numbers)."""
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # [N, H, T, T]
+    """The same as `attend`, with the matrix of attention weights in memory (N x H x T x S numbers)."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # [N, H, T, S]
     if keep is not None:
         blocked = torch.zeros(keep.shape, dtype=scores.dtype, device=keep.device).masked_fill_(~keep, float("-inf"))
         scores = scores + _for_scores(blocked)  # a sum has a cheaper backward than masked_fill
@@ -63,7 +66,12 @@ def attend_explicitly(q: Tensor, k: Tensor, v: Tensor, keep: Tensor | None = Non
 
 
 def _for_scores(keep: Tensor) -> Tensor:
-    return keep[:, None] if keep.dim() == 3 else keep[:, None, None, :]  # [N, 1, T or 1, T]
+    return keep[:, None] if keep.dim() == 3 else keep[:, None, None, :]  # [N, 1, T or 1, S]
+
+
+def causal_mask(num_tokens: int, device: torch.device) -> Tensor:
+    """Who may attend to whom where each token sees itself and those before it: bool [1, T, T], query by key."""
+    return torch.ones(1, num_tokens, num_tokens, dtype=torch.bool, device=device).tril()
 
 
 def local_mask(num_tokens: int, window: int, keep: Tensor | None, device: torch.device) -> Tensor | None:

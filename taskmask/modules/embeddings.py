@@ -78,3 +78,43 @@ class Embeddings(nn.Module):
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))  # [E] or [N, T, E]
         x = self.dropout(self.norm(x))
         return self.projection(x).to(x.dtype)  # in mixed precision what the layers add to stays in fp32
+
+
+class TargetEmbeddings(nn.Module):
+    """What a decoder adds to the embeddings of tokens, which it shares with the encoder: places, LayerNorm, dropout.
+
+    **Source:** Lewis et al. 2019 (arXiv 1910.13461), section 2.1; LayerNorm as in its code (fairseq,
+    `bart_base_architecture`: layernorm_embedding).
+
+    Args:
+        width: D.
+        max_length: number of learned places.
+        dropout: probability of dropping an element.
+        norm_epsilon: added to the variance in LayerNorm.
+    """
+
+    def __init__(self, width: int, max_length: int, *, dropout: float = 0.0, norm_epsilon: float = 1e-5):
+        super().__init__()
+        self.positions = nn.Embedding(max_length, width)
+        self.norm = nn.LayerNorm(width, norm_epsilon)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, embedded: Tensor, places: slice) -> Tensor:
+        """Finishes embeddings.
+
+        Args:
+            embedded: of the tokens, [N, T, D].
+            places: those of the T tokens, or the one of all of them.
+
+        Returns:
+            [N, T, D].
+
+        Raises:
+            ValueError: a place is beyond the learned ones.
+        """
+        if places.stop > self.positions.num_embeddings:
+            raise ValueError(
+                f"targets of {places.stop} tokens, but the model has learned positions for "
+                f"{self.positions.num_embeddings}; cut the targets, or build the model with a larger max_length"
+            )
+        return self.dropout(self.norm(embedded + self.positions.weight[places]))

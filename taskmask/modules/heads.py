@@ -69,6 +69,28 @@ class LMHead(nn.Module):
         return F.linear(self.norm(F.gelu(self.dense(flat))), embedding, self.output_bias)
 
 
+class TiedHead(nn.Module):
+    """Scores every entry of the vocabulary, at the target positions only: the product with the token embedding, a bias.
+
+    **Source:** Press and Wolf 2017 (arXiv 1608.05859), section 2; Lewis et al. 2019 (arXiv 1910.13461).
+
+    Differs from the paper: the bias is trained. BART's, `final_logits_bias` of Hugging Face, is zero for ever.
+
+    Args:
+        vocab_size: V.
+    """
+
+    def __init__(self, vocab_size: int):
+        super().__init__()
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(
+        self, hidden: Tensor, positions: Tensor | None, embedding: Tensor, keep: Tensor | None = None
+    ) -> Tensor:
+        """Scores the vocabulary; arguments and result are those of `LMHead`."""
+        return F.linear(at_positions(hidden, positions), embedding, self.output_bias)
+
+
 class RowHead(nn.Module):
     """Scores of a whole row, from its first token or from the mean of its tokens: dense, activation, dropout, linear.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from taskmask.config import Problems, opt
+
 HeadKind = Literal["lm", "row", "token"]
 
 
@@ -20,3 +22,33 @@ class HeadSpec:
 
     kind: HeadKind
     size: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationConfig:
+    """How texts are generated: greedily, or by a search with several beams.
+
+    **Source:** as `generate` of transformers, with its early_stopping false.
+
+    Raises:
+        ConfigError: settings that do not fit each other; names every one of them.
+    """
+
+    beams: int = opt(1, "hypotheses of each row that are followed; 1: greedy, the likeliest token at each place")
+    length_penalty: float = opt(1.0, "log-probabilities are divided by length to this power; above 0 favours long ones")
+    no_repeat_ngram: int = opt(0, "no run of this many tokens comes twice; 0: whatever comes")
+    min_length: int = opt(0, "fewest new tokens before </s>, <s> included")
+    max_length: int = opt(32, "most new tokens, <s> and </s> included; the last of so many is always </s>")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name, least in (("beams", 1), ("no_repeat_ngram", 0), ("min_length", 0), ("max_length", 2)):
+            value = getattr(self, name)
+            problems.check(value >= least, f"is {value}", where=f"task.{name}", expected=f"at least {least}")
+        problems.check(
+            self.min_length < self.max_length,
+            f"is {self.min_length}",
+            where="task.min_length",
+            expected=f"fewer than max_length, {self.max_length}",
+        )
+        problems.raise_any()

@@ -43,6 +43,8 @@ class Task:
     Attributes:
         default_criterion: criterion where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
+        default_model: model where none is named.
+        gives_target: whether its batches have the input "target", a second text, on which its "lm" heads are asked.
         columns: columns that the dataset must have.
         best: the metric that picks the best checkpoint, where `train.metric` names none.
         lower_is_better: the metrics of which less is better.
@@ -55,6 +57,8 @@ class Task:
 
     default_criterion: str = ""
     default_masker: str | None = None
+    default_model: str = "mini"
+    gives_target: bool = False
     columns: tuple[str, ...] = ("tokens",)
     best: str = "loss"
     lower_is_better: frozenset[str] = frozenset({"loss", "perplexity", "mse"})
@@ -122,6 +126,16 @@ class Task:
         Args:
             outputs: of the model, on any device.
             batch: the batch, on that device.
+        """
+        return {}
+
+    def generate(self, model: Any, batch: Batch, source: Source) -> Answers:
+        """Returns more fields of the records of `answers`, for which the model must be asked again; `evaluate` does.
+
+        Args:
+            model: in evaluation mode, on the device of the batch.
+            batch: the batch.
+            source: the rows.
         """
         return {}
 

@@ -14,6 +14,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
+from taskmask.data.text_to_text import texts_of
 from taskmask.data.windows import Windows
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
@@ -269,10 +270,3 @@ def best_spans(scores: np.ndarray, top: int) -> list[tuple[int, int, float]]:
     best = np.argsort(-chances, kind="stable")[:top]
     width = scores.shape[1]
     return [(int(at // width), int(at // width + at % width), float(chances[at])) for at in best if chances[at] > 0]
-
-
-def texts_of(split: Split, column: str, rows: np.ndarray) -> list[str]:
-    """Returns the texts that a ragged column holds as UTF-8, of these rows."""
-    values, offsets = split.values(column), split.offsets(column)
-    bounds = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
-    return [values[start:end].tobytes().decode() for start, end in bounds]

@@ -22,6 +22,7 @@ from taskmask.errors import CheckpointError, ConfigError
 from taskmask.machine import check_new_folder, folder_written_whole, written_whole
 from taskmask.models import hf
 from taskmask.models.encoder import Encoder
+from taskmask.models.encoder_decoder import EncoderDecoder
 from taskmask.models.families import CLASSES, Kind
 from taskmask.registry import MODELS
 from taskmask.settings import Settings, TrainSettings, parse
@@ -35,6 +36,8 @@ from taskmask.training.seeds import evaluate_runs
 
 PREFIX = "model."
 """What the names of the model's weights begin with in a checkpoint."""
+KINDS = {"denoising": "seq2seq"}
+"""Tasks whose model is what that of another one is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +84,8 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
     settings = _settings_for(model, folder, run, overrides)
     surplus = model.vocab_size - vocab.size
     weights = {PREFIX + name: tensor for name, tensor in hf.fit_vocabulary(model.weights, vocab.size).items()}
-    if POSITIONS in weights:
-        weights[POSITIONS] = weights[POSITIONS][: settings.data.length].clone()
+    for name in weights.keys() & set(POSITIONS):
+        weights[name] = weights[name][: settings.data.length].clone()
     labels = {settings.task.options.label: model.labels} if model.labels else {}
     _check_fit(settings, vocab, labels, weights, model, folder)
     with folder_written_whole(Path(run)) as partial:
@@ -117,7 +120,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in loaded.weights.items() if name.startswith(PREFIX)}
     loaded.objective(settings, loaded.asked)  # says so where a head is lacking
     tokenizer, about = tokenizer_for(vocab, kind), tokenizer_config(vocab, length)
-    if config.segments < 2:
+    if getattr(config, "segments", 0) < 2:
         about["model_input_names"] = ["input_ids", "attention_mask"]
     with folder_written_whole(Path(folder)) as partial, checkpoint.contents_of(str(loaded.file)):
         sizes = {"vocab_size": vocab.size, "max_length": length}
@@ -184,7 +187,7 @@ def _settings_for(model: hf.HFModel, folder: str, run: str, overrides: Iterable[
         "data": {"length": model.max_length},
         "run": {"folder": run},
         "task": {"name": task},
-        "model": {"name": "encoder", **model.settings},
+        "model": {"name": model.family.model, **model.settings},
         "train": {"max_tokens": max(model.max_length, TrainSettings().max_tokens)},
     }
     settings = parse([*from_tables(tables, folder), *overrides])
@@ -235,13 +238,16 @@ def _kind_of(loaded: Pretrained) -> Kind:
         CheckpointError: they have no such model.
     """
     settings, where = loaded.settings, str(loaded.file)
-    if settings.task.name not in CLASSES:
-        what = f"its task is {settings.task.name}, which has no counterpart there"
+    task = KINDS.get(settings.task.name, settings.task.name)
+    if task not in CLASSES:
+        what = f"its task is {task}, which has no counterpart there"
         raise CheckpointError(what, where=where, expected=f"one of {', '.join(CLASSES)}")
-    if MODELS.get(settings.model.name).load() is not Encoder:
+    wanted = EncoderDecoder if task == "seq2seq" else Encoder
+    if MODELS.get(settings.model.name).load() is not wanted:
         what = f"its model is {settings.model.name}, which has no counterpart there"
-        raise CheckpointError(what, where=where, expected="an encoder, or a variant of it")
-    return next(kind for kind in get_args(Kind) if kind == settings.task.name)
+        noun = "an encoder-decoder" if task == "seq2seq" else "an encoder"
+        raise CheckpointError(what, where=where, expected=f"{noun}, or a variant of it")
+    return next(kind for kind in get_args(Kind) if kind == task)
 
 
 def _evaluated(run: str, loaded: Pretrained) -> Figures:

@@ -81,7 +81,7 @@ def find_over(
         if number % STOP_EVERY == 0 and number < max(shared, 1) and asked_to_stop():
             return None
         with autocast(device, train.precision):
-            sums, answers = _asked(objective, maker.task, batch, with_answers)
+            sums, answers = _asked(objective, maker, batch, with_answers)
         counts = {f"{name}_count": count for name, count in objective.criterion.count(batch).items()}
         parts: dict[str, Any] = {**{name: value.double() for name, value in sums.items()}, **counts}
         parts["tokens"] = batch.num_tokens
@@ -95,12 +95,16 @@ def find_over(
     return Found(summed, _in_order(world.collect(_joined(records))) if with_answers else {})
 
 
-def _asked(objective: Objective, task: Task, batch: Batch, with_answers: bool) -> tuple[dict[str, Tensor], Answers]:
-    """Returns the sums of a batch and, of the same forward pass, the task's answers."""
+def _asked(
+    objective: Objective, maker: BatchMaker, batch: Batch, with_answers: bool
+) -> tuple[dict[str, Tensor], Answers]:
+    """Returns the sums of a batch and, of the same forward pass, the task's answers; then what the model generates."""
     if not with_answers:
         return objective(batch), {}
     outputs = objective.model(**batch.inputs)
-    return objective.criterion.loss(outputs, batch), task.answers(outputs, batch)
+    answers = maker.task.answers(outputs, batch)
+    answers |= maker.task.generate(objective.model, batch, maker.source)
+    return objective.criterion.loss(outputs, batch), answers
 
 
 def _joined(records: list[Answers]) -> Answers:

@@ -19,18 +19,21 @@ PIPELINES = {
     "classification": "text-classification",
     "regression": "text-classification",
     "tagging": "token-classification",
+    "seq2seq": "text2text-generation",
 }
 AUTO_CLASSES = {
     "masked_lm": "AutoModelForMaskedLM",
     "classification": "AutoModelForSequenceClassification",
     "regression": "AutoModelForSequenceClassification",
     "tagging": "AutoModelForTokenClassification",
+    "seq2seq": "AutoModelForSeq2SeqLM",
 }
 WHAT = {
     "masked_lm": "says which tokens stood at masked places",
     "classification": "says the class of a text{pair}",
     "regression": "says a number of a text{pair}",
     "tagging": "says a label for each word of a text",
+    "seq2seq": "says a text for a text",
 }
 SAYS_NOTHING = ("kind", "step", "tokens", "best", "seconds")
 """Fields of a line of the log that are no metrics."""
@@ -92,11 +95,14 @@ def model_card(name: str, loaded: Pretrained, kind: str, family: str, parameters
     settings = loaded.settings
     pair = " or of a pair of texts" if getattr(settings.task.options, "pair", "") else ""
     config = settings.model.options
+    noun, layers = "encoder", f"{config.layers} layers"
+    if kind == "seq2seq":
+        noun, layers = "encoder and decoder", f"{config.layers} + {config.decoder_layers} layers"
     tags = [f"- {tag}" for tag in (settings.task.name.replace("_", "-"), family, "taskmask")]
     parts = [
         "\n".join(["---", "library_name: transformers", f"pipeline_tag: {PIPELINES[kind]}", "tags:", *tags, "---"]),
         f"# {_plain(name)}",
-        f"A Transformer encoder that {WHAT[kind].format(pair=pair)}: {config.layers} layers, {config.width} wide, "
+        f"A Transformer {noun} that {WHAT[kind].format(pair=pair)}: {layers}, {config.width} wide, "
         f"{parameters:,} parameters, a vocabulary of {loaded.vocab.size:,} tokens, rows of up to "
         f"{settings.data.length} tokens. It was made with taskmask and is in the format of the family {family}.",
         _use(name, kind),

@@ -70,7 +70,12 @@ def build_data(
 
 
 def build_objective(settings: Settings, task: Task) -> Objective:
-    """Makes model and criterion; the weights depend on `train.seed` alone."""
+    """Makes model and criterion; the weights depend on `train.seed` alone.
+
+    Raises:
+        ConfigError: the task has a target that the model does not read, or has none where the model needs it.
+    """
+    check_target(settings, task)
     torch.manual_seed(settings.train.seed)
     model = MODELS.get(settings.model.name).make(
         settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
@@ -78,6 +83,19 @@ def build_objective(settings: Settings, task: Task) -> Objective:
     criterion = CRITERIA.get(settings.criterion.name).make(settings.criterion.options)
     criterion.prepare(task.class_names, task.class_counts)
     return Objective(model, criterion)
+
+
+def check_target(settings: Settings, task: Task) -> None:
+    """Raises a ConfigError where one of task and model knows a target and the other does not."""
+    reads = MODELS.get(settings.model.name).load().reads_target
+    asks = any(spec.kind == "lm" for spec in task.heads().values())
+    name, where = settings.model.name, "model.name"
+    if task.gives_target and not reads:
+        what = f"is {name}, an encoder, but task {settings.task.name} wants a text written"
+        raise ConfigError(what, where=where, expected="one with a decoder", fix=f"--model {task.default_model}")
+    if reads and asks and not task.gives_target:
+        what = f"is {name}, whose decoder reads a target, but task {settings.task.name} has none"
+        raise ConfigError(what, where=where, expected="an encoder", fix=f"--model {task.default_model}")
 
 
 def describe(objective: Objective) -> dict[str, Any]:

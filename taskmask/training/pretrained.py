@@ -26,7 +26,9 @@ from taskmask.training import checkpoint
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_objective, build_task
 
-HEADS, POSITIONS = "model.heads.", "model.embeddings.positions.weight"
+HEADS = "model.heads."
+POSITIONS = ("model.embeddings.positions.weight", "model.target_embeddings.positions.weight")
+"""The tables of learned places, of which shorter rows take the first."""
 
 
 def find(source: str) -> Path:
@@ -244,7 +246,7 @@ def initialise(objective: Objective, source: str, parts: DataParts) -> dict[str,
 
 def _shortened(name: str, tensor: Tensor, own: Tensor | None) -> Tensor:
     """Returns the first of the learned positions where there are more than needed; any other tensor as it is."""
-    is_longer = name == POSITIONS and own is not None and own.shape[1:] == tensor.shape[1:] and len(own) < len(tensor)
+    is_longer = name in POSITIONS and own is not None and own.shape[1:] == tensor.shape[1:] and len(own) < len(tensor)
     return tensor[: len(own)] if is_longer and own is not None else tensor
 
 

@@ -18,7 +18,7 @@ RICH = {
 }
 # components that need more than a plain dataset give their options here
 OPTIONS = {}
-READS_A_COLUMN = {"scored"}  # which the data lack
+READS_A_COLUMN = {"listed", "scored", "whole_unit"}  # which the data lack
 
 
 def check_every_stop(settings, tmp_path, monkeypatch, kind, **changes):

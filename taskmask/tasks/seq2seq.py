@@ -1,0 +1,193 @@
+"""Text to text: answer a question, summarise, translate; or rank given answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taskmask.config import opt
+from taskmask.data.columns import Dataset, Split
+from taskmask.data.draws import Draw
+from taskmask.data.in_memory import MemorySplit
+from taskmask.data.rows import Batch, Rows
+from taskmask.data.source import Source
+from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS, TextToText
+from taskmask.errors import DataError
+from taskmask.metrics.answers import exact_match, token_f1
+from taskmask.metrics.bootstrap import Measure
+from taskmask.metrics.rouge import KINDS, rouge
+from taskmask.modules.spec import GenerationConfig
+from taskmask.registry import register_task
+from taskmask.settings import DataSettings
+from taskmask.tasks.base import Answers
+from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Seq2SeqConfig(GenerationConfig):
+    """Which columns hold the texts, and how texts are generated; targets beyond max_length are cut."""
+
+    target: str = opt("answers", "column with the text to be written, of --text or --list: then the first is learned")
+    pair: str = opt("", "column with a second text to be read, such as a context; none: one text")
+    choices: str = opt("", "column of --list with the answers to choose among; none: there are none")
+    validate: bool = opt(False, "validations in training generate texts too, so that train.metric may be exact_match")
+
+
+@register_task("seq2seq", config=Seq2SeqConfig)
+class Seq2Seq(TextToTextTask):
+    """Writes a text for a text, or for a pair of texts, such as the answer to a question.
+
+    Validations in training measure how likely the right text is. `taskmask evaluate` has texts generated too, and
+    compares them with all that are accepted: exact match and F1 of SQuAD, ROUGE; and where there are choices, how often
+    the likeliest of them, by the sum of the log-probabilities of its tokens, is an accepted one.
+
+    **Source:** Sutskever et al. 2014 (arXiv 1409.3215); Roberts et al. 2020 (arXiv 2002.08910), section 3 (questions
+    without a context).
+    """
+
+    default_masker = None
+
+    def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
+        super().__init__(config, vocab, masker, labels)
+        self.columns = ("tokens", *filter(None, (config.pair, config.target)))
+        self.measured_in_training = config.validate
+        self.fields = ("text", *([config.pair] if config.pair else []))
+
+    def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> TextToText:
+        """The stored rows, one row each, with their targets; longer ones are cut at their end."""
+        return self._rows_of(split, data.length, self.config.target if labelled else "", self.config.choices)
+
+    def _rows_of(self, split: Split, length: int, target: str, choices: str) -> TextToText:
+        config, vocab = self.config, self.vocab
+        return TextToText(
+            split, vocab, length, target=target, pair=config.pair, choices=choices, max_target=config.max_length
+        )
+
+    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+        """Rows as they are, and their targets; texts without targets as they are."""
+        columns, inputs = rows.columns, read_texts(rows.tokens, rows.lengths)
+        if LABELS not in columns:
+            return Batch(inputs, {}, rows.ids, int(rows.lengths.sum()))
+        written, right = written_texts(columns[LABELS], columns[LABEL_LENGTHS], self.vocab)
+        num_tokens = np.maximum(rows.lengths, columns[LABEL_LENGTHS]).sum()
+        return Batch({**inputs, **written}, {"seq2seq": right}, rows.ids, int(num_tokens))
+
+    def generate(self, model: Any, batch: Batch, source: Source) -> Answers:
+        """The text generated for each row, as ids; and which of its choices is the likeliest."""
+        assert isinstance(source, TextToText)
+        found = {"guess": np.full((len(batch.ids), source.max_target), self.vocab.pad, np.int64)}
+        for row, text in zip(found["guess"], self._generated(model, batch, source), strict=True):
+            row[: len(text)] = text
+        if source.choices:
+            scores, rows = self._likelihoods(model, batch, source)
+            found["choice"] = np.array([scores[rows == row].argmax() for row in range(len(batch.ids))])
+        return found
+
+    def _generated(self, model: Any, batch: Batch, source: TextToText) -> list[np.ndarray]:
+        """The ids of the text for each row of the batch, without specials around it."""
+        how = dataclasses.replace(self.config, max_length=source.max_target)
+        keep, vocab = batch.inputs.get("keep"), self.vocab
+        found: list[np.ndarray] = model.generate(batch.inputs["tokens"], keep, how, bos=vocab.bos, eos=vocab.eos)
+        return found
+
+    def _likelihoods(self, model: Any, batch: Batch, source: TextToText) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probability of each choice of the rows, float64 [C], in nats, and which row it belongs to, int64 [C]."""
+        import torch
+        import torch.nn.functional as F
+
+        tokens, keep = batch.inputs["tokens"], batch.inputs.get("keep")
+        labels, lengths, rows = source.gather_choices(np.asarray(batch.ids))
+        scores = np.zeros(len(rows))
+        for begin in range(0, len(rows), len(tokens)):  # as many at once as the batch has rows
+            part = slice(begin, begin + len(tokens))
+            width, row = lengths[part].max(), torch.from_numpy(rows[part]).to(tokens.device)
+            written, right = written_texts(labels[part, :width], lengths[part], self.vocab)
+            given = Batch(written, {"right": right}, batch.ids, 0).map(lambda a: torch.from_numpy(a).to(tokens.device))
+            outputs = model(tokens=tokens[row], keep=None if keep is None else keep[row], **given.inputs)
+            losses = F.cross_entropy(outputs["seq2seq"].float(), given.targets["right"], reduction="none")
+            line = written["positions"]["seq2seq"] // width
+            scores[part] = -np.bincount(line, losses.cpu().numpy().astype(np.float64), len(row))
+        return scores, rows
+
+    def measure(self, answers: Answers, source: Source) -> Measure:
+        """By rows: the metrics of the right texts; where texts were generated exact match, F1 and ROUGE of them."""
+        of_right = super().measure(answers, source)
+        if "guess" not in answers:
+            return of_right
+        assert isinstance(source, TextToText)
+        accepted = source.accepted(answers["ids"])
+        pairs = [(self.vocab.decode(text), right) for text, right in zip(answers["guess"], accepted, strict=True)]
+        columns = {
+            "exact_match": [exact_match(*pair) for pair in pairs],
+            "f1": [token_f1(*pair) for pair in pairs],
+            **dict(zip(KINDS, zip(*(rouge(*pair) for pair in pairs), strict=True), strict=True)),
+        }
+        if "choice" in answers:
+            choices = source.choices_of(answers["ids"])
+            chosen = [texts[number] for texts, number in zip(choices, answers["choice"], strict=True)]
+            columns["choice_accuracy"] = [text in right for text, right in zip(chosen, accepted, strict=True)]
+        table = np.array(list(columns.values()), np.float64)
+
+        def metrics(index: np.ndarray) -> dict[str, float]:
+            means = dict(zip(columns, table[:, index].mean(1).tolist(), strict=True))
+            return {**of_right.metrics(index), **means}
+
+        return Measure(of_right.size, metrics)
+
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
+        """Says {"generated", "cut": only if the text was}; where a record has the list "choices", or as `task.choices`
+        names it, also {"choice", "probability": among them, "log_probability", "ranked": the `top` likeliest}.
+
+        Raises:
+            DataError: a text is empty, or the choices are no list of texts.
+        """
+        import torch
+
+        name = self.config.choices or "choices"
+        lists = [_choices_of(record, name) for record in records]
+        columns = {name: [np.frombuffer("\n".join(texts).encode(), np.uint8) for texts in lists]}
+        for column, field in zip(("tokens", self.config.pair), self.fields, strict=False):
+            texts = [" ".join(record[field].split()) for record in records]
+            if not all(texts):
+                raise DataError("the text is empty", where=field, expected="a text")
+            columns[column] = [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]
+        source = self._rows_of(MemorySplit(columns), max_length, "", name)
+        rows = source[np.arange(len(records))]
+        batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        texts = [self.vocab.decode(text) for text in self._generated(model, batch, source)]
+        scores, of_row = self._likelihoods(model, batch, source)
+        answers: list[dict[str, Any]] = []
+        for number, (text, choices) in enumerate(zip(texts, lists, strict=True)):
+            ranked = _ranked(choices, scores[of_row == number])[:top]
+            cut = {"cut": True} if source.is_cut[number] else {}
+            answers.append({"generated": text, **({**ranked[0], "ranked": ranked} if ranked else {}), **cut})
+        return answers
+
+    def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+        """The text with what is generated, and its choices."""
+        cut = "  (text was cut)" * ("cut" in answer)
+        lines = [f"  {found['probability']:6.1%}  {found['choice']}" for found in answer.get("ranked", ())]
+        return ["  ".join(record[field] for field in self.fields), f"  = {answer['generated']}{cut}", *lines]
+
+
+def _choices_of(record: dict[str, Any], name: str) -> list[str]:
+    """The choices of a record; none where it has none."""
+    choices = record.get(name)
+    if choices is None:
+        return []
+    if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
+        raise DataError(f"{name!r} is {str(choices)[:60]!r}", where=name, expected="a list of texts, none blank")
+    return [" ".join(text.split()) for text in choices]
+
+
+def _ranked(choices: list[str], scores: np.ndarray) -> list[dict[str, Any]]:
+    """The choices by their log-probabilities, in nats, the likeliest first."""
+    chances = np.exp(scores - scores.max(initial=-np.inf))
+    chances = (chances / chances.sum()).tolist()
+    order = np.argsort(-scores, kind="stable")
+    return [{"choice": choices[at], "probability": chances[at], "log_probability": float(scores[at])} for at in order]

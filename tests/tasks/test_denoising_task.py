@@ -1,0 +1,216 @@
+"""The batches of denoising with every masker, what they rebuild, and how people read them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from taskmask.data.corrupt import permute_sentences
+from taskmask.data.draws import Draw
+from taskmask.data.rows import Rows
+from taskmask.data.targets import put_back
+from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.errors import ConfigError, DataError
+from taskmask.maskers.base import Masker, MaskerConfig, build_masker
+from taskmask.registry import MASKERS
+from taskmask.tasks.denoising import Denoising, DenoisingConfig
+
+TEXTS = [
+    "The quick brown foxes jump. Over the lazy dogs! Often, not always.",
+    "我爱北京，今天很好。",
+    "unable foxes",
+    "fox",
+]
+ENDLESS = 1000  # sentinels, so that any mask has enough
+
+
+class Chosen(Masker):
+    """The tokens at given places, in two views: the second one without any."""
+
+    views = 2
+    places = (2, 3, 6)
+
+    def select(self, rows, draw):
+        mask = np.zeros((2, *rows.shape), bool)
+        mask[0, :, list(self.places)] = True
+        return mask & rows.maskable
+
+
+@pytest.fixture(scope="module")
+def vocab():
+    return Vocabulary(train_vocabulary(TEXTS * 20, 370, "bpe", character_coverage=1.0, sentinels=40))
+
+
+@pytest.fixture(scope="module")
+def rows(vocab):
+    contents = vocab.encode(TEXTS)
+    lengths = np.array([len(c) + 2 for c in contents])
+    tokens = np.full((len(contents), lengths.max()), vocab.pad)
+    for row, content in zip(tokens, contents, strict=True):
+        row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
+    return Rows(tokens, lengths, np.arange(7, 7 + len(TEXTS)), vocab)
+
+
+def task_of(vocab, masker="uniform", ratio=0.4, **options):
+    if isinstance(masker, str):
+        entry = MASKERS.get(masker)
+        names = {"ratio": ratio} if "ratio" in {field.name for field in dataclasses.fields(entry.config)} else {}
+        try:
+            masker = build_masker(masker, entry.config(**{**entry.preset, **names}), vocab)
+        except ConfigError:  # its ratio is its own
+            masker = build_masker(masker, entry.config(**entry.preset), vocab)
+    return Denoising(DenoisingConfig(**options), vocab, masker, {})
+
+
+def with_columns(rows, masker):
+    """The rows with the columns that the masker reads, 0 or 1 at each token."""
+    values = {name: Draw(0, 0, rows.ids).uniform(name, rows.shape[1]) < 0.3 for name in masker.columns}
+    columns = {
+        name: (value & rows.keep & ~rows.vocab.is_special[rows.tokens]).astype(int) for name, value in values.items()
+    }
+    return dataclasses.replace(rows, columns=columns)
+
+
+def written(batch):
+    """What each row is to write, and that the decoder reads the same one place later, after `</s>`."""
+    target, places = batch.inputs["target"], batch.inputs["positions"]["seq2seq"]
+    row, place = places // target.shape[1], places % target.shape[1]
+    texts = [batch.targets["seq2seq"][row == number] for number in range(len(target))]
+    for text, read, at in zip(texts, target, (place[row == n] for n in range(len(target))), strict=True):
+        assert at.tolist() == list(range(len(text))) and read[1 : len(text)].tolist() == text[:-1].tolist()
+    return texts
+
+
+def read(batch):
+    tokens = batch.inputs["tokens"]
+    keep = batch.inputs.get("keep", np.ones(tokens.shape, bool))
+    return [row[kept] for row, kept in zip(tokens, keep, strict=True)]
+
+
+@pytest.mark.parametrize("name", MASKERS.names())
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 99), st.floats(0, 1), st.sampled_from(["sentence", "spans"]), st.floats(0, 2), st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+def test_texts_are_rebuilt_with_every_masker(vocab, rows, name, seed, ratio, output, insertions, permute, sentinels):
+    options = {"output": output, "insertions": insertions, "permute": permute, "sentinels": sentinels}
+    task = task_of(vocab, name, ratio, **options)
+    task.sentinels = np.resize(task.sentinels, ENDLESS * sentinels)
+    rows, draw = with_columns(rows, task.masker), Draw(seed, 1, rows.ids)
+    batch = task.make_batch(rows, draw)
+    originals = [row[row != vocab.pad].tolist() for row in rows.tokens] * task.views
+    moved = permute_sentences(rows, draw).tokens if permute else rows.tokens
+    moved = [row[row != vocab.pad].tolist() for row in moved] * task.views
+    inputs, texts = read(batch), written(batch)
+    assert len(inputs) == len(texts) == len(originals) and batch.num_tokens == rows.lengths.sum() * task.views
+    assert (batch.inputs["target"][[len(text) > 0 for text in texts], 0] == vocab.eos).all()
+    for given_tokens, text, original, source in zip(inputs, texts, originals, moved, strict=True):
+        has_gap = np.isin(given_tokens, task.marks).any()
+        if output == "sentence":
+            assert text.tolist() == original
+        else:
+            assert text[[0, -1]].tolist() == [vocab.bos, vocab.eos] if has_gap else not len(text)
+            inside = text[1:-1]
+            assert not vocab.is_special[inside[~np.isin(inside, task.marks)]].any()
+            assert put_back(given_tokens, inside, task.marks, leading=sentinels).tolist() == source
+
+
+@pytest.mark.parametrize("output", ["sentence", "spans"])
+@pytest.mark.parametrize("name", MASKERS.names())
+def test_a_row_is_the_same_in_any_batch(vocab, rows, name, output):
+    task = task_of(vocab, name, output=output, insertions=0.5, permute=True)
+    if "exchange" in type(task.masker).__module__:
+        pytest.skip("looks at the other rows")
+    rows = with_columns(rows, task.masker)
+    batch = task.make_batch(rows, Draw(3, 2, rows.ids))
+    for order in ([2], [3, 0]):
+        few = rows.take(np.array(order))
+        alone = task.make_batch(few, Draw(3, 2, few.ids))
+        places = [view * len(rows.ids) + row for view in range(task.views) for row in order]
+        for take in (read, written):
+            assert [a.tolist() for a in take(alone)] == [take(batch)[place].tolist() for place in places]
+
+
+def test_by_hand(vocab, rows):
+    task = task_of(vocab, Chosen(MaskerConfig(), vocab), output="spans")
+    first = rows.take(np.array([0]))
+    batch = task.make_batch(first, Draw(1, 1, first.ids))
+    t = first.tokens[0].tolist()
+    m, bos, eos = vocab.mask, vocab.bos, vocab.eos
+    assert read(batch)[0].tolist() == [*t[:2], m, *t[4:6], m, *t[7:]] and read(batch)[1].tolist() == t
+    assert [text.tolist() for text in written(batch)] == [[bos, t[2], t[3], m, t[6], eos], []]  # nothing in view 2
+    whole = task_of(vocab, Chosen(MaskerConfig(), vocab)).make_batch(first, Draw(1, 1, first.ids))
+    assert [text.tolist() for text in written(whole)] == [t, t]
+
+
+def test_nothing_masked_is_no_target(vocab, rows):
+    batch = task_of(vocab, ratio=0.0, output="spans").make_batch(rows, Draw(1, 1, rows.ids))
+    assert len(batch.targets["seq2seq"]) == 0 == len(batch.inputs["positions"]["seq2seq"])
+
+
+def test_the_insertions_of_bart(vocab, rows):
+    """Of its spans a twentieth is inserted, so that there are a nineteenth more gaps."""
+    many = dataclasses.replace(
+        rows, tokens=np.repeat(rows.tokens[:1], 3000, 0), lengths=np.repeat(rows.lengths[:1], 3000), ids=np.arange(3000)
+    )
+    tokens = [task_of(vocab, Chosen(MaskerConfig(), vocab), insertions=share).make_batch(many, Draw(1, 1, many.ids))
+              .inputs["tokens"][:3000] for share in (0.0, 0.0524)]  # fmt: skip
+    gaps = [(part == vocab.mask).sum() for part in tokens]
+    assert gaps[0] == 6000 and abs(gaps[1] / gaps[0] - 1.0524) < 5 * 0.31 / np.sqrt(3000) / 2
+
+
+def test_rows_are_shown_for_people(vocab, rows):
+    task = task_of(vocab, Chosen(MaskerConfig(), vocab), output="spans")
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    guesses = torch.nn.functional.one_hot(torch.full((len(batch.targets["seq2seq"]),), 40), vocab.size)
+    plain, asked = task.show(batch), task.show(batch, {"seq2seq": guesses})
+    spans = [vocab.decode(text) for text in written(batch)]
+    assert len(plain) == len(asked) == 8 and plain[0].endswith(f"not always. [{spans[0]}]") and "<mask>" in spans[0]
+    assert asked[0].startswith(f"{plain[0][:-1]} > ") and plain[4] == f"{TEXTS[0]} []"
+
+
+def test_a_vocabulary_without_sentinels():
+    vocab = Vocabulary(train_vocabulary(TEXTS * 20, 330, "bpe", character_coverage=1.0))
+    with pytest.raises(DataError, match=r"task.sentinels: .*no pieces that mark.*extra_id_0.*--vocab-sentinels 100"):
+        task_of(vocab, sentinels=True)
+
+
+def test_options():
+    with pytest.raises(ConfigError, match=r"task.insertions: is -0.1"):
+        DenoisingConfig(insertions=-0.1)
+
+
+class Writer:
+    """Writes given texts."""
+
+    def __init__(self, *texts):
+        self.texts, self.asked = texts, []
+
+    def generate(self, tokens, keep, config, *, bos, eos):
+        self.asked.append((tokens.tolist(), keep, config.max_length, bos, eos))
+        return [np.array(text) for text in self.texts]
+
+
+def test_gaps_are_filled_with_what_is_written(vocab):
+    texts = ["the <mask> foxes <mask>.", "fox <mask>"]
+    quick, dogs = (vocab.encode([word])[0].tolist() for word in ("quick brown", "dogs"))
+    records = [{"text": text} for text in texts]
+    model = Writer([*quick, vocab.mask, *dogs], dogs)
+    found = task_of(vocab, output="spans").predict(model, records, 5, 40)
+    assert [answer["filled"] for answer in found] == ["the quick brown foxes dogs.", "fox dogs"]
+    ((tokens, keep, longest, bos, eos),) = model.asked
+    assert tokens[0].count(vocab.mask) == 2 and not keep.all() and (longest, bos, eos) == (40, vocab.bos, vocab.eos)
+    marks = vocab.sentinels
+    numbered = Writer([marks[0], *quick, marks[1], *dogs], [marks[0], *dogs])
+    found = task_of(vocab, output="spans", sentinels=True).predict(numbered, records, 5, 40)
+    assert [answer["filled"] for answer in found] == ["the quick brown foxes dogs.", "fox dogs"]
+    assert marks[1] in numbered.asked[0][0][0]
+    whole = task_of(vocab).predict(Writer(dogs, quick), records, 5, 40)
+    assert whole[0] == {"generated": "dogs", "filled": "dogs"}
+    for text, length in (("no gap", 40), ("the <mask> foxes", 4)):
+        with pytest.raises(DataError, match=r"no <mask> in 'no gap'|at most 4 tokens"):
+            task_of(vocab).predict(model, [{"text": text}], 5, length)
