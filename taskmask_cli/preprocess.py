@@ -143,7 +143,8 @@ def _add_form_options(parser: Parser) -> None:
         "--answers",
         action="store_true",
         help="rows are questions: fields question, context, answers and answer_start, the character at which each "
-        "answer begins (default: if the first file has these fields and no text); without answers, for prediction only",
+        "answer begins, or none: it is looked for (default: if the first file has these fields and no text); without "
+        "answers, for prediction only",
     )
     form.add_argument(
         "--on-bad-answer",

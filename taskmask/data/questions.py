@@ -2,12 +2,15 @@
 
 A record has `question`, `context` and, unless it is for prediction only, `answers`: a list of strings with their
 character offsets in `answer_start`, Hugging Face's {"text": [...], "answer_start": [...]}, or SQuAD's own list of
-{"text": ..., "answer_start": ...}. The nested file of SQuAD is turned into such records.
+{"text": ..., "answer_start": ...}. The nested file of SQuAD is turned into such records. Answers without offsets are
+looked for in the context.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +32,9 @@ class BadAnswer(DataError):
 def answers_of(record: dict[str, Any], context: str, where: str) -> Answers:
     """The accepted answers of a record.
 
+    Of answers without offsets, those that stand in the context count, as they are written at their first place there;
+    the form of letters and the space between words do not matter for it (`find_answer`).
+
     Args:
         record: question and answers.
         context: the text in which they stand, control characters made spaces.
@@ -38,6 +44,9 @@ def answers_of(record: dict[str, Any], context: str, where: str) -> Answers:
         BadAnswer: there is none, or one does not stand in the context at its offset.
         DataError: they have another form.
     """
+    texts = _without_offsets(record)
+    if texts and not record.get(IMPOSSIBLE):
+        return _found([text_of(text, where, ANSWERS).decode() for text in texts], context, where)
     answers = [
         (text_of(text, where, ANSWERS).decode(), _offset_of(offset, where)) for text, offset in _pairs(record, where)
     ]
@@ -64,6 +73,45 @@ def answers_of(record: dict[str, Any], context: str, where: str) -> Answers:
     return answers
 
 
+def _found(texts: list[str], context: str, where: str) -> Answers:
+    """The answers that stand in the context, each as it is written there; a BadAnswer if none does."""
+    places = dict.fromkeys(place for text in texts if (place := find_answer(text, context)))
+    if not places:
+        raise BadAnswer(
+            "no answer stands in the context",
+            where=where,
+            expected=f"{' or '.join(shown(text, 60) for text in texts[:3])}, since there is no {OFFSETS!r}",
+            fix=_FIX,
+        )
+    return [(context[start:stop], start) for start, stop in places]
+
+
+_WORD = re.compile(r"\w[\w\u0300-\u036f]*|[^\w\s]")  # a letter's accents belong to its word
+
+
+def find_answer(answer: str, context: str) -> tuple[int, int] | None:
+    """Returns the first place in the context, [start, stop) in characters, where the words of the answer stand.
+
+    Words and marks are compared in NFD and without regard to case; white space between them is not looked at.
+
+    **Source:** Karpukhin et al. 2020 (DPR), `has_answer` of facebookresearch/DPR.
+    """
+    wanted = [_folded(word) for word in _WORD.findall(answer)]
+    if not wanted:
+        return None
+    spans = [match.span() for match in _WORD.finditer(context)]
+    words = [_folded(context[start:stop]) for start, stop in spans]
+    size = len(wanted)
+    for at, word in enumerate(words):
+        if word == wanted[0] and words[at : at + size] == wanted:
+            return spans[at][0], spans[at + size - 1][1]
+    return None
+
+
+def _folded(word: str) -> str:
+    return unicodedata.normalize("NFD", word.casefold())
+
+
 def check_no_answers(record: dict[str, Any], where: str) -> None:
     """Raises DataError if a record has answers, in a split whose first has none."""
     answers = record.get(ANSWERS)
@@ -74,6 +122,16 @@ def check_no_answers(record: dict[str, Any], where: str) -> None:
             expected="answers to all questions, or to none",
             fix="give them answers, or leave out the questions without",
         )
+
+
+def _without_offsets(record: dict[str, Any]) -> list[Any]:
+    """The answers, where they are a list and nothing is said of their places."""
+    answers = record[ANSWERS]
+    holder = answers if isinstance(answers, dict) else record
+    texts = answers.get("text") if isinstance(answers, dict) else answers
+    if OFFSETS in holder or not isinstance(texts, list) or any(isinstance(text, dict) for text in texts):
+        return []
+    return texts
 
 
 def _pairs(record: dict[str, Any], where: str) -> list[tuple[Any, Any]]:

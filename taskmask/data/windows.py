@@ -1,10 +1,10 @@
-"""Rows of a question and a part of its context: `<s> question </s> context </s>`, in windows that overlap."""
+"""Rows of a part of a context, alone or behind a question (`<s> question </s> context </s>`), in windows."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from taskmask.data import pad
+from taskmask.data import blocks, pad
 from taskmask.data.columns import Split
 from taskmask.data.rows import Rows
 from taskmask.data.source import Source
@@ -15,7 +15,7 @@ QUESTION, ANSWER = "question", "answer"
 
 
 class Windows(Source):
-    """Every stored row, its question beside each window of its context.
+    """Every stored row, its question beside each window of its context; or each window alone: `<s> context </s>`.
 
     A context that does not fit is cut into windows of which each begins so that it shares `stride` tokens with the one
     before it, or half of the window where that is less. Every token of the context is in a window; the last window may
@@ -33,6 +33,7 @@ class Windows(Source):
         max_question: tokens of the longest question.
         least: tokens of the context that a window must have room for.
         labelled: whether the rows come with their answers.
+        question: the column with the questions; "": contexts are read alone, and have no "segments".
 
     Raises:
         DataError: a window has too little room, or a column is lacking.
@@ -48,8 +49,9 @@ class Windows(Source):
         max_question: int = 64,
         least: int = 1,
         labelled: bool = True,
+        question: str = QUESTION,
     ):
-        wanted = {QUESTION: "ragged", **({ANSWER: "row"} if labelled else {})}
+        wanted = {**({question: "ragged"} if question else {}), **({ANSWER: "row"} if labelled else {})}
         for name, kind in wanted.items():
             if name not in split.columns or split.columns[name].kind != kind:
                 raise DataError(
@@ -59,7 +61,10 @@ class Windows(Source):
                     fix="prepare jsonl with question, context and answers, or SQuAD's file, with taskmask-preprocess",
                 )
         super().__init__(split, vocab, (ANSWER,) if labelled else ())
-        around = 2 + vocab.pair_separators  # <s>, </s> and what stands between question and context
+        self.question = question
+        if not question:
+            max_question = 0
+        around = 2 + (vocab.pair_separators if question else 0)  # <s>, </s> and what stands between the two
         if (room := length - around - max_question) < least:
             raise DataError(
                 f"rows of {length} tokens have {max(room, 0)} for the context beside a question of {max_question}",
@@ -67,9 +72,9 @@ class Windows(Source):
                 expected=f"at least {max_question + around + least}, so that an answer of {least} has room",
                 fix="raise data.length, or lower task.max_question or task.max_answer",
             )
-        sizes = np.diff(split.offsets(QUESTION)) - 1
+        sizes = np.diff(split.offsets(question)) - 1 if question else np.zeros(split.rows, np.int64)
         kept = np.minimum(sizes, max_question)
-        context = np.diff(split.offsets("tokens")) - 1
+        context = contexts_of(split)
         self.stored, offset, self.sizes = cut_windows(context, length - around - kept, stride)
         self.starts = split.offsets("tokens")[self.stored] + offset
         self.stops = self.starts + self.sizes
@@ -90,13 +95,17 @@ class Windows(Source):
     @property
     def used(self) -> tuple[str, ...]:
         """Names of the columns that the rows are made of."""
-        return (*super().used, QUESTION)
+        return (*super().used, *([self.question] if self.question else []))
 
     def __getitem__(self, ids: np.ndarray) -> Rows:
         vocab, split = self.vocab, self.split
-        question = split.offsets(QUESTION)[self.stored[ids]]
+        if not self.question:
+            starts, stops = self.starts[ids], self.stops[ids]
+            tokens, lengths = pad.gather(split.values("tokens"), starts, stops, vocab.bos, vocab.eos, vocab.pad)
+            return self._rows(tokens, lengths, ids, begin=np.ones_like(lengths), offset=self.offset[ids])
+        question = split.offsets(self.question)[self.stored[ids]]
         tokens, lengths, segments = pad.gather_pairs(
-            (split.values(QUESTION), split.values("tokens")),
+            (split.values(self.question), split.values("tokens")),
             (question, self.starts[ids]),
             (question + self.question_sizes[ids], self.stops[ids]),
             vocab.bos,
@@ -106,6 +115,32 @@ class Windows(Source):
         )
         begin = 1 + self.question_sizes[ids] + vocab.pair_separators
         return self._rows(tokens, lengths, ids, segments=segments, begin=begin, offset=self.offset[ids])
+
+
+class Contexts(Source):
+    """The stored rows, whole, however long they are: what is known of a row once all its windows are read.
+
+    Args:
+        windows: what they are read in.
+    """
+
+    def __init__(self, windows: Windows):
+        super().__init__(windows.split, windows.vocab)
+        self.windows, self.notes = windows, windows.notes
+        self.starts = windows.split.offsets("tokens")[:-1]
+        self.lengths = contexts_of(windows.split) + 2
+        self.stops, self.stored = self.starts + self.lengths - 2, np.arange(windows.split.rows)
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the columns that the windows are made of."""
+        return self.windows.used
+
+
+def contexts_of(split: Split) -> np.ndarray:
+    """Returns the tokens of each stored row, int64 [rows], without the `</s>` that closes it or its document."""
+    document = split.values("document") if "document" in split.columns else None
+    return np.diff(split.offsets("tokens")) - blocks.ends_document(split.rows, document)
 
 
 def cut_windows(sizes: np.ndarray, rooms: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -148,8 +148,35 @@ def _check_heads(problems: Problems, width: int, heads: int) -> None:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class BiLSTMConfig:
+    """A bidirectional LSTM with a head for each target.
+
+    **Source:** Ye et al. 2021 (EMNLP), the directly supervised policy: two layers. The widths are ours.
+    """
+
+    layers: int = opt(2, "layers, each in both directions")
+    width: int = opt(256, "width of the hidden states, half of it for each direction")
+    embedding_width: int = opt(0, "width of the embeddings; 0: the same")
+    dropout: float = opt(0.1, "probability of dropping an element of what each layer and each head reads")
+    init_std: float = opt(0.02, "standard deviation of the initial weights of embeddings and heads")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        width = self.width
+        problems.check(self.layers >= 1, f"is {self.layers}", where="model.layers", expected="at least 1")
+        problems.check(width >= 2 and width % 2 == 0, f"is {width}", where="model.width", expected="even, at least 2")
+        value = self.embedding_width
+        problems.check(value >= 0, f"is {value}", where="model.embedding_width", expected="0 or more")
+        dropout = self.dropout
+        problems.check(0 <= dropout < 1, f"is {dropout}", where="model.dropout", expected="at least 0 and below 1")
+        problems.check(self.init_std > 0, f"is {self.init_std}", where="model.init_std", expected="more than 0")
+        problems.raise_any()
+
+
 MODELS.add("encoder", config=EncoderConfig, load="taskmask.models.encoder:Encoder")
 MODELS.add("encoder_decoder", config=EncoderDecoderConfig, load="taskmask.models.encoder_decoder:EncoderDecoder")
+MODELS.add("bilstm", config=BiLSTMConfig, load="taskmask.models.bilstm:BiLSTM")
 
 # Source: Turc et al. 2019 (arXiv 1908.08962); google-research/bert, README, "Smaller BERT Models".
 MODELS.variant("tiny", of="encoder", layers=2, width=128, heads=2, summary="BERT-tiny: 2 layers, 128 wide.")

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.columns import Dataset, Split
+from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
+from taskmask.data.plan import plan_epoch
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.text_to_text import texts_of
-from taskmask.data.windows import Windows
+from taskmask.data.windows import Contexts, Windows, contexts_of
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals
+from taskmask.tasks.base import Answers, Ask, Task, Totals
 
 if TYPE_CHECKING:
     import torch
@@ -33,15 +35,21 @@ ROWS_AT_ONCE = 32
 
 @dataclasses.dataclass(frozen=True)
 class SpanConfig:
-    """How contexts are cut into windows, and how long an answer may be."""
+    """What is read, how contexts are cut into windows, and how long an answer may be."""
 
+    question: str = opt(
+        "question", 'column with the questions; "": contexts are read alone, to learn what is asked for'
+    )
     stride: int = opt(128, "tokens that neighbouring windows of a long context share; at most half of a window")
     max_question: int = opt(64, "tokens of the longest question; longer ones are cut at their end")
     max_answer: int = opt(30, "tokens of the longest answer that is given")
+    max_words: int = opt(0, "words of the longest answer, which is of whole words then; 0: any tokens")
+    best: int = opt(5, "annotate: spans of each stored row, at most 255")
 
     def __post_init__(self) -> None:
         problems = Problems()
-        for name, least in (("stride", 0), ("max_question", 1), ("max_answer", 1)):
+        problems.check(self.best <= 255, f"is {self.best}", where="task.best", expected="at most 255, in a byte")
+        for name, least in (("stride", 0), ("max_question", 1), ("max_answer", 1), ("max_words", 0), ("best", 1)):
             value = getattr(self, name)
             problems.check(value >= least, f"is {value}", where=f"task.{name}", expected=f"at least {least}")
         problems.raise_any()
@@ -49,7 +57,10 @@ class SpanConfig:
 
 @register_task("span", config=SpanConfig)
 class Span(Task):
-    """Says where in a context the answer to a question stands, as in SQuAD 1.1.
+    """Says where in a context the answer to a question stands, as in SQuAD 1.1; or what one would ask for.
+
+    Without a question (`question ""`) the model reads contexts alone and learns which spans of them were asked for: a
+    masking policy under direct supervision. `taskmask annotate` writes its best spans into any running text.
 
     A long context is read in windows that overlap. In training, a window that does not hold the whole answer points to
     `<s>`. Spans of different windows are compared by how much better they are than `<s>`, the answer "not here":
@@ -57,20 +68,26 @@ class Span(Task):
     their level free in each window; nor are probabilities, which compare within a window only.
 
     **Source:** Devlin et al. 2019 (BERT), section 4.2 (the spans); Alberti et al. 2019 (arXiv 1901.08634)
-    (the comparison of windows).
+    (the comparison of windows); Ye et al. 2021 (EMNLP), the directly supervised masking policy.
 
-    Differs from the paper: BERT compares windows by the logits alone.
+    Differs from the paper: BERT compares windows by the logits alone. The n best spans of a policy are the n best that
+    do not overlap, since a column holds one span a token.
     """
 
     default_criterion = "span"
-    columns = ("tokens", "question", "answer")
     best = "f1"
     measured_in_training = True
-    fields = ("context", "question")
+
+    def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
+        super().__init__(config, vocab, masker, labels)
+        question = (config.question,) if config.question else ()
+        self.columns = ("tokens", *question, "answer")
+        self.fields = ("context", *(("question",) if question else ()))
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
-        """The windows of the contexts, each beside its question."""
-        return self._windows(split, data.length, labelled)
+        """The windows of the contexts, each beside its question if there is one; to annotate, the contexts."""
+        windows = self._windows(split, data.length, labelled)
+        return windows if labelled else Contexts(windows)
 
     def _windows(self, split: Split, length: int, labelled: bool) -> Windows:
         config = self.config
@@ -82,6 +99,7 @@ class Span(Task):
             max_question=config.max_question,
             least=config.max_answer,
             labelled=labelled,
+            question=config.question,
         )
 
     def heads(self) -> dict[str, HeadSpec]:
@@ -90,7 +108,9 @@ class Span(Task):
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Rows as they are; the targets are two places in each row, to be chosen among `<s>` and the context."""
-        inputs: dict[str, Any] = {"tokens": rows.tokens, "segments": rows.columns["segments"]}
+        inputs: dict[str, Any] = {"tokens": rows.tokens}
+        if "segments" in rows.columns:
+            inputs["segments"] = rows.columns["segments"]
         if not rows.is_full:
             inputs["keep"] = rows.keep
         begin, offset = rows.columns["begin"], rows.columns["offset"]
@@ -173,8 +193,64 @@ class Span(Task):
         for row, begin, *said in zip(tokens, begins, *spans, strict=True):
             answers = [self.vocab.decode(row[first : last + 1]) or "-" for first, last in said]
             question, context = self.vocab.decode(row[:begin]), self.vocab.decode(row[begin:])
-            lines.append(f"[{' > '.join(answers)}] {question} | {context}")
+            lines.append(f"[{' > '.join(answers)}] {' | '.join(filter(None, (question, context)))}")
         return lines
+
+    def annotations(self) -> dict[str, Column]:
+        """For each token: the number of its span in the stored row, from 1, the likeliest; and the span's probability.
+
+        Outside of spans both are 0.
+        """
+        return {"spans": Column("aligned", "uint8", of="tokens"), "chance": Column("aligned", "float16", of="tokens")}
+
+    def annotate_rows(
+        self, ask: Ask, source: Source, ids: np.ndarray, what: tuple[str, ...], max_tokens: int, advance: Callable
+    ) -> dict[str, list[np.ndarray]]:
+        """Returns the `best` spans of contexts, that do not overlap: read in windows, compared over all of them."""
+        assert isinstance(source, Contexts)
+        windows = source.windows
+        wanted = np.flatnonzero(np.isin(windows.stored, ids))
+        plan = plan_epoch(windows.lengths[wanted], 0, 0, max_tokens, 1)
+        tables = self._tables(ask, windows, ids, (wanted[plan[place]] for place in range(len(plan))))
+        width, values, offsets = source.lengths[ids].max(), windows.split.values("tokens"), source.starts
+        found: dict[str, list[np.ndarray]] = {"spans": [], "chance": []}
+        for id, table in tables.items():
+            spans, chance = np.zeros(width, np.uint8), np.zeros(width, np.float16)
+            self._keep_words(table, np.asarray(values[offsets[id] : offsets[id] + len(table)]))
+            for number, (first, last, share) in enumerate(best_spans(table, self.config.best, apart=True), 1):
+                spans[1 + first : 2 + last], chance[1 + first : 2 + last] = number, share
+            found["spans"].append(spans)
+            found["chance"].append(chance)
+        advance(int(source.lengths[ids].sum()))
+        return {name: found[name] for name in what}
+
+    def _tables(
+        self, ask: Ask, windows: Windows, contexts: np.ndarray, batches: Iterable[np.ndarray]
+    ) -> dict[int, np.ndarray]:
+        """Returns {context: the scores of all its spans, float [tokens, W]}; one in several windows has its best."""
+        longest, sizes = self.config.max_answer, contexts_of(windows.split)
+        tables = {int(id): np.full((sizes[id], longest), -np.inf, np.float32) for id in contexts}
+        for ids in batches:
+            rows = windows[ids]
+            outputs, batch = ask(self.make_batch(rows, Draw(0, 0, ids)))
+            scores = scores_of(outputs["span"], batch.targets["choices"], longest).cpu().numpy()
+            for id, row, start in zip(ids, scores, rows.columns["begin"], strict=True):
+                offset, size = windows.offset[id], windows.sizes[id]
+                table = tables[int(windows.stored[id])][offset : offset + size]
+                np.maximum(table, row[start : start + size], out=table)
+        return tables
+
+    def _keep_words(self, table: np.ndarray, tokens: np.ndarray) -> None:
+        """Rules out, in a table of spans, those that are not of whole words or of too many of them, if that counts."""
+        if not self.config.max_words or not len(tokens):
+            return
+        words = self.vocab.word_numbers(tokens[None])[0]
+        changes = words[1:] != words[:-1]
+        is_first, is_last = np.append(True, changes) & (words >= 0), np.append(changes, True) & (words >= 0)
+        for width in range(min(table.shape[1], len(tokens))):
+            first, last = slice(None, len(tokens) - width), slice(width, None)
+            fits = is_first[first] & is_last[last] & (words[last] - words[first] < self.config.max_words)
+            table[first, width][~fits] = -np.inf
 
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Says {"answer", "probability", "start", "end", "answers": the `top` best}, places in characters.
@@ -193,24 +269,25 @@ class Span(Task):
             if not all(map(str.strip, texts[field])):
                 raise DataError("the text is empty", where=field, expected="a text")
         contexts = self.vocab.encode_with_offsets(texts["context"])
-        questions = self.vocab.encode([text.strip() for text in texts["question"]])
         close = [self.vocab.eos]
         columns = {"tokens": [np.append(ids, close) for ids, _, _ in contexts]}
-        columns["question"] = [np.append(ids, close) for ids in questions]
-        source = self._windows(MemorySplit(columns), max_length, labelled=False)
-        tables = [np.full((len(ids), self.config.max_answer), -np.inf, np.float32) for ids, _, _ in contexts]
-        for begin in range(0, len(source), ROWS_AT_ONCE):
-            rows = source[np.arange(begin, min(begin + ROWS_AT_ONCE, len(source)))]
-            batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
-            outputs = model(**batch.inputs)["span"]
-            scores = scores_of(outputs, batch.targets["choices"], self.config.max_answer).cpu().numpy()
-            for id, row, start in zip(rows.ids, scores, rows.columns["begin"], strict=True):
-                offset, size = source.offset[id], source.sizes[id]
-                table = tables[source.stored[id]][offset : offset + size]
-                np.maximum(table, row[start : start + size], out=table)  # a span of two windows has its better score
+        if "question" in texts:
+            questions = self.vocab.encode([text.strip() for text in texts["question"]])
+            columns[self.config.question] = [np.append(ids, close) for ids in questions]
+        windows = self._windows(MemorySplit(columns), max_length, labelled=False)
+
+        def ask(batch: Batch) -> tuple[dict[str, torch.Tensor], Batch]:
+            given = batch.map(torch.from_numpy)
+            return model(**given.inputs), given
+
+        every = np.arange(len(windows))
+        batches = (every[begin : begin + ROWS_AT_ONCE] for begin in range(0, len(every), ROWS_AT_ONCE))
+        tables = self._tables(ask, windows, np.arange(len(records)), batches)
+        for number, table in tables.items():
+            self._keep_words(table, contexts[number][0])
         return [
-            self._answer(record["context"], starts, ends, best_spans(table, top))
-            for record, (_, starts, ends), table in zip(records, contexts, tables, strict=True)
+            self._answer(record["context"], starts, ends, best_spans(tables[number], top))
+            for number, (record, (_, starts, ends)) in enumerate(zip(records, contexts, strict=True))
         ]
 
     def _answer(
@@ -225,9 +302,9 @@ class Span(Task):
         return {**(answers[0] if answers else nothing), "answers": answers}
 
     def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-        """The question and the best answers."""
+        """The question, or the context, and the best answers."""
         lines = [f"  {found['probability']:6.1%}  {found['answer']}" for found in answer["answers"]]
-        return [record["question"], *lines]
+        return [record[self.fields[-1]], *lines]
 
 
 def scores_of(logits: torch.Tensor, choices: torch.Tensor, max_answer: int) -> torch.Tensor:
@@ -252,21 +329,32 @@ def scores_of(logits: torch.Tensor, choices: torch.Tensor, max_answer: int) -> t
     return scores[:, :, :1] + ends.unfold(1, max_answer, 1)  # [N, T, 1] + [N, T, W]
 
 
-def best_spans(scores: np.ndarray, top: int) -> list[tuple[int, int, float]]:
+def best_spans(scores: np.ndarray, top: int, apart: bool = False) -> list[tuple[int, int, float]]:
     """Returns the best spans of a context.
 
     Args:
         scores: float [tokens, W], of the span from token t to token t + w; -inf where there is none.
         top: how many, at most.
+        apart: whether a span that overlaps a better one is passed over.
 
     Returns:
         (first token, last token, its probability in a softmax over all spans), the likeliest first.
     """
-    flat = scores.reshape(-1).astype(np.float64)
-    if not np.isfinite(flat).any():
+    if not np.isfinite(scores).any():
         return []
-    chances = np.exp(flat - flat.max())
+    chances = np.exp(scores.astype(np.float64) - scores.max())
     chances /= chances.sum()
-    best = np.argsort(-chances, kind="stable")[:top]
-    width = scores.shape[1]
-    return [(int(at // width), int(at // width + at % width), float(chances[at])) for at in best if chances[at] > 0]
+    width, found = scores.shape[1], []
+    stops = np.arange(len(scores))[:, None] + np.arange(width)
+    for _ in range(min(top, scores.size)):
+        first, further = divmod(int(chances.argmax()), width)
+        if chances[first, further] <= 0:
+            break
+        last = first + further
+        found.append((first, last, float(chances[first, further])))
+        if apart:
+            near = slice(max(0, first - width + 1), last + 1)  # those that begin so that they may reach it
+            chances[near][stops[near] >= first] = 0
+        else:
+            chances[first, further] = 0
+    return found

@@ -296,9 +296,9 @@ class Work:
         yield labels
 
     def values(self, folder: Path, split: str, source: Source, name: str) -> Iterator[np.ndarray]:
-        """Yields the values of a column chunk by chunk; tokens of no row, such as `</s>`, get -1 or NaN."""
+        """Yields the values of a column, chunk by chunk; of no row, such as `</s>`, get -1, NaN or (unsigned) 0."""
         spec, place = self.specs[name], 0
-        empty = -1 if np.dtype(spec.dtype).kind == "i" else np.nan
+        empty = {"i": -1, "u": 0, "f": np.nan}[np.dtype(spec.dtype).kind]
         for number, (first, stop) in enumerate(self.chunks(source)):
             values = np.frombuffer(chunk_file(folder, split, number, name).read_bytes(), spec.dtype)
             if spec.kind == "row":

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskmask.data import ingest, readers
+from taskmask.data.questions import find_answer
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import DataError
 
@@ -125,6 +126,35 @@ def test_for_prediction_answers_may_be_missing(make):
         make({"train.jsonl": json.dumps(bare)})
     with pytest.raises(DataError, match=r"train\.jsonl:2: there is no field 'answers'"):
         make({"train.jsonl": json.dumps(ROW) + "\n" + json.dumps(bare)})
+
+
+@pytest.mark.parametrize(("answer", "context", "found"), [
+    ("fox", "A FOX, a fox", "FOX"),
+    ("the  U.S.", "in The U. S. of", "The U. S."),
+    ("cafe\u0301 noir", "un Café\tNoir!", "Café\tNoir"),
+    ("ox", "fox and oxen", None),
+    ("25", "in 1925, 25%", "25"),
+    ("a b", "a a b", "a b"),
+    ("北京", "我爱 北京 天", "北京"),
+    ("...", "no", None),
+    ("", "no", None),
+])  # fmt: skip
+def test_answers_are_found_word_by_word(answer, context, found):
+    place = find_answer(answer, context)
+    assert (place and context[slice(*place)]) == found
+
+
+def test_answers_without_places_are_looked_for(make, unigram):
+    context = "The quick brown fox jumps over the brown Fox."
+    bare = {"question": "Who?", "context": context, "answers": ["a dog", "BROWN FOX", "Jumps"]}
+    placed = {**bare, "answers": ["brown fox", "jumps"], "answer_start": [10, 20]}
+    for answers in (bare["answers"], {"text": bare["answers"]}):
+        dataset = make({"train.jsonl": json.dumps({**bare, "answers": answers})})
+        assert check(dataset, unigram, [placed]) == 1 and bytes_of(dataset, "answers") == ["brown fox\njumps"]
+    lacking = json.dumps(bare) + "\n" + json.dumps({**bare, "answers": ["cat"]})
+    with pytest.raises(DataError, match=r"train\.jsonl:2: no answer stands in the context; expected 'cat'"):
+        make({"train.jsonl": lacking})
+    assert make({"train.jsonl": lacking}, on_bad_answer="skip").split("train").rows == 1
 
 
 @pytest.mark.parametrize("empty", [None, [], {"text": [], "answer_start": []}])

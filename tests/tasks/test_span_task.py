@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_data_help import question_columns, write
 
+from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.answers import exact_match, token_f1
@@ -198,7 +199,7 @@ def test_rows_without_answers_can_be_read(tmp_path, tiny_vocab):
     del columns["answer"], columns["answers"]
     dataset = write(tmp_path / "data", tiny_vocab, {"train": columns})
     task = task_of(dataset)
-    answers = answers_of(task, source_of(task, dataset, labelled=False))
+    answers = answers_of(task, source_of(task, dataset, labelled=False).windows)
     assert set(answers) == {"ids", "first", "last", "score"}
     with pytest.raises(DataError, match="there is no column 'answer'"):
         source_of(task, dataset)
@@ -248,3 +249,66 @@ def test_the_loss_falls_on_a_toy(dataset):
         optimizer.step()
         losses.append(loss.item())
     assert losses[0] > 1 and losses[-1] < 0.4  # a window with two of them can only guess
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 999), st.integers(0, 9), st.integers(1, 5), st.integers(1, 6))
+def test_the_best_spans_apart_are_those_of_brute_force(seed, length, longest, top):
+    random = np.random.default_rng(seed)
+    scores = np.where(random.random((length, longest)) < 0.8, random.normal(size=(length, longest)), -np.inf)
+    shares = np.exp(scores) / np.exp(scores).sum() if np.isfinite(scores).any() else scores
+    order = sorted(np.argwhere(np.isfinite(scores)).tolist(), key=lambda at: -scores[tuple(at)])
+    taken, wanted = set(), []
+    for first, further in order:
+        if len(wanted) < top and not taken & set(range(first, first + further + 1)):
+            wanted.append((first, first + further, pytest.approx(shares[first, further])))
+            taken |= set(range(first, first + further + 1))
+    assert best_spans(scores, top, apart=True) == wanted
+
+
+def without_questions(columns):
+    return {name: column for name, column in columns.items() if name != "question"}
+
+
+@pytest.mark.parametrize(
+    ("length", "options"), [(LENGTH, {"stride": 16}), (12, dict(stride=3, max_answer=4, max_words=2))]
+)
+def test_contexts_are_read_alone_and_their_best_spans_listed(tmp_path, tiny_vocab, length, options):
+    """In windows or at once, the columns hold the spans that `predict` would give, of the same places and chances."""
+    columns = without_questions(question_columns(tiny_vocab, EXAMPLES))
+    task = task_of(write(tmp_path / "data", tiny_vocab, {"train": columns}), question="", best=3, **options)
+    dataset = Dataset.open(tmp_path / "data")
+    assert task.fields == ("context",) and task.columns == ("tokens", "answer")
+    (batch,) = batches_of(task, source_of(task, dataset, length), 1000)
+    assert "segments" not in batch.inputs and (batch.inputs["tokens"][:, 0] == tiny_vocab.bos).all()
+    assert batch.targets["choices"][:, 1].all() and batch.targets["span"].any()
+    contexts = source_of(task, dataset, length, labelled=False)
+    assert len(contexts) == 30 and (length > 30 or len(contexts.windows) > 30)
+    table = torch.randn(tiny_vocab.size, 2, generator=torch.Generator().manual_seed(1))
+
+    def local(tokens, keep=None):  # so that windows do not matter
+        return {"span": table[tokens].flatten(0, 1)}
+
+    def ask(batch):
+        given = batch.map(torch.from_numpy)
+        return local(**given.inputs), given
+
+    ids = np.array([4, 7, 8])
+    found = task.annotate_rows(ask, contexts, ids, ("spans", "chance"), 60, lambda tokens: None)
+    answers = task.predict(local, [{"context": EXAMPLES[id][0]} for id in ids], 1, length)
+    for id, spans, chance, answer in zip(ids, found["spans"], found["chance"], answers, strict=True):
+        tokens = dataset.split("train").values("tokens")[contexts.starts[id] : contexts.stops[id]]
+        size, longest = len(tokens), task.config.max_answer
+        words, scores = tiny_vocab.word_numbers(tokens[None])[0], np.full((size, longest), -np.inf, np.float32)
+        for first in range(size):
+            for last in range(first, min(size, first + longest)):
+                inside = np.isin(np.arange(size), np.arange(first, last + 1))
+                is_whole = np.isin(words, words[inside]).sum() == inside.sum() and words[last] - words[first] < 2
+                if not options or is_whole:
+                    scores[first, last - first] = table[tokens[first], 0] + table[tokens[last], 1]
+        expected, shares = np.zeros_like(spans), np.zeros(len(spans))
+        for rank, (first, last, share) in enumerate(best_spans(scores, 3, apart=True), 1):
+            expected[first + 1 : last + 2], shares[first + 1 : last + 2] = rank, share
+        assert np.array_equal(spans, expected) and spans.max() == 3
+        np.testing.assert_allclose(chance, shares, rtol=2e-3)
+        assert answer["probability"] == pytest.approx(chance[spans == 1][0], rel=2e-3)

@@ -1,0 +1,104 @@
+"""A policy under direct supervision, whole: from questions with answers to spans of a corpus that nobody asks about."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from taskmask.data.columns import Dataset
+from taskmask_cli.annotate import main as annotate
+from taskmask_cli.evaluate import main as evaluate
+from taskmask_cli.preprocess import main as preprocess
+from taskmask_cli.train import main as train
+
+FIRST = ["Anna", "Bruno", "Clara", "David", "Edith", "Felix", "Greta", "Henry", "Irene", "Jonas", "Karla", "Lukas"]
+LAST = ["Miller", "Baker", "Fisher", "Carter", "Weaver", "Potter", "Cooper", "Mason", "Turner", "Archer"]
+CITY = ["Paris", "Rome", "Oslo", "New York", "Vienna", "Los Angeles", "Madrid", "Cairo", "Lima", "Rio de Janeiro"]
+WORK = ["painter", "teacher", "doctor", "poet", "singer", "farmer", "lawyer", "builder"]
+
+
+def biography(numbers):
+    """A text, who it is of, and where that one was born; other cities stand in it, too."""
+    name = f"{numbers.choice(FIRST)} {numbers.choice(LAST)}"
+    born, *others = numbers.sample(CITY, 3)
+    parts = [f"{name} was born in {born}", f"lived in {others[0]}", f"died in {others[1]}"]
+    first, *rest = (parts[0], *numbers.sample(parts[1:], 2)) if numbers.random() < 0.5 else (parts[1], *parts[::2])
+    return f"The {numbers.choice(WORK)} {first}, {', and '.join(rest)}.", name, born
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Questions whose answers have no places, some of which the context lacks; and a corpus, of other people."""
+    folder, numbers = tmp_path_factory.mktemp("policy"), random.Random(3)
+    for split, size in (("train", 700), ("valid", 150)):
+        rows = []
+        for number in range(size):
+            context, name, born = biography(numbers)
+            answer = "nowhere" if number % 50 == 7 else born.upper()
+            rows.append({"context": context, "question": f"Where was {name} born?", "answers": [answer]})
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    texts = [biography(numbers) for _ in range(300)]
+    (folder / "corpus.txt").write_text("\n".join(text for text, *_ in texts) + "\n")
+    (folder / "answers.json").write_text(json.dumps([born for *_, born in texts]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def annotated(folder):
+    """The command line from the files to the columns; returns the split of the corpus, and where each answer is."""
+    files = ["--train", str(folder / "train.jsonl"), "--valid", str(folder / "valid.jsonl"), "--workers", "0"]
+    words = ["--answers", "--on-bad-answer", "skip", "--vocab-size", "400", "--vocab-kind", "bpe"]
+    assert preprocess([*files, "--out", str(folder / "qa"), *words]) == 0
+    words = ["--train", str(folder / "corpus.txt"), "--documents", "line", "--vocab", str(folder / "qa")]
+    assert preprocess([*words, "--out", str(folder / "corpus"), "--workers", "0"]) == 0
+    words = ["--data", str(folder / "qa"), "--run", str(folder / "run"), "--task", "span", "--task.question", ""]
+    words += ["--model", "bilstm", "--model.width", "64", "--data.length", "60", "--task.stride", "10"]
+    words += ["--train.steps", "120", "--train.max_tokens", "2000", "--optim.lr", "5e-3", "--optim.warmup_steps", "20"]
+    words += ["--task.max_answer", "10", "--run.threads", "1", "--run.tensorboard", "false"]
+    assert train([*words, "--train.valid_every", "60"]) == 0
+    words = ["--data", str(folder / "corpus"), "--from", str(folder / "run"), "--column", "spans=spans", "p=chance"]
+    assert annotate([*words, "--task.best", "5", "--task.max_words", "3", "--data.length", "20"]) == 0
+    split = Dataset.open(folder / "corpus").split("train")
+    return split, json.loads((folder / "answers.json").read_text())
+
+
+def spans_of(split, row):
+    start, stop = split.offsets("tokens")[row : row + 2]
+    return np.asarray(split.values("spans")[start:stop]), np.asarray(split.values("p")[start:stop], np.float64)
+
+
+def test_the_planted_answer_is_the_best_span(annotated, folder):
+    split, answers = annotated
+    vocab, right, by_chance = Dataset.open(folder / "corpus").vocabulary(), 0, 0.0
+    for row, answer in enumerate(answers):
+        spans, _ = spans_of(split, row)
+        tokens = np.asarray(split.values("tokens")[split.offsets("tokens")[row] :][: len(spans)])
+        right += vocab.decode(tokens[spans == 1]).strip() == answer
+        by_chance += 1 / (3 * vocab.word_numbers(tokens[None]).max())
+    assert right / len(answers) >= 0.95 > 10 * by_chance / len(answers)
+
+
+def test_the_columns_are_what_is_promised(annotated):
+    split, answers = annotated
+    assert split.column("spans").dtype == "uint8" and split.column("p").dtype == "float16"
+    longer = 0
+    for row in range(len(answers)):
+        spans, chance = spans_of(split, row)
+        assert sorted(set(spans.tolist()) - {0}) == [1, 2, 3, 4, 5][: spans.max()] and spans[-1] == 0
+        by_rank = []
+        for number in range(1, spans.max() + 1):
+            places = np.flatnonzero(spans == number)
+            assert (np.diff(places) == 1).all() and len(set(chance[places])) == 1
+            by_rank.append(chance[places[0]])
+        assert by_rank == sorted(by_rank, reverse=True) and 0 < sum(by_rank) <= 1.001
+        assert not np.nan_to_num(chance[spans == 0]).any()
+        longer += len(spans) > 20  # was read in several windows
+    assert longer > 100
+
+
+def test_it_is_measured_as_other_answers_are(annotated, folder, capsys):
+    assert evaluate(["--data", str(folder / "qa"), "--from", str(folder / "run"), "--split", "valid", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["exact_match"] >= 0.95
+    splits = Dataset.open(folder / "qa").splits
+    assert splits["train"].rows == 700 - 14 and splits["valid"].rows == 150 - 3, "what no context holds is left out"
