@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from taskmask.config import Problems, opt
+from taskmask.modules.spec import MOST_DRAWS
 from taskmask.registry import CRITERIA, NoOptions
 
 
@@ -86,6 +87,54 @@ class Seq2SeqLossConfig:
         problems.raise_any()
 
 
+@dataclasses.dataclass(frozen=True)
+class MetaMaskLossConfig:
+    """How a masking policy is taught by the loss of a task after steps of pre-training with its masks."""
+
+    gradient: Literal["exact", "finite_difference", "reinforce", "first_order"] = opt(
+        "exact", "of the policy: through the inner steps, by two more losses (DARTS), or by rewarded draws"
+    )
+    inner_steps: int = opt(1, "steps of pre-training before the task's loss (k); finite_difference: 1")
+    inner_lr: float = opt(0.1, "learning rate of these steps (alpha), plain gradient descent")
+    temperature: float = opt(1.0, "of the soft masks at the start (tau)")
+    temperature_end: float = opt(0.3, "of the soft masks at the end of the run")
+    entropy: float = opt(0.0, "bonus for policies that are not sure yet, times their entropy")
+    samples: int = opt(4, "reinforce: draws whose losses are compared")
+    task_weight: float = opt(
+        1.0, "weight of the task's loss, which the language model learns meanwhile; 0: it does not"
+    )
+    mlm_weight: float = opt(1.0, "weight of filling in the policy's masks, meanwhile; 0: it does not")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check(
+            self.gradient != "first_order",
+            "is first_order: the policy enters by the inner gradient alone, so without it its gradient is exactly zero",
+            where="criterion.gradient",
+            expected="exact, finite_difference or reinforce",
+        )
+        one = self.gradient == "finite_difference"
+        problems.check(
+            self.inner_steps == 1 if one else self.inner_steps >= 1,
+            f"is {self.inner_steps}",
+            where="criterion.inner_steps",
+            expected="1 with finite_difference" if one else "at least 1",
+        )
+        for name, least in (("inner_lr", 0), ("temperature", 0), ("temperature_end", 0)):
+            value = getattr(self, name)
+            problems.check(value > least, f"is {value}", where=f"criterion.{name}", expected=f"above {least}")
+        for name in ("entropy", "task_weight", "mlm_weight"):
+            value = getattr(self, name)
+            problems.check(value >= 0, f"is {value}", where=f"criterion.{name}", expected="0 or more")
+        problems.check(
+            2 <= self.samples <= MOST_DRAWS,
+            f"is {self.samples}",
+            where="criterion.samples",
+            expected=f"from 2 to {MOST_DRAWS}",
+        )
+        problems.raise_any()
+
+
 CRITERIA.add("masked_lm", config=NoOptions, load="taskmask.criteria.masked_lm:MaskedLMCriterion")
 CRITERIA.add(
     "classification",
@@ -102,3 +151,4 @@ CRITERIA.variant(
     summary="A teacher's distribution as labels, beside masks or alone (Hinton et al. 2015).",
     target="soft",
 )
+CRITERIA.add("meta_mask", config=MetaMaskLossConfig, load="taskmask.criteria.meta_mask:MetaMaskCriterion")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from taskmask.models import EncoderConfig
 from taskmask.models.base import Model
 from taskmask.modules.attention import Rotation, local_mask, rotary_angles
-from taskmask.modules.embeddings import Embeddings
+from taskmask.modules.embeddings import Blend, Embeddings
 from taskmask.modules.heads import build_head
 from taskmask.modules.init import init_weights, residual_scale_of
 from taskmask.modules.layers import EncoderLayer
@@ -81,9 +81,15 @@ class Encoder(Model):
             embedding_width=config.embedding_width,
         )
 
-    def encode(self, tokens: Tensor, keep: Tensor | None = None, segments: Tensor | None = None) -> Tensor:
+    def encode(
+        self,
+        tokens: Tensor,
+        keep: Tensor | None = None,
+        segments: Tensor | None = None,
+        blend: Blend | None = None,
+    ) -> Tensor:
         """The hidden states of the last layer, [N, T, D]; the arguments are those of `forward`."""
-        x = self.embeddings(tokens, segments)
+        x = self.embeddings(tokens, segments, blend)
         config, length = self.config, tokens.shape[1]
         everywhere = nearby = (keep, self._rotation(length, config.rotary_base, x.device))
         if config.local_window:
@@ -104,6 +110,7 @@ class Encoder(Model):
         keep: Tensor | None = None,
         positions: dict[str, Tensor] | None = None,
         segments: Tensor | None = None,
+        blend: Blend | None = None,
     ) -> dict[str, Tensor]:
         """Runs the encoder and its heads.
 
@@ -112,6 +119,7 @@ class Encoder(Model):
             keep: bool [N, T], True at real tokens, at least one a row; None where nothing is padded.
             positions: by head, int64 [P]: flat indices into N x T where it answers; one not named answers everywhere.
             segments: int64 [N, T], segment of each token; None: all 0. Not used without segment embeddings.
+            blend: other tokens, and the share of each embedding that is theirs; None: none.
 
         Returns:
             By head: "lm" heads give logits [P, V], without positions [N T, V]; "row" heads [N, size]; "token" heads
@@ -123,6 +131,6 @@ class Encoder(Model):
         positions = positions or {}
         if unknown := set(positions) - set(self.heads):
             raise ValueError(f"positions for {sorted(unknown)}, but the heads are {sorted(self.heads)}")
-        hidden = self.encode(tokens, keep, segments)
+        hidden = self.encode(tokens, keep, segments, blend)
         embedding = self.embeddings.tokens.weight
         return {name: head(hidden, positions.get(name), embedding, keep) for name, head in self.heads.items()}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from taskmask.models import EncoderDecoderConfig
 from taskmask.models.base import Model
 from taskmask.modules.decoder import Cache, DecoderLayer
-from taskmask.modules.embeddings import Embeddings, TargetEmbeddings
+from taskmask.modules.embeddings import Blend, Embeddings, TargetEmbeddings
 from taskmask.modules.generation import generate
 from taskmask.modules.heads import TiedHead, build_head
 from taskmask.modules.init import init_weights, residual_scale_of
@@ -99,9 +99,9 @@ class EncoderDecoder(Model):
             return 1 + len(self.layers) + int(rest.partition(".")[0])
         return 0 if part == "target_embeddings" else super().depth(name)
 
-    def encode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
+    def encode(self, tokens: Tensor, keep: Tensor | None = None, blend: Blend | None = None) -> Tensor:
         """The hidden states of the encoder's last layer, [N, S, D]; the arguments are those of `forward`."""
-        x = self.embeddings(tokens)
+        x = self.embeddings(tokens, blend=blend)
         for layer in self.layers:
             x = layer(x, keep)
         return self.norm(x)
@@ -164,6 +164,7 @@ class EncoderDecoder(Model):
         positions: dict[str, Tensor] | None = None,
         segments: Tensor | None = None,
         target: Tensor | None = None,
+        blend: Blend | None = None,
     ) -> dict[str, Tensor]:
         """Runs the network and its heads.
 
@@ -175,6 +176,7 @@ class EncoderDecoder(Model):
             segments: not used.
             target: int64 [N, T], what the decoder reads: what it is to say, one place later. Padding at its end is seen
                 by no real token. Needed by "lm" heads, and not read without one.
+            blend: other tokens, and the share of each embedding of the source that is theirs; None: none.
 
         Returns:
             By head: "lm" heads give logits [P, V]; "row" heads [N, size]; "token" heads [P, size].
@@ -186,7 +188,7 @@ class EncoderDecoder(Model):
         positions = positions or {}
         if unknown := set(positions) - set(self.heads):
             raise ValueError(f"positions for {sorted(unknown)}, but the heads are {sorted(self.heads)}")
-        memory = self.encode(tokens, keep)
+        memory = self.encode(tokens, keep, blend)
         hidden = {name: memory for name in self.heads}
         if self.lm_heads:
             if target is None:

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from taskmask.modules.dropout import Dropout
 
+Blend = tuple[Tensor, Tensor]
+"""Other tokens, int64 [N, T], and the share of each embedding that is theirs, float [N, T] from 0 to 1."""
+
 
 class Embeddings(nn.Module):
     """Token embedding, plus learned embeddings of the place in the row and of the segment, then LayerNorm and dropout.
@@ -52,12 +55,13 @@ class Embeddings(nn.Module):
         self.dropout = Dropout(dropout)
         self.projection = nn.Identity() if inner == width else nn.Linear(inner, width, bias=bias)
 
-    def forward(self, tokens: Tensor, segments: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, segments: Tensor | None = None, blend: Blend | None = None) -> Tensor:
         """Embeds tokens.
 
         Args:
             tokens: int64 [N, T].
             segments: int64 [N, T], each below the number of segments; None: all 0. Not used without embeddings of them.
+            blend: other tokens, and the share of each embedding that is theirs; None: none.
 
         Returns:
             [N, T, D].
@@ -66,6 +70,9 @@ class Embeddings(nn.Module):
             ValueError: the rows are longer than the learned positions.
         """
         x = self.tokens(tokens)
+        if blend is not None:
+            others, share = blend
+            x = x + share[:, :, None] * (self.tokens(others) - x)
         if self.positions is not None:
             length, longest = tokens.shape[1], self.positions.num_embeddings
             if length > longest:

@@ -8,6 +8,8 @@ from typing import Literal
 from taskmask.config import Problems, opt
 
 HeadKind = Literal["lm", "row", "token"]
+MOST_DRAWS = 16
+"""Random numbers that a learned policy has for each token of a row."""
 
 
 @dataclasses.dataclass(frozen=True)

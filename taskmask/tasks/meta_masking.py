@@ -1,0 +1,146 @@
+"""Learn a masking policy from a task: what to mask so that a step of pre-training helps the task most.
+
+Shapes: B rows, T tokens, C classes, P tokens that may be masked, R right answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from taskmask.config import Problems, opt
+from taskmask.data.columns import Column, Dataset, Split
+from taskmask.data.draws import Draw
+from taskmask.data.episodes import QUESTION, QUESTION_LENGTHS, Episodes
+from taskmask.data.rows import Batch, Rows
+from taskmask.data.source import Examples, Source
+from taskmask.data.targets import shift_right
+from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS
+from taskmask.data.units import Units
+from taskmask.errors import ConfigError
+from taskmask.modules.spec import MOST_DRAWS, HeadSpec
+from taskmask.registry import register_task
+from taskmask.settings import DataSettings
+from taskmask.tasks.base import Answers, Task, Totals, relabelling
+from taskmask.tasks.text_to_text import read_texts, written_texts
+
+if TYPE_CHECKING:
+    import torch
+
+POLICY = "policy"
+
+
+@dataclasses.dataclass(frozen=True)
+class MetaMaskingConfig:
+    """What is masked how much, and which columns hold the task."""
+
+    ratio: float = opt(0.15, "share of the tokens of a row that the policy masks, at least one")
+    label: str = opt("label", "column with the labels, which are the task of an encoder")
+    question: str = opt(
+        "", "column with questions about the text, which are the task of an encoder-decoder; none: label"
+    )
+    target: str = opt("answers", "with questions: column with their answers, the first of which is learned")
+    max_length: int = opt(32, "with questions: tokens in the longest answer, <s> and </s> included")
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        problems.check(0 < self.ratio <= 1, f"is {self.ratio}", where="task.ratio", expected="above 0, at most 1")
+        problems.check(self.max_length >= 3, f"is {self.max_length}", where="task.max_length", expected="at least 3")
+        problems.raise_any()
+
+
+@register_task("meta_masking", config=MetaMaskingConfig)
+class MetaMasking(Task):
+    """Trains a policy that scores tokens, beside the language model that it masks for; `annotate` applies the policy.
+
+    The column "policy", a score of each token from 0 to 1, is what the masker `scored` reads. The task is the label of
+    a text, or, for an encoder-decoder, the answer to a question about it, which is asked without the text.
+
+    **Source:** Ye et al. 2021 (EMNLP), the meta-learned policy, reconstructed. Differs from the paper: the policy is a
+    layer on the hidden states of the language model, which learns on with it.
+    """
+
+    default_criterion = "meta_mask"
+    lower_is_better = frozenset({"loss", "task_loss", "mlm_loss"})
+
+    def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
+        super().__init__(config, vocab, masker, labels)
+        self.gives_target = bool(config.question)
+        self.class_names = [] if config.question else labels.get(config.label, [])
+        own = (config.question, config.target) if config.question else (config.label,)
+        self.columns = ("tokens", *own)
+
+    @property
+    def head(self) -> str:
+        """The head that fills in what is masked."""
+        return "seq2seq" if self.config.question else "mlm"
+
+    def heads(self) -> dict[str, HeadSpec]:
+        """A language-model head, the policy, and for labels a head of rows."""
+        of_task = {} if self.config.question else {"label": HeadSpec("row", len(self.class_names))}
+        return {self.head: HeadSpec("lm"), **of_task, POLICY: HeadSpec("token", 1)}
+
+    def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
+        """The stored rows, one row each, with what is asked about them; without, in pieces, to be scored."""
+        config = self.config
+        if not labelled:
+            return Units(split, self.vocab, data.length)
+        if config.question:
+            return Episodes(split, self.vocab, data.length, config.question, config.target, config.max_length)
+        relabel = relabelling(self, dataset, split, config.label)
+        if len(self.class_names) < 2:
+            what = f"column {config.label!r} has {len(self.class_names)} labels"
+            raise ConfigError(what, where="task.label", expected="two or more, or task.question")
+        return Examples(split, self.vocab, data.length, "", (config.label,), relabel)
+
+    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+        """Rows for the policy; and the inputs of filling in and of answering among the targets, where there are any."""
+        vocab, nothing = self.vocab, np.zeros(0, np.int64)
+        inputs: dict[str, Any] = {**read_texts(rows.tokens, rows.lengths), "positions": {self.head: nothing}}
+        if self.config.question:
+            inputs["target"] = np.full((len(rows.ids), 1), vocab.eos)
+        batch = Batch(inputs, {}, rows.ids, int(rows.lengths.sum()))
+        if LABELS not in rows.columns and self.config.label not in rows.columns:
+            return batch
+        num = rows.maskable.sum(1)
+        fill: dict[str, Any] = {"positions": {self.head: np.flatnonzero(rows.maskable)}}
+        if self.config.question:
+            fill["target"] = shift_right(rows.tokens, rows.lengths, vocab.eos, vocab.pad)
+        answer, right = self._asked(rows, inputs)
+        targets = {
+            "right": right,
+            "answer": answer,
+            "fill": fill,
+            "maskable": rows.maskable,
+            "sizes": np.minimum(np.maximum(np.round(self.config.ratio * num).astype(np.int64), 1), num),
+            "uniform": draw.uniform("policy", MOST_DRAWS * rows.shape[1])
+            .reshape(len(num), MOST_DRAWS, -1)
+            .swapaxes(0, 1),
+            "progress": np.array(draw.progress),
+            "mask": np.array(vocab.mask),
+        }
+        return dataclasses.replace(batch, targets=targets)
+
+    def _asked(self, rows: Rows, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+        """The inputs of the task, and the right answers, int64 [R]."""
+        columns = rows.columns
+        if not self.config.question:
+            return inputs, columns[self.config.label].astype(np.int64)
+        written, right = written_texts(columns[LABELS], columns[LABEL_LENGTHS], self.vocab)
+        return {**read_texts(columns[QUESTION], columns[QUESTION_LENGTHS]), **written}, right
+
+    def metrics(self, totals: Totals) -> dict[str, float]:
+        """The task's mean loss after the inner steps, before them, the difference, and the loss of filling in."""
+        after, before, mlm = (totals[name] / max(totals[f"{name}_count"], 1) for name in ("meta", "task", "mlm"))
+        return {"loss": after, "task_loss": before, "gain": before - after, "mlm_loss": mlm}
+
+    def annotations(self) -> dict[str, Column]:
+        """For each token how gladly the policy masks it."""
+        return {"policy": Column("aligned", "float16", of="tokens")}
+
+    def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
+        """The policy's score of each token, [B, T], from 0 to 1."""
+        scores = outputs[POLICY].float().sigmoid().view(batch.inputs["tokens"].shape)
+        return dict.fromkeys(what, scores.cpu().numpy())
