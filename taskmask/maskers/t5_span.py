@@ -52,9 +52,7 @@ class T5Span(Masker):
         spans = np.maximum(np.rint(noise / self.config.mean).astype(np.int64), 1)
         spans = np.minimum(np.minimum(spans, noise), total - noise)
         width = rows.shape[1]
-        parts = [
-            composition(size, spans, draw.small(f"t5 {name}", width, "<u4"))
-            for name, size in (("rest", total - noise), ("noise", noise))
-        ]
+        rest_keys, noise_keys = (draw.small(f"t5 {name}", width, "<u4") for name in ("rest", "noise"))
+        laid = laid_out(composition(total - noise, spans, rest_keys), composition(noise, spans, noise_keys), width)
         place = np.maximum(np.cumsum(rows.maskable, axis=1) - 1, 0)  # among the maskable tokens
-        return np.take_along_axis(laid_out(*parts, width), place, axis=1) & rows.maskable
+        return np.take_along_axis(laid, place, axis=1) & rows.maskable
