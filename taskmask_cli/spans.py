@@ -23,7 +23,8 @@ EPILOG = """examples:
   taskmask spans --data data-bin --column salient --heuristic
   taskmask spans --data data-bin --column entities --jsonl train-entities.jsonl --split train
   taskmask spans --data data-bin --column collocation --collocations collocations.tsv
-  taskmask inspect --data data-bin --masker "listed column=salient" --masker "whole_unit column=collocation" """
+  taskmask inspect --data data-bin --masker "listed column=salient" --masker "whole_unit column=collocation"
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

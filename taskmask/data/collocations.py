@@ -152,7 +152,7 @@ def count(
             if len(waiting.keys) * 4 > most_keys:
                 table, waiting = _merged([table, waiting]), _merged([])
             if len(table.keys) > most_keys:
-                limit = int(table.keys[most_keys // 2])
+                limit = int(table.keys[max(most_keys // 2, 1)])
                 table = _some(table, table.keys < np.uint64(limit))
         table = _merged([table, waiting])
         if limit is not None:

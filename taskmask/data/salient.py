@@ -5,6 +5,8 @@ Shapes: W words of a stretch, V vocabulary.
 
 from __future__ import annotations
 
+import string
+
 import numpy as np
 
 from taskmask.data.sentences import BEHIND, closing_pieces
@@ -12,143 +14,16 @@ from taskmask.data.vocab import Vocabulary
 from taskmask.data.word_stream import Stretch, Words, keys_of_texts, words_of
 from taskmask.data.words import SPACE
 
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-SHORT = [
-    "Mr",
-    "Mrs",
-    "Ms",
-    "Dr",
-    "St",
-    "Prof",
-    "Gen",
-    "Col",
-    "Lt",
-    "Sgt",
-    "Capt",
-    "Rev",
-    "Sen",
-    "Gov",
-    "Jr",
-    "Sr",
-]  # what follows their full stop goes on
-SHORT += [chr(letter) for letter in range(ord("A"), ord("Z") + 1)]
-FUNCTION_WORDS = [
-    "A",
-    "About",
-    "After",
-    "Against",
-    "All",
-    "Also",
-    "Although",
-    "Among",
-    "An",
-    "And",
-    "Another",
-    "Any",
-    "Are",
-    "As",
-    "At",
-    "Because",
-    "Before",
-    "Between",
-    "Both",
-    "But",
-    "By",
-    "Can",
-    "Could",
-    "Did",
-    "Do",
-    "Does",
-    "During",
-    "Each",
-    "Every",
-    "For",
-    "From",
-    "Had",
-    "Has",
-    "Have",
-    "He",
-    "Her",
-    "Here",
-    "His",
-    "How",
-    "However",
-    "I",
-    "If",
-    "In",
-    "Into",
-    "Is",
-    "It",
-    "Its",
-    "Many",
-    "Most",
-    "My",
-    "Neither",
-    "No",
-    "Nor",
-    "Not",
-    "Of",
-    "On",
-    "One",
-    "Or",
-    "Other",
-    "Our",
-    "Over",
-    "She",
-    "Should",
-    "Since",
-    "So",
-    "Some",
-    "Such",
-    "Than",
-    "That",
-    "The",
-    "Their",
-    "Then",
-    "There",
-    "These",
-    "They",
-    "This",
-    "Those",
-    "Though",
-    "Through",
-    "Thus",
-    "To",
-    "Under",
-    "Until",
-    "Was",
-    "We",
-    "Were",
-    "What",
-    "When",
-    "Where",
-    "Whether",
-    "Which",
-    "While",
-    "Who",
-    "Why",
-    "Will",
-    "With",
-    "Within",
-    "Without",
-    "Would",
-    "Yet",
-    "You",
-    "Your",
-]
+MONTHS = "January February March April May June July August September October November December"
+SHORT = "Mr Mrs Ms Dr St Prof Gen Col Lt Sgt Capt Rev Sen Gov Jr Sr"  # what follows their full stop goes on
+SHORT += " " + " ".join(string.ascii_uppercase)
+FUNCTION_WORDS = """
+A About After Against All Also Although Among An And Another Any Are As At Because Before Between Both But By Can
+Could Did Do Does During Each Every For From Had Has Have He Her Here His How However I If In Into Is It Its Many
+Most My Neither No Nor Not Of On One Or Other Our Over She Should Since So Some Such Than That The Their Then There
+These They This Those Though Through Thus To Under Until Was We Were What When Where Whether Which While Who Why
+Will With Within Without Would Yet You Your
+"""
 _JOINERS = frozenset("-–'’.,/&:")
 _TRANSPARENT = frozenset(BEHIND + "“‘«([{")
 
@@ -181,8 +56,8 @@ class Salient:
         self.is_spaced = np.array([piece.startswith(SPACE) for piece in vocab.pieces(np.arange(vocab.size))])
         self.months, self.short, self.function = (self._keys(words) for words in (MONTHS, SHORT, FUNCTION_WORDS))
 
-    def _keys(self, words: list[str]) -> np.ndarray:
-        keys, counts = keys_of_texts([[word] for word in words], self.vocab)
+    def _keys(self, words: str) -> np.ndarray:
+        keys, counts = keys_of_texts([[word] for word in words.split()], self.vocab)
         return keys[counts == 1]
 
     def __call__(self, stretch: Stretch) -> tuple[np.ndarray, np.ndarray]:
