@@ -31,7 +31,7 @@ class T5SpanConfig(MaskerConfig):
 
 @register_masker("t5_span", config=T5SpanConfig)
 class T5Span(Masker):
-    """Masks spans of tokens that alternate with unmasked ones; the length alone says how many, and how many tokens.
+    """Masks spans that alternate with unmasked tokens; the length of the row says how many.
 
     Of L tokens n = round(ratio L) are masked, at least 1 and at most L - 1, in round(n / mean) spans, at least one, and
     no more than there are tokens on either side. How n is divided among the spans, and L - n among what stands before
