@@ -71,6 +71,13 @@ class MetaMasking(Task):
         self.class_names = [] if config.question else labels.get(config.label, [])
         own = (config.question, config.target) if config.question else (config.label,)
         self.columns = ("tokens", *own)
+        self.class_counts = np.zeros(len(self.class_names), np.int64)
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Counts the classes of the split train."""
+        train, label = dataset.splits.get("train"), self.config.label
+        if self.class_names and train and dataset.labels.get(label) == self.class_names and label in train.columns:
+            self.class_counts = np.bincount(train.values(label), minlength=len(self.class_names))
 
     @property
     def head(self) -> str:

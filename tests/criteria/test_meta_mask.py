@@ -28,7 +28,7 @@ class Toy(nn.Module):
 
     def forward(self, tokens, keep=None, positions=None, blend=None):
         places = torch.arange(TOKENS, device=tokens.device).repeat(len(tokens))
-        strength = 1 if blend is None else blend[1].flatten()[positions["mlm"], None]  # what is masked is guessed
+        strength = 1 if blend is None else 0.5 + 0.5 * blend[1].flatten()[positions["mlm"], None]
         policy = self.heads["policy"](torch.ones(len(tokens), 1, dtype=self.guesses.dtype)).view(-1, 1)
         logits = self.guesses[places[positions["mlm"]]] * strength
         return {"mlm": logits, "label": self.guesses[0].expand(len(tokens), -1), "policy": policy}
