@@ -63,7 +63,6 @@ def theirs(model, own):
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], num_beams=CONFIG.beams,
         max_new_tokens=CONFIG.max_length, no_repeat_ngram_size=CONFIG.no_repeat_ngram, do_sample=False,
         early_stopping=False, forced_bos_token_id=own.bos_token_id, forced_eos_token_id=own.eos_token_id,
-        bad_words_ids=[[id] for id in range(len(own), model.config.vocab_size)] or None,
     )  # fmt: skip
     rows = [[*row[2:].tolist(), own.eos_token_id] for row in found]
     return [row[: row.index(own.eos_token_id)] for row in rows]
@@ -80,7 +79,7 @@ def test_there_and_back(old_files, tmp_path):
     model = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").eval()
     own = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     texts = ours(tmp_path / "run")
-    assert texts == theirs(model, own) and len({len(text) for text in texts}) >= 1 and any(texts)
+    assert texts == theirs(model, own) and any(texts)
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert "A Transformer encoder and decoder that says a text for a text: 2 + 2 layers" in card
     assert 'AutoModelForSeq2SeqLM.from_pretrained("out")' in card and "pipeline_tag: text2text-generation" in card
