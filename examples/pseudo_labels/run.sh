@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Predictions for pre-training (Guo 2020), whole, a line a stage, on the docstrings that ship with Python: 363 of them with
 # labels, and the others without. No file is needed.
-# About six minutes on two CPU cores. The same command again goes on where it stopped.
+# About eight minutes on two CPU cores. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../environment.sh" ""
