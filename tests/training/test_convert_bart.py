@@ -13,7 +13,6 @@ from hf_help import TEXTS, shake, tokenizer
 
 from taskmask.models.encoder_decoder import EncoderDecoder
 from taskmask.modules.spec import GenerationConfig
-from taskmask.registry import TASKS
 from taskmask.training import checkpoint, pretrained
 from taskmask.training.convert import from_hf, to_hf
 
@@ -23,8 +22,6 @@ SIZES = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "max_position_
 SIZES |= {f"{half}_{what}": size for half in ("encoder", "decoder")
           for what, size in (("attention_heads", 4), ("ffn_dim", 48))}  # fmt: skip
 CONFIG = GenerationConfig(beams=3, max_length=20, no_repeat_ngram=3)
-
-pytestmark = pytest.mark.skipif("seq2seq" not in TASKS.names(), reason="needs the task seq2seq")
 
 
 def write_bart(folder, old_files):
