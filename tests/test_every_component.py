@@ -111,6 +111,7 @@ def datasets(vocab, tmp_path_factory):
         "classification": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "joint_mlm": row_columns(vocab, Column("row", "int32"), [0, 1, -1, 1]),
         "word_importance": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
+        "meta_masking": row_columns(vocab, Column("row", "int32"), [0, 1, 0, 1]),
         "regression": row_columns(vocab, Column("row", "float32"), [0.5, 1, 2, -1]),
         "tagging": tagged_columns(vocab, sentences, tags),
         "span": question_columns(vocab, questions),
@@ -119,7 +120,7 @@ def datasets(vocab, tmp_path_factory):
     }
     labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
     labels["joint_mlm"] = labels["classification"]
-    labels["word_importance"] = labels["classification"]
+    labels["word_importance"] = labels["meta_masking"] = labels["classification"]
     folder = tmp_path_factory.mktemp("datasets")
     for name, split in columns.items():
         write(folder / name, vocab, {"train": split}, labels.get(name))

@@ -31,7 +31,11 @@ TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskma
 TORCH_FREE += ("taskmask.machine", "taskmask.faults", "taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
 TORCH_FREE += ("taskmask_cli",)
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
-LEAVES = ("taskmask.tasks.word_importance",)  # of one paper each: what nothing imports can be deleted
+LEAVES = (
+    "taskmask.tasks.word_importance",
+    "taskmask.tasks.meta_masking",
+    "taskmask.criteria.meta_mask",
+)  # of one paper each: what nothing imports can be deleted
 ABOUT_ONE_MODEL = ("taskmask.training.convert",)  # what Hugging Face has a counterpart of is the encoder
 
 

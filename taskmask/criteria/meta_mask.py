@@ -55,12 +55,13 @@ class MetaMaskCriterion(Criterion):
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Runs the inner steps and all losses."""
-        episode = Episode(model, batch, self.config, self.training)
+        teaching = torch.is_grad_enabled()
+        episode = Episode(model, batch, self.config, teaching)
         with quiet(model), torch.enable_grad():
             meta, mask = episode.meta_loss()
         num = len(batch.targets["right"])
         sums = {"meta": meta * num, "task": episode.answer_loss(model) * num}
-        if not self.training:
+        if not teaching:
             sums = {name: value.detach() for name, value in sums.items()}
         return {**sums, "mlm": episode.filling_loss(model, mask)}
 
@@ -72,11 +73,11 @@ class Episode:
         model: the language model with its policy.
         batch: the rows.
         config: how the policy is taught.
-        training: whether masks are drawn, and gradients needed; else they are the policy's favourites.
+        teaching: whether masks are drawn, and gradients needed; else they are the policy's favourites.
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, config: MetaMaskLossConfig, training: bool):
-        self.model, self.config, self.training = model, config, training
+    def __init__(self, model: nn.Module, batch: Batch, config: MetaMaskLossConfig, teaching: bool):
+        self.model, self.config, self.teaching = model, config, teaching
         self.inputs, self.targets = batch.inputs, batch.targets
         self.policy = {name: p for name, p in model.named_parameters() if f"heads.{POLICY}." in f".{name}"}
         self.weights = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
@@ -87,7 +88,7 @@ class Episode:
         """Returns the mean loss of the task after the inner steps, with the policy's gradient; and a mask [N, T]."""
         scores = self.scores()
         sizes, config = self.targets["sizes"], self.config
-        if not self.training:
+        if not self.teaching:
             mask = largest(scores, sizes).to(scores.dtype)
             return self.loss_after(mask, create_graph=False), mask
         bonus = config.entropy * entropy(scores, sizes)

@@ -14,12 +14,13 @@ from taskmask.config import Problems, opt
 from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.episodes import QUESTION, QUESTION_LENGTHS, Episodes
+from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source
 from taskmask.data.targets import shift_right
 from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS
 from taskmask.data.units import Units
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, DataError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -53,10 +54,10 @@ class MetaMaskingConfig:
 
 @register_task("meta_masking", config=MetaMaskingConfig)
 class MetaMasking(Task):
-    """Trains a policy that scores tokens, beside the language model that it masks for; `annotate` applies the policy.
+    """Trains a policy that scores tokens, beside the language model that it masks for.
 
-    The column "policy", a score of each token from 0 to 1, is what the masker `scored` reads. The task is the label of
-    a text, or, for an encoder-decoder, the answer to a question about it, which is asked without the text.
+    `annotate` applies it: the column "policy", a score of each token from 0 to 1, is what the masker `scored` reads.
+    The task is the label of a text, or, for an encoder-decoder, the answer to a question, asked without the text.
 
     **Source:** Ye et al. 2021 (EMNLP), the meta-learned policy, reconstructed. Differs from the paper: the policy is a
     layer on the hidden states of the language model, which learns on with it.
@@ -151,3 +152,40 @@ class MetaMasking(Task):
         """The policy's score of each token, [B, T], from 0 to 1."""
         scores = outputs[POLICY].float().sigmoid().view(batch.inputs["tokens"].shape)
         return dict.fromkeys(what, scores.cpu().numpy())
+
+    def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
+        """Says {"tokens": the `top` that the policy masks most gladly, each {"piece", "place", "score"}}.
+
+        Raises:
+            DataError: a text is empty.
+        """
+        import torch
+
+        texts = [" ".join(record["text"].split()) for record in records]
+        if not all(texts):
+            raise DataError("the text is empty", where="text", expected="a text")
+        source = Units(
+            MemorySplit({"tokens": [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]}),
+            self.vocab,
+            max_length,
+        )
+        answers: list[dict[str, Any]] = []
+        found: list[list[tuple[float, int, int]]] = [[] for _ in texts]
+        for number, stored in enumerate(source.stored):
+            rows = source[np.array([number])]
+            outputs = model(**self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy).inputs)
+            scores = outputs[POLICY].float().sigmoid().flatten().tolist()
+            first = int(source.starts[number] - source.first_of[number]) - 1  # of the row, whose place 0 is <s>
+            places = np.flatnonzero(rows.maskable[0])
+            found[stored] += [(scores[at], first + int(at), int(rows.tokens[0, at])) for at in places]
+        for said in found:
+            best = sorted(said, key=lambda one: -one[0])[:top]
+            answers.append(
+                {"tokens": [{"piece": self.vocab.piece(i), "place": at, "score": score} for score, at, i in best]}
+            )
+        return answers
+
+    def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+        """The text, and the tokens that the policy masks most gladly."""
+        lines = [f"  {found['score']:.3f}  {found['piece']}" for found in answer["tokens"]]
+        return [record["text"], *lines]

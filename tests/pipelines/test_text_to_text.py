@@ -1,4 +1,4 @@
-"""The real command lines on text: denoising, then writing the words of a text in another order, which must be solved."""
+"""The real command lines on text: denoising, then writing the words of a text in another order."""
 
 import io
 import json
@@ -47,7 +47,8 @@ def folder(tmp_path_factory):
     run("train", "--data", corpus, "--run", folder / "pre", "--task", "denoising", "--data.blocks", "sentence",
         "--train.steps", "60", *MODEL, *SMALL, *FAST)  # fmt: skip
     run("train", "--data", task, "--run", folder / "fine", "--task", "seq2seq", "--task.choices", "choices",
-        "--train.init_from", folder / "pre", "--task.max_length", "12", "--train.steps", "200", *SMALL, *FAST)  # fmt: skip
+        "--train.init_from", folder / "pre", "--task.max_length", "12", "--train.steps", "200",
+        *SMALL, *FAST)  # fmt: skip
     return folder
 
 
