@@ -137,6 +137,9 @@ def settings_for(name, datasets):
     )
 
 
+MEASURED_BY_BATCH = {"meta_masking"}  # an inner step is one of many rows: no row has a loss of its own
+
+
 @pytest.mark.parametrize("name", TASKS.names())
 def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
     chosen = settings_for(name, datasets)
@@ -154,11 +157,12 @@ def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
     with torch.no_grad():
         outputs = objective.model(**batch.inputs)
         answers = task.answers(outputs, batch)
-    measure = task.measure(answers, source)
-    assert len({len(values) for values in answers.values()}) == 1 and set(answers["ids"]) <= set(rows.ids.tolist())
     metrics = metrics_of(task, Found(totals, answers), source)
     assert {"loss", task.best} <= set(metrics) and all(np.isfinite(value) for value in metrics.values())
-    assert metrics["loss"] == pytest.approx(measure.value()["loss"], rel=1e-4) and measure.size
+    if name not in MEASURED_BY_BATCH:
+        measure = task.measure(answers, source)
+        assert len({len(values) for values in answers.values()}) == 1 and set(answers["ids"]) <= set(rows.ids.tolist())
+        assert metrics["loss"] == pytest.approx(measure.value()["loss"], rel=1e-4) and measure.size
     lines = task.show(batch.map(np.asarray))
     assert len(lines) == len(task.show(batch.map(np.asarray), outputs)) == len(rows.ids) * task.views and all(lines)
 

@@ -153,6 +153,17 @@ class MetaMasking(Task):
         scores = outputs[POLICY].float().sigmoid().view(batch.inputs["tokens"].shape)
         return dict.fromkeys(what, scores.cpu().numpy())
 
+    def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
+        """Returns a line a row: the text that the policy reads, with outputs what it would mask rather in brackets."""
+        tokens = np.asarray(batch.inputs["tokens"])
+        if outputs is None:
+            return [self.vocab.decode(row) for row in tokens]
+        scores = outputs[POLICY].float().view(tokens.shape).cpu().numpy()
+        best = np.where(np.asarray(batch.targets["maskable"]), scores, -np.inf).argmax(1)
+        return [
+            f"{self.vocab.decode(row)} [{self.vocab.piece(int(row[at]))}]" for row, at in zip(tokens, best, strict=True)
+        ]
+
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Says {"tokens": the `top` that the policy masks most gladly, each {"piece", "place", "score"}}.
 
