@@ -6,9 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+
+if TYPE_CHECKING:
+    from taskmask.analysis.variance import Variance
 
 DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, apart from the choice of
 rows: for a checkpoint and several policies, at the cost of a forward pass and of an update, by group of weights. Shows
@@ -42,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed of the masks [1]")
     parser.add_argument("--project", type=int, default=0, metavar="N", help="length of sketches of gradients [none]")
     parser.add_argument("--html", default="", metavar="FILE", help="write a page with pictures")
+    parser.add_argument("--tensorboard", default="", metavar="DIR", help="write histograms over rows for TensorBoard")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_user_dir(parser)
     options = parser.parse_all(argv)
@@ -52,8 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.analysis.variance import variance
-    from taskmask.analysis.variance_page import page_of
-    from taskmask.machine import written_whole
 
     seen = []
     for source in options.sources:
@@ -71,12 +74,28 @@ def main(argv: Sequence[str] | None = None) -> int:
                     advance=bar.update,
                 )
             )
-    if options.html:
-        with written_whole(Path(options.html)) as file:
-            file.write(page_of(seen).encode())
+    tell(seen, options)
+    return 0
+
+
+def tell(seen: Sequence[Variance], options: Any) -> None:
+    """Prints what was measured, and then writes what is asked for: a file that cannot be written costs nothing."""
     if options.json:
         print(json.dumps({"checkpoints": [one.to_dict() for one in seen]}, allow_nan=False))
-        return 0
-    print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
-    print(visible(f"\nthe page: {options.html}" if options.html else "\nnext: the same with pictures: --html FILE"))
-    return 0
+    else:
+        print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
+    hints = []
+    if options.html:
+        from taskmask.analysis.variance_page import page_of
+        from taskmask.machine import written_whole
+
+        with written_whole(Path(options.html)) as file:
+            file.write(page_of(seen).encode())
+        hints.append(f"the page: {options.html}")
+    if options.tensorboard:
+        from taskmask.analysis.variance_page import write_board
+
+        write_board(options.tensorboard, seen)
+        hints.append(f"histograms: tensorboard --logdir {options.tensorboard}")
+    if not options.json:
+        print(visible("\n" + "\n".join(hints or ["next: the same with pictures: --html FILE"])))

@@ -18,7 +18,7 @@ echo; echo "== 3. the classifier, fine-tuned on the labels"
 taskmask-train --config "$here/settings.toml" --data $out/data --run $out/classifier --train.init_from $out/general --task classification --task.label family --train.steps 500 --train.valid_every 100
 
 echo; echo "== 4. which words matter to it: columns of the labelled data"
-taskmask annotate --data $out/data --from $out/classifier --task word_importance --task.label family --split train valid --column important importance=score use=use --overwrite
+taskmask annotate --data $out/data --from $out/classifier --task word_importance --split train valid --column important importance=score use=use --overwrite
 
 echo; echo "== 5. the masking model: a tagger that tells such words from others, without labels of texts"
 taskmask-train --config "$here/settings.toml" --data $out/data --run $out/tagger --train.init_from $out/general --task tagging --task.label important --task.pieces all --criterion.class_weights important=3 --train.metric f1_important --train.steps 400 --train.valid_every 100

@@ -40,6 +40,7 @@ class PolicyVariance:
         rows: variance that rows cause.
         bias: squared distance of a row's mean gradient from the baseline's, as a multiple of the baseline's variance.
         by_group: {group of weights: (`update` of it, its `pass_ratio`, its `independent_ratio`)}.
+        by_row: float64 [R], `pass_ratio` of each row, against the mean of the baseline.
     """
 
     policy: str
@@ -51,6 +52,7 @@ class PolicyVariance:
     rows: float
     bias: Interval
     by_group: dict[str, tuple[float, float, float]]
+    by_row: np.ndarray
 
     @property
     def share(self) -> float:
@@ -193,6 +195,7 @@ def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVa
                 rows=variance_of_rows(squares, observed, float(one.of_sum.sum())),
                 bias=ratio_interval(away, baseline),
                 by_group=parts,
+                by_row=one.views * update / (baseline.mean() or float("nan")),
             )
         )
     return of_rows

@@ -1,10 +1,12 @@
-"""The variance of gradients as tables for the terminal, figures for JSON, and a page of HTML."""
+"""The variance of gradients as tables for the terminal, figures for JSON, a page of HTML, and for TensorBoard."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from taskmask.analysis import page, svg
 from taskmask.analysis.page import Html, fold, section, tag
@@ -151,10 +153,29 @@ def _over_training(all_seen: Sequence[Variance]) -> Html:
     charts = []
     for field, label in (("pass_ratio", "a pass"), ("independent_ratio", "independent")):
         series = []
-        for number, policy in enumerate(all_seen[0].policies):
-            if field == "pass_ratio" or policy.views > 1:
-                points = [getattr(seen.policies[number], field) for seen in all_seen]
-                steps = [float(seen.step) for seen in all_seen]
-                series.append(svg.Series(policy.policy, steps, *(list(part) for part in zip(*points, strict=True))))
+        for number, policy in enumerate(all_seen[0].policies):  # all in both charts: a policy keeps its colour
+            points = [getattr(seen.policies[number], field) for seen in all_seen]
+            steps = [float(seen.step) for seen in all_seen]
+            series.append(svg.Series(policy.policy, steps, *(list(part) for part in zip(*points, strict=True))))
         charts.append(svg.lines(series, x_label="step", y_label=label, marks=[(1.0, "")]))
     return tag("div", charts, class_="grid")
+
+
+def write_board(folder: str, all_seen: Sequence[Variance]) -> None:
+    """Writes a file for TensorBoard: at the step of each checkpoint the ratios, and the histogram of a pass over rows.
+
+    Args:
+        folder: where it goes; made if need be.
+        all_seen: what was measured, a checkpoint each.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(folder) as board:
+        for seen in sorted(all_seen, key=lambda one: one.step):
+            for one in seen.policies:
+                name = one.policy.replace("/", "|")
+                board.add_scalar(f"variance of a pass/{name}", one.pass_ratio[0], seen.step)
+                if one.views > 1:
+                    board.add_scalar(f"variance of independent masks/{name}", one.independent_ratio[0], seen.step)
+                if np.isfinite(one.by_row).all():
+                    board.add_histogram(f"variance of a pass, rows/{name}", one.by_row, seen.step)

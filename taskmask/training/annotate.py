@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from taskmask.config import Assignment, from_tables
+from taskmask.config import Assignment, fields_of, from_tables
 from taskmask.data.add_column import add_column, check_new
 from taskmask.data.columns import Column, Dataset
 from taskmask.data.rows import Batch
@@ -94,7 +94,7 @@ def annotate(
     began = time.monotonic()
     loaded = pretrained.load(source)
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
-    settings = parse([*own, *from_tables({"data": data}, "annotate"), *overrides])
+    settings = parse([*of_the_task(own, list(overrides)), *from_tables({"data": data}, "annotate")])
     loaded.check_vocabulary(data)
     world, device = distributed.join(settings.run)
     speed_up_fp32(device)
@@ -123,6 +123,14 @@ def annotate(
     lengths = [part.lengths for part in parts.sources.values()]
     rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
     return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes)
+
+
+def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assignment]:
+    """Returns the settings of the run, then the overrides: another task than the run's keeps the options it shares."""
+    named = [given for given in overrides if given.key in ("task", "task.name")]
+    known = fields_of(type(parse([*own, *named]).task.options)) if named else {}
+    shared = [given for given in own if given.key.startswith("task.") and given.key.removeprefix("task.") in known]
+    return [*own, *named, *shared, *(given for given in overrides if given not in named)]
 
 
 def check_columns(parts: DataParts, columns: Mapping[str, str]) -> dict[str, Column]:

@@ -53,6 +53,26 @@ def test_the_tables_and_the_page(trained, tmp_path, capsys):
     assert "<svg" in text and "Over training" in text and "<script" not in text
 
 
+def test_histograms_for_tensorboard(trained, tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "board"
+    (found,) = asked(capsys, "--from", trained, "--masker", "uniform", "--masker", "fully_explored masks=3")
+    words = ["--from", trained, *FEW, "--masker", "uniform", "--masker", "fully_explored masks=3"]
+    assert main([*words, "--tensorboard", str(folder)]) == 0
+    assert f"tensorboard --logdir {folder}" in capsys.readouterr().out
+    board = EventAccumulator(str(folder)).Reload()
+    (histogram,) = board.Histograms("variance of a pass, rows/fully_explored masks=3")
+    (scalar,) = board.Scalars("variance of a pass/fully_explored masks=3")
+    rows = histogram.histogram_value
+    assert histogram.step == scalar.step == found["step"] and rows.num == 6
+    assert rows.sum / rows.num == pytest.approx(scalar.value, rel=1e-6) == found["policies"][1]["a_pass"][0]
+    (folder / "file").touch()
+    with pytest.raises(FileExistsError):
+        main([*words, "--tensorboard", str(folder / "file")])
+    assert "independent" in capsys.readouterr().out  # what was measured is not lost
+
+
 def test_figures(trained, capsys):
     words = ["--from", trained, "--masker", "uniform", "--masker", "fully_explored masks=3"]
     (found,) = asked(capsys, *words)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from training_help import make, write_labelled
 
+from taskmask.config import from_tables, read_flags
 from taskmask.data.columns import Dataset
 from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.settings import parse
 from taskmask.training import annotate as module
 from taskmask.training import pretrained
 from taskmask.training.annotate import annotate
@@ -185,3 +187,13 @@ def test_labels_of_splits_that_are_not_annotated_stay(labelled, data, model, tmp
     assert Dataset.open(path).labels["label"] == pretrained.load(model).labels["label"]
     annotate(model, str(path), {"label": "confidence"}, overwrite=True)
     assert "label" not in Dataset.open(path).labels
+
+
+def test_another_task_keeps_the_options_that_it_shares_with_that_of_the_run():
+    own = from_tables({"task": {"name": "classification", "label": "family", "pair": "aspect"}}, "run")
+    said = read_flags(["--task", "word_importance", "--task.delta", "0.1", "--task.pair", ""])
+    task = parse(module.of_the_task(own, said)).task
+    assert task.name == "word_importance"
+    assert (task.options.label, task.options.delta, task.options.pair) == ("family", 0.1, "")
+    assert parse(module.of_the_task(own, read_flags(["--task", "tagging"]))).task.options.label == "family"
+    assert parse(module.of_the_task(own, [])).task.options.pair == "aspect"
