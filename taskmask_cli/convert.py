@@ -14,9 +14,9 @@ from taskmask_cli.options import Parser, add_user_dir
 if TYPE_CHECKING:
     from taskmask.training.convert import Converted
 
-DESCRIPTION = """Makes a run folder of a Hugging Face folder (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT), which can
-then be trained on, evaluated, and asked; or writes the best checkpoint of a run as a Hugging Face folder with tokenizer
-and model card. Predictions stay the same. Nothing is downloaded, and what cannot be expressed is refused.
+DESCRIPTION = """Makes a run folder of a Hugging Face folder (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, BART),
+which can then be trained on, evaluated, and asked; or writes the best checkpoint of a run as a Hugging Face folder with
+tokenizer and model card. Predictions stay the same. Nothing is downloaded, and what cannot be expressed is refused.
 
 With --from-hf, any setting can be given with --section.field VALUE, such as --task.pair second for pairs of texts."""
 

@@ -18,6 +18,7 @@ SCRIPTS = {
     "masking": "--text TEXT --megabytes 0.1 --vocab-size 300 --rows 4 --seconds 0.01",
     "dataset": "--rows 1000 --seconds 0.01",
     "importance": "--rows 40 --length 32 --steps 2 --vocab-size 500",
+    "seq2seq": "--shape toy --threads 1 --seconds 0.01",
     "startup": "--shape toy --threads 1",
     "ddp": f"{TRAINING} --accumulation 1",
 }

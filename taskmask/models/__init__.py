@@ -98,7 +98,7 @@ class EncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDecoderConfig:
-    """A Transformer with encoder and decoder, for tasks that write a text, like BART; the defaults are BART-base.
+    """A Transformer with encoder and decoder, for tasks that write a text; the defaults are BART-base.
 
     **Source:** Lewis et al. 2019 (arXiv 1910.13461), section 2.1.
 
