@@ -21,6 +21,8 @@ VERBS = {
     "evaluate": "metrics of a checkpoint on any split, with intervals",
     "predict": "fill <mask>, classify, tag or answer with a trained model",
     "annotate": "write what a trained model says into a dataset, as columns",
+    "collocations": "words that stand together more often than by chance, as a list",
+    "spans": "write spans into a dataset: a tagger's, collocations, names and dates",
     "inspect": "see what maskers mask, on real rows and over a corpus",
     "compare": "masking policies side by side: one experiment file, one report",
     "variance": "how much the choice of masks makes the gradient vary",

@@ -21,7 +21,7 @@ from taskmask.maskers.policy import read_policy
 from taskmask.registry import MASKERS, REGISTRIES, load_user_dir
 from taskmask.settings import Settings
 from taskmask.training.pretrained import Pretrained
-from taskmask_cli import annotate, convert, evaluate, main, predict, preprocess, train
+from taskmask_cli import annotate, collocations, convert, evaluate, main, predict, preprocess, spans, train
 from taskmask_cli import check as check_command
 from taskmask_cli import compare as compare_command
 from taskmask_cli import inspect as inspect_command
@@ -35,6 +35,8 @@ COMMAND_LINES = (
     evaluate,
     predict,
     annotate,
+    collocations,
+    spans,
     convert,
     check_command,
     compare_command,
@@ -116,6 +118,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
     monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
     monkeypatch.setattr("taskmask.analysis.inspect.inspect", inspects)
+    monkeypatch.setattr("taskmask.data.columns.Dataset.open", reached)  # of spans and collocations
     monkeypatch.setattr("taskmask.analysis.compare.compare", reached)
     monkeypatch.setattr("taskmask.analysis.compare.plan", reached)
     monkeypatch.setattr("taskmask.analysis.check.check_masker", reached)

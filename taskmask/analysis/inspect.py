@@ -234,7 +234,8 @@ def columns_of(policies: Sequence[Policy], split: Split) -> tuple[str, ...]:
                     f"reads column {name!r}, which is not there",
                     where=f"masker {policy.name}, {split.folder}, split {split.name}",
                     expected=f"one of {', '.join(split.columns)}",
-                    fix=f"write it first: taskmask annotate --data {split.folder} --from RUN --column {name}",
+                    fix=f"write it first: taskmask annotate --data {split.folder} --from RUN --column {name}, or "
+                    f"taskmask spans --data {split.folder} --column {name} --heuristic",
                 )
     needed = [name for policy in policies for name in policy.masker.columns]
     return tuple(dict.fromkeys([*annotation_columns(split), *needed]))

@@ -23,7 +23,7 @@ def sentence_numbers(rows: Rows) -> np.ndarray:
     A sentence ends with a word of closing punctuation, quotation marks and brackets behind it included, where a word
     follows: so "3.5" is whole, but "Mr. Smith" is not.
     """
-    closes, trails = _tables(rows.vocab)
+    closes, trails = closing_pieces(rows.vocab)
     words = rows.words
     inside = words >= 0
     ends = np.zeros(rows.shape, bool)
@@ -41,7 +41,7 @@ def sentence_numbers(rows: Rows) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=4)
-def _tables(vocab: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+def closing_pieces(vocab: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Returns bool [V] twice: pieces that close a sentence, and pieces that may still stand behind them."""
     texts = [piece.replace(SPACE, "") for piece in vocab.pieces(np.arange(vocab.size))]
     closes = [bool(text.rstrip(BEHIND)) and text.rstrip(BEHIND)[-1] in ENDS for text in texts]

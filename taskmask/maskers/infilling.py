@@ -32,7 +32,7 @@ class InfillingConfig(MaskerConfig):
 
 @register_masker("infilling", config=InfillingConfig, promises=("whole_words",))
 class Infilling(Masker):
-    """Masks spans of words with lengths of a Poisson law: exactly the share of the words of a row, rounded up.
+    """Masks spans of words with lengths of a Poisson law: exactly the share of the words, rounded up.
 
     Lengths are drawn until they reach the budget, and the last is trimmed to it. The words of a row stand around a
     circle; the spans lie on it at a random turn, with gaps between them that are uniform over all ways to divide the

@@ -31,7 +31,7 @@ class T5SpanConfig(MaskerConfig):
 
 @register_masker("t5_span", config=T5SpanConfig)
 class T5Span(Masker):
-    """Masks spans of tokens that alternate with unmasked ones; the length alone says how many, and how many tokens.
+    """Masks spans that alternate with unmasked tokens; the length of the row says how many.
 
     Of L tokens n = round(ratio L) are masked, at least 1 and at most L - 1, in round(n / mean) spans, at least one, and
     no more than there are tokens on either side. How n is divided among the spans, and L - n among what stands before
@@ -52,9 +52,7 @@ class T5Span(Masker):
         spans = np.maximum(np.rint(noise / self.config.mean).astype(np.int64), 1)
         spans = np.minimum(np.minimum(spans, noise), total - noise)
         width = rows.shape[1]
-        parts = [
-            composition(size, spans, draw.small(f"t5 {name}", width, "<u4"))
-            for name, size in (("rest", total - noise), ("noise", noise))
-        ]
+        rest_keys, noise_keys = (draw.small(f"t5 {name}", width, "<u4") for name in ("rest", "noise"))
+        laid = laid_out(composition(total - noise, spans, rest_keys), composition(noise, spans, noise_keys), width)
         place = np.maximum(np.cumsum(rows.maskable, axis=1) - 1, 0)  # among the maskable tokens
-        return np.take_along_axis(laid_out(*parts, width), place, axis=1) & rows.maskable
+        return np.take_along_axis(laid, place, axis=1) & rows.maskable

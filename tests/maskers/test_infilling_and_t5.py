@@ -155,5 +155,5 @@ def test_no_word_of_no_budget_and_special_tokens_cut(copies, mask, vocab):
 
 
 def test_wrong_options_of_infilling_are_named():
-    with pytest.raises(ConfigError, match="masker.mean: is 0; expected above 0"):
+    with pytest.raises(ConfigError, match=r"masker.mean: is 0; expected above 0"):
         InfillingConfig(mean=0)

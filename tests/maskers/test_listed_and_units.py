@@ -123,11 +123,11 @@ def test_mixed_with_uniform_masks(listed):
 def test_a_column_of_rows_is_refused(listed):
     rows = listed(3, p=[0.5])
     rows.columns["p"] = np.zeros(3)
-    with pytest.raises(ConfigError, match="masker.probability: column 'p' has a value for each row; expected one for"):
+    with pytest.raises(ConfigError, match=r"masker.probability: column 'p' has a value for each row; expected one for"):
         masks(rows, probability="p")
     rows.columns["spans"] = np.zeros(3)
     for name in ("listed", "whole_unit"):
-        with pytest.raises(ConfigError, match="masker.column: column 'spans' has a value for each row"):
+        with pytest.raises(ConfigError, match=r"masker.column: column 'spans' has a value for each row"):
             masks(rows, name)
 
 
