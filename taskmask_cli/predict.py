@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from taskmask.training.pretrained import Pretrained
 
 DESCRIPTION = """Says what a trained model makes of texts: fills for every <mask>, classes, numbers, tags, answers to
-questions. Texts come from the command line or, a text a line, from standard input. Where a task needs two texts (a
-pair, a context and a question), a tab stands between them, or they are keys of JSON objects: --jsonl."""
+questions, other texts. Texts come from the command line or, a text a line, from standard input. Where a task needs two
+(a pair, a context and a question), a tab stands between them, or they are keys of JSON objects: --jsonl."""
 
 EPILOG = """examples:
   taskmask predict --from runs/first "Paris is the <mask> of France." "It was a <mask> film."
   taskmask predict --from runs/sst2 "A film to remember." "Two hours I will not get back."
   cat texts.txt | taskmask predict --from runs/first --top 3
+  taskmask predict --from runs/nq "who wrote the ring of the nibelung"
   cat pairs.jsonl | taskmask predict --from runs/aspects --jsonl > answers.jsonl"""
 
 
