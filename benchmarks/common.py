@@ -66,6 +66,7 @@ def quiet(folder: str | Path, threads: int) -> dict[str, str]:
     """
     os.environ |= {
         "TMPDIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder),  # TMPDIR comes too late for it
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_HOME": str(folder),
