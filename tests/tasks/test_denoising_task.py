@@ -147,6 +147,16 @@ def test_by_hand(vocab, rows):
     assert [text.tolist() for text in written(whole)] == [t, t]
 
 
+def test_lengths_of_t5(vocab):
+    """568 tokens are 512 to read and 114 to write, `</s>` counted, and `<s>` besides."""
+    ids = np.random.default_rng(0).choice(np.flatnonzero(~vocab.is_special), (3, 568))
+    tokens = np.pad(ids, ((0, 0), (1, 1)), constant_values=((0, 0), (vocab.bos, vocab.eos)))
+    rows = Rows(tokens, np.full(3, 570), np.arange(3), vocab)
+    task = task_of(vocab, "t5_span", 0.15, output="spans", sentinels=True)
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    assert [len(row) for row in read(batch)] == [513] * 3 and [len(row) for row in written(batch)] == [115] * 3
+
+
 def test_nothing_masked_is_no_target(vocab, rows):
     batch = task_of(vocab, ratio=0.0, output="spans").make_batch(rows, Draw(1, 1, rows.ids))
     assert len(batch.targets["seq2seq"]) == 0 == len(batch.inputs["positions"]["seq2seq"])
