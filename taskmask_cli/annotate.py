@@ -13,6 +13,8 @@ DESCRIPTION = """Lets a trained model label a dataset: its answers become column
 A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
 confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
 
+A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and chance; meta_masking gives policy.
+
 With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score.
 Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
 (--balance), and none of texts that another dataset tests on (--leave-out); the others become no label.
