@@ -125,7 +125,8 @@ def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
     of_sums, of_answers = task.metrics(found.totals), {}
     if found.answers:
         of_answers = task.measure(found.answers, source).value()
-    return {**of_sums, **of_answers} if task.measured_in_training else {**of_answers, **of_sums}
+    both = {**of_sums, **of_answers} if task.measured_in_training else {**of_answers, **of_sums}
+    return {name: float(value) for name, value in both.items()}  # numbers of numpy are no JSON, and no checkpoint
 
 
 def value_of(metrics: dict[str, float], name: str) -> float:

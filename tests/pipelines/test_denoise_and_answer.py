@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from taskmask import load
 from taskmask_cli.main import main
 
 WORDS = ["red", "blue", "cat", "dog", "sun", "moon", "tree", "fish", "bird", "star", "rain", "snow"]
@@ -96,3 +97,14 @@ def test_gaps_of_the_pre_trained_model_are_filled(folder, said):
     assert set(answer) == {"text", "generated", "filled"} and "<mask>" not in answer["filled"]
     (found,) = said("evaluate", "--from", folder / "pre", "--split", "train", "--masker", "span", "--json")
     assert set(found["intervals"]) == {"loss", "perplexity", "accuracy"} and found["masker"]["name"] == "span"
+
+
+def test_generated_texts_may_pick_the_best_checkpoint(folder):
+    some = str(folder / "test.jsonl")
+    run("preprocess", "--train", some, "--valid", some, "--text", "question", "--list", "answers", "choices",
+        "--vocab", folder / "corpus", "--out", folder / "few", "--workers", "0")  # fmt: skip
+    words = ["--task.choices", "choices", "--task.max_length", "12", "--task.validate", "true"]
+    run("train", "--data", folder / "few", "--run", folder / "picked", "--task", "seq2seq", *words, "--train.metric",
+        "exact_match", "--train.init_from", folder / "fine", "--train.steps", "2", "--train.valid_every", "1",
+        *SMALL, *FAST)  # fmt: skip
+    assert load(str(folder / "picked")).step in (1, 2)
