@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,13 +12,11 @@ from taskmask.data.corrupt import replace_tokens
 from taskmask.data.draws import Draw
 from taskmask.data.pad import gather
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Source
 from taskmask.data.targets import labels_in_place
 from taskmask.errors import DataError
-from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
-from taskmask.tasks.base import Answers, Task, Totals
+from taskmask.tasks.token_targets import TokenTask
 
 if TYPE_CHECKING:
     import torch
@@ -48,12 +45,13 @@ class MaskedLMConfig:
 
 
 @register_task("masked_lm", config=MaskedLMConfig)
-class MaskedLM(Task):
+class MaskedLM(TokenTask):
     """Predicts the tokens at the positions that the masker chose.
 
     **Source:** Devlin et al. 2019 (BERT), section 3.1, task 1.
     """
 
+    kind = "mlm"
     default_criterion = "masked_lm"
     default_masker = "uniform"
 
@@ -78,41 +76,6 @@ class MaskedLM(Task):
         if not rows.is_full:
             inputs["keep"] = np.tile(rows.keep, (len(mask), 1))
         return Batch(inputs, {"mlm": labels}, rows.ids, int(rows.lengths.sum()) * len(mask))
-
-    def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean loss in nats, its exponential, and accuracy, all over the chosen positions."""
-        count = max(totals["mlm_count"], 1)
-        loss = totals["mlm"] / count
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 100.0)),
-            "accuracy": totals["mlm_correct"] / count,
-        }
-
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """Loss in nats, hits and targets of every row of the batch, views apart."""
-        import torch
-        import torch.nn.functional as F
-
-        logits, labels = outputs["mlm"].float(), batch.targets["mlm"]
-        num_rows, num_tokens = batch.inputs["tokens"].shape
-        row = batch.inputs["positions"]["mlm"] // num_tokens
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), torch.ones_like(losses).double()])
-        sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
-        loss, correct, count = sums.cpu().numpy()
-        ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
-        return {"ids": ids, "loss": loss, "correct": correct, "count": count}
-
-    def measure(self, answers: Answers, source: Source) -> Measure:
-        """The metrics by rows."""
-        table = np.stack([answers["loss"], answers["correct"], answers["count"]])
-
-        def metrics(index: np.ndarray) -> dict[str, float]:
-            loss, correct, count = table[:, index].sum(1)
-            return self.metrics({"mlm": loss, "mlm_correct": correct, "mlm_count": count})
-
-        return Measure(table.shape[1], metrics)
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: [what stood there] or, with outputs, [what stood there > the model's guess]."""

@@ -5,17 +5,14 @@ Shapes: N rows (B rows times K views), S tokens read, U tokens written, P of the
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from taskmask.data.rows import Batch
-from taskmask.data.source import Source
 from taskmask.data.targets import shift_right
-from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
-from taskmask.tasks.base import Answers, Task, Totals
+from taskmask.tasks.token_targets import TokenTask
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +20,11 @@ if TYPE_CHECKING:
     from taskmask.data.vocab import Vocabulary
 
 
-class TextToTextTask(Task):
+class TextToTextTask(TokenTask):
     """A task whose targets are texts; a subclass writes `make_batch` and `predict`."""
 
+    kind = "seq2seq"
+    holds = "target"
     default_model = "bart_mini"
     default_criterion = "seq2seq"
     gives_target = True
@@ -33,40 +32,6 @@ class TextToTextTask(Task):
     def heads(self) -> dict[str, HeadSpec]:
         """One language-model head, "seq2seq", of the decoder."""
         return {"seq2seq": HeadSpec("lm")}
-
-    def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean loss in nats, its exponential, and accuracy over the tokens of the targets, after right ones each."""
-        count = max(totals["seq2seq_count"], 1)
-        loss = totals["seq2seq"] / count
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 100.0)),
-            "accuracy": totals["seq2seq_correct"] / count,
-        }
-
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """Loss in nats, hits and targets of every row of the batch, views apart."""
-        import torch
-
-        logits, labels = outputs["seq2seq"].float(), batch.targets["seq2seq"]
-        num_rows, width = batch.inputs["target"].shape
-        row = batch.inputs["positions"]["seq2seq"] // width
-        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none").double()
-        parts = torch.stack([losses, (logits.argmax(-1) == labels).double(), torch.ones_like(losses)])
-        sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
-        loss, correct, count = sums.cpu().numpy()
-        ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
-        return {"ids": ids, "loss": loss, "correct": correct, "count": count}
-
-    def measure(self, answers: Answers, source: Source) -> Measure:
-        """The metrics by rows."""
-        table = np.stack([answers["loss"], answers["correct"], answers["count"]])
-
-        def metrics(index: np.ndarray) -> dict[str, float]:
-            loss, correct, count = table[:, index].sum(1)
-            return self.metrics({"seq2seq": loss, "seq2seq_correct": correct, "seq2seq_count": count})
-
-        return Measure(table.shape[1], metrics)
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: what is read [what is to be written] or, with outputs, [... > the model's guesses]."""
