@@ -56,6 +56,10 @@ class Mix(Masker):
                 self.parts.append(self._part(text, vocab))
             except ConfigError as error:
                 raise ConfigError(str(error), where=f"masker.of {text!r}") from None
+        # By names alone, so that `scored` and its control are asked for the same rows; a mixture within a mixture has its
+        # parts in its name, and draws anew.
+        names = (getattr(part, "stream", text.split()[0]) for part, text in zip(self.parts, config.of, strict=True))
+        self.stream = f"mix {tuple(names)}"
         weights = np.array(config.weights or [1.0] * len(self.parts))
         self.cumulative = np.cumsum(weights / weights.sum())
         self.columns = tuple(sorted({column for part in self.parts for column in part.columns}))
@@ -75,8 +79,7 @@ class Mix(Masker):
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [B, T]."""
-        stream = f"mix {self.config.of}"  # its own, so that a mixture within a mixture draws anew
-        which = np.searchsorted(self.cumulative, draw.uniform(stream, 1)[:, 0], side="right")
+        which = np.searchsorted(self.cumulative, draw.uniform(self.stream, 1)[:, 0], side="right")
         mask = np.zeros(rows.shape, dtype=bool)
         for number, part in enumerate(self.parts):
             index = np.flatnonzero(np.minimum(which, len(self.parts) - 1) == number)

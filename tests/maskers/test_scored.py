@@ -91,6 +91,20 @@ def test_mixed_with_uniform_masks(scored):
     assert 0.65 < by_score.mean() < 0.85 and (mask[~by_score].sum(1) > 3).all()
 
 
+def test_mixed_with_uniform_masks_the_control_masks_as_many_of_every_row(scored):
+    """The mixture gives both the same rows, and the uniform masks of the others are the same."""
+    rows = scored(lambda place: np.isin(place, (2, 5)).astype(float), num=400)
+    chosen, control = (
+        build_masker("mix", MASKERS.get("mix").config(of=("uniform", part), ratio=0.5), rows.vocab)(
+            rows, Draw(1, 1, rows.ids)
+        )[0]
+        for part in ("scored above=0.5", "scored above=0.5 control=true")
+    )
+    assert (chosen.sum(1) == control.sum(1)).all()
+    same, two = (chosen == control).all(1), chosen.sum(1) == 2
+    assert same[~two].all() and 150 < two.sum() < 250 and same[two].mean() < 0.1
+
+
 def test_a_column_of_rows_is_refused(scored):
     rows = scored(lambda place: place / 100, num=3)
     for values in (np.zeros(3), np.zeros((3, 2))):
