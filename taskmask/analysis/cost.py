@@ -29,14 +29,17 @@ class Shape:
     """What the estimate needs to know of a model.
 
     Args:
-        per_token: weights that each token is multiplied with: all matrices but tables of embeddings and heads.
-        per_target: weights that each target is multiplied with: those of the heads, and of the vocabulary.
+        per_token: weights that each token is multiplied with: all matrices but tables of embeddings, heads and decoder.
+        per_target: weights that each target is multiplied with: those of the heads, of the vocabulary, and of the
+            decoder that writes it.
         attention: layers times width: what two tokens cost that see each other.
+        target_attention: the same of a decoder, whose targets see each other and the tokens.
     """
 
     per_token: int
     per_target: int
     attention: int
+    target_attention: int = 0
 
 
 def shape_of(model: Model, heads: dict[str, HeadSpec], vocab_size: int, width: int) -> Shape:
@@ -55,12 +58,21 @@ def shape_of(model: Model, heads: dict[str, HeadSpec], vocab_size: int, width: i
         if isinstance(module, nn.Embedding)
     }
     of_heads = [p for name, p in matrices.items() if name.startswith("heads.")]
+    body = {name: p for name, p in matrices.items() if name not in tables and not name.startswith("heads.")}
+    of_decoder = {name: p for name, p in body.items() if name.startswith("decoder_layers.")}
+    per_token = sum(p.numel() for name, p in body.items() if name not in of_decoder)
+    writes = any(spec.kind == "lm" for spec in heads.values())
     per_target = sum(p.numel() for p in of_heads)
-    if any(spec.kind == "lm" for spec in heads.values()) and not any(vocab_size in p.shape for p in of_heads):
+    if writes and not any(vocab_size in p.shape for p in of_heads):
         tied = [table.numel() for table in tables.values() if len(table) == vocab_size]
         per_target += tied[0] if tied else vocab_size * width
-    body = [p for name, p in matrices.items() if name not in tables and not name.startswith("heads.")]
-    return Shape(sum(p.numel() for p in body), per_target, model.num_layers * width)
+    decoder_layers = len(getattr(model, "decoder_layers", ()))
+    attention = (model.num_layers - decoder_layers) * width
+    if not writes or not decoder_layers:
+        return Shape(per_token, per_target, attention)
+    reads = sum(p.numel() for name, p in of_decoder.items() if ".cross_attention.memory." in name)
+    per_target += sum(p.numel() for p in of_decoder.values()) - reads
+    return Shape(per_token + reads, per_target, attention, 2 * decoder_layers * width)
 
 
 def flops(shape: Shape, tokens: float, targets: float, length: float) -> float:
@@ -72,8 +84,9 @@ def flops(shape: Shape, tokens: float, targets: float, length: float) -> float:
         targets: tokens, or rows, that a loss asked for.
         length: tokens that a token sees, on average.
     """
-    attention = 2 * shape.attention * length  # queries by keys, and weights by values
-    return FORWARD_AND_BACKWARD * (tokens * (shape.per_token + attention) + targets * shape.per_target)
+    seen = 2 * length  # queries by keys, and weights by values
+    of_tokens = tokens * (shape.per_token + shape.attention * seen)
+    return FORWARD_AND_BACKWARD * (of_tokens + targets * (shape.per_target + shape.target_attention * seen))
 
 
 def seen_by_a_token(lengths: np.ndarray) -> float:

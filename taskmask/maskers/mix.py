@@ -56,8 +56,8 @@ class Mix(Masker):
                 self.parts.append(self._part(text, vocab))
             except ConfigError as error:
                 raise ConfigError(str(error), where=f"masker.of {text!r}") from None
-        # By names alone, so that `scored` and its control are asked for the same rows; a mixture within a mixture has its
-        # parts in its name, and draws anew.
+        # By names alone, so that `scored` and its control mask the same rows; a mixture within a mixture has its parts
+        # in its name, and draws anew.
         names = (getattr(part, "stream", text.split()[0]) for part, text in zip(self.parts, config.of, strict=True))
         self.stream = f"mix {tuple(names)}"
         weights = np.array(config.weights or [1.0] * len(self.parts))

@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from taskmask.analysis.cost import Shape, bill, flops, seen_by_a_token, shape_of
 from taskmask.analysis.results import Cost
-from taskmask.models import EncoderConfig
+from taskmask.models import EncoderConfig, EncoderDecoderConfig
 from taskmask.models.encoder import Encoder
+from taskmask.models.encoder_decoder import EncoderDecoder
 from taskmask.modules.spec import HeadSpec
 
 V, T = 500, 24
@@ -48,6 +49,19 @@ def test_operations_against_what_torch_counts(changes):
         model(tokens, positions={"mlm": positions})["mlm"].sum().backward()
     estimate = flops(shape_of(model, heads, V, 48), tokens.numel(), len(positions), T)
     assert estimate == pytest.approx(counter.get_total_flops(), rel=0.03)
+
+
+def test_a_decoder_costs_what_it_writes_as_torch_counts():
+    heads = {"seq2seq": HeadSpec("lm")}
+    config = EncoderDecoderConfig(layers=2, decoder_layers=3, width=48, heads=4, attention_dropout=0.1)
+    model = EncoderDecoder(config, vocab_size=V, max_length=T, heads=heads)
+    shape = shape_of(model, heads, V, 48)
+    for length in (T, T // 3):
+        tokens, target = torch.randint(0, V, (6, T)), torch.randint(0, V, (6, length))
+        with FlopCounterMode(display=False) as counter:
+            positions = torch.arange(target.numel())
+            model(tokens, target=target, positions={"seq2seq": positions})["seq2seq"].sum().backward()
+        assert flops(shape, 6 * T, target.numel(), T) == pytest.approx(counter.get_total_flops(), rel=0.03)
 
 
 def test_a_token_sees_the_row_that_it_stands_in():
