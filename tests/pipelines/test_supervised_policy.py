@@ -5,7 +5,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 
+from taskmask import load
 from taskmask.data.columns import Dataset
 from taskmask_cli.annotate import main as annotate
 from taskmask_cli.evaluate import main as evaluate
@@ -102,3 +104,32 @@ def test_it_is_measured_as_other_answers_are(annotated, folder, capsys):
     assert json.loads(capsys.readouterr().out)["exact_match"] >= 0.95
     splits = Dataset.open(folder / "qa").splits
     assert splits["train"].rows == 700 - 14 and splits["valid"].rows == 150 - 3, "what no context holds is left out"
+
+
+def test_a_policy_of_one_task_serves_another_whose_test_answers_nobody_reads(annotated, folder):
+    """The corpus is masked by the policy, then another task is learned; other answers in its test change no weight."""
+    numbers = random.Random(4)
+    people = [biography(numbers)[1] for _ in range(60)]
+    small = ["--run.threads", "1", "--run.tensorboard", "false", "--data.length", "40", "--train.max_tokens", "400"]
+    words = ["--data", str(folder / "corpus"), "--run", str(folder / "between"), "--task", "denoising"]
+    words += ["--masker", "listed", "--masker.choose", "one", "--masker.probability", "p", "--train.steps", "3"]
+    words += ["--model", "bart_tiny", "--model.layers", "1", "--model.decoder_layers", "1", "--model.width", "16"]
+    assert train([*words, "--model.heads", "2", *small]) == 0
+    found = []
+    for version in ("true", "other"):
+        files = []
+        for split, names in (("train", people[:40]), ("valid", people[40:50]), ("test", people[50:])):
+            answers = [name.split()[1] if version == "true" or split != "test" else "nobody" for name in names]
+            rows = [{"question": f"Who is {n}?", "answers": [a]} for n, a in zip(names, answers, strict=True)]
+            (folder / f"{version}-{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+            files += [f"--{split}", str(folder / f"{version}-{split}.jsonl")]
+        words = [*files, "--text", "question", "--list", "answers", "--vocab", str(folder / "corpus"), "--workers", "0"]
+        assert preprocess([*words, "--out", str(folder / version)]) == 0
+        words = ["--data", str(folder / version), "--run", str(folder / f"{version}-run"), "--task", "seq2seq"]
+        words += ["--train.init_from", str(folder / "between"), "--train.steps", "6", "--train.valid_every", "2"]
+        assert train([*words, *small]) == 0
+        run = load(str(folder / f"{version}-run"))
+        found.append((run.step, run.model.state_dict()))
+    (step, weights), (other_step, others) = found
+    assert step == other_step and weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
