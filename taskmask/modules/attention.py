@@ -137,6 +137,17 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
 
 
+def split_heads(x: Tensor, heads: int, parts: int = 1) -> tuple[Tensor, ...]:
+    """Splits a projection, [N, T, parts * D], into its parts (queries, keys, values), [N, H, T, d] each."""
+    rows, tokens, _ = x.shape
+    return tuple(part.transpose(1, 2) for part in x.view(rows, tokens, parts, heads, -1).unbind(2))
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """Returns [N, H, T, d] as [N, T, D]."""
+    return x.transpose(1, 2).flatten(2)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention; queries, keys and values come from one product.
 
@@ -169,10 +180,7 @@ class SelfAttention(nn.Module):
         Returns:
             [N, T, D].
         """
-        rows, tokens, width = x.shape
-        qkv = self.qkv(x).view(rows, tokens, 3, self.heads, width // self.heads)  # [N, T, 3 D] -> [N, T, 3, H, d]
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # [N, T, H, d] -> [N, H, T, d]
+        q, k, v = split_heads(self.qkv(x), self.heads, 3)
         if rotation is not None:
             q, k = rotate(q, rotation), rotate(k, rotation)
-        mixed = attend(q, k, v, keep, self.dropout if self.training else 0.0)
-        return self.output(mixed.transpose(1, 2).reshape(rows, tokens, width))  # [N, H, T, d] -> [N, T, D]
+        return self.output(join_heads(attend(q, k, v, keep, self.dropout if self.training else 0.0)))

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from taskmask.modules.attention import SelfAttention, attend, causal_mask
+from taskmask.modules.attention import SelfAttention, attend, causal_mask, join_heads, split_heads
 from taskmask.modules.dropout import Dropout
 from taskmask.modules.layers import FeedForward
 
@@ -105,15 +105,13 @@ class CausalSelfAttention(SelfAttention):
         Returns:
             [N, T, D].
         """
-        rows, tokens, width = x.shape
-        qkv = self.qkv(x).view(rows, tokens, 3, self.heads, width // self.heads)  # [N, T, 3 D] -> [N, T, 3, H, d]
-        q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))  # [N, T, H, d] -> [N, H, T, d]
+        q, k, v = split_heads(self.qkv(x), self.heads, 3)
         dropout = self.dropout if self.training else 0.0
         if cache is None:
             mixed = attend(q, k, v, dropout=dropout, causal=True)
         else:
             mixed = attend(q, *cache.extend(layer, (k, v)), cache.visible, dropout)
-        return self.output(mixed.transpose(1, 2).reshape(rows, tokens, width))  # [N, H, T, d] -> [N, T, D]
+        return self.output(join_heads(mixed))
 
 
 class CrossAttention(nn.Module):
@@ -140,11 +138,7 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, memory: Tensor) -> KeysValues:
         """Returns keys and values of the source, [N, H, S, d] each, of its hidden states, [N, S, D]."""
-        rows, tokens, width = memory.shape
-        kv = self.memory(memory).view(
-            rows, tokens, 2, self.heads, width // self.heads
-        )  # [N, S, 2 D] -> [N, S, 2, H, d]
-        k, v = (part.transpose(1, 2) for part in kv.unbind(2))  # [N, S, H, d] -> [N, H, S, d]
+        k, v = split_heads(self.memory(memory), self.heads, 2)
         return k, v
 
     def forward(self, x: Tensor, memory: KeysValues, keep: Tensor | None = None) -> Tensor:
@@ -158,10 +152,8 @@ class CrossAttention(nn.Module):
         Returns:
             [N, T, D].
         """
-        rows, tokens, width = x.shape
-        q = self.query(x).view(rows, tokens, self.heads, width // self.heads).transpose(1, 2)  # -> [N, H, T, d]
-        mixed = attend(q, *memory, keep, self.dropout if self.training else 0.0)
-        return self.output(mixed.transpose(1, 2).reshape(rows, tokens, width))  # [N, H, T, d] -> [N, T, D]
+        (q,) = split_heads(self.query(x), self.heads)
+        return self.output(join_heads(attend(q, *memory, keep, self.dropout if self.training else 0.0)))
 
 
 class DecoderLayer(nn.Module):
