@@ -73,20 +73,6 @@ def plan_epoch(lengths: np.ndarray, seed: int, epoch: int, max_tokens: int, view
     return Plan(order, bounds, np.argsort(keys, kind="stable"))
 
 
-def in_turns(num: int, group: int, turns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lays out an epoch in which every `group` micro-batches, those of an update, are taken `turns` times in a row.
-
-    Where `group` does not divide `num`, the last ones of an epoch, and so the first of the next, share an update.
-
-    Returns:
-        int64 [num * turns], the micro-batch at each place of the epoch; int64 [num * turns], which turn it is, from 0.
-    """
-    place = np.arange(num * turns)
-    block = place // (group * turns)
-    size, within = np.minimum(group, num - block * group), place - block * group * turns
-    return block * group + within % size, within // size
-
-
 def _shuffled(num_rows: int, seed: int, epoch: int) -> np.ndarray:
     """Returns int64 [N], the row ids in random order: random numbers with the id in their low bits, sorted."""
     ids = np.arange(num_rows)

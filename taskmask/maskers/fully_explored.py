@@ -17,6 +17,7 @@ from taskmask.maskers.policy import read_policy, shared_options
 from taskmask.maskers.runs import begins
 
 MOST = 100  # masks of a row
+LISTS = "give masker.never and masker.always, which hold for all masks of a row"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class FullyExploredConfig(MaskerConfig):
     of: str = opt("uniform", 'masker whose units are dealt out: uniform (tokens), whole_word, "span p=0.3"')
     partition: Literal["random", "contiguous"] = opt(
         "random",
-        "units of a mask: drawn at random, or neighbours, always the same, which biases the gradient",
+        "units of a mask: drawn at random, or neighbours, always the same ones, which biases the gradient",
     )
     mode: Literal["together", "in_turn", "sequential"] = opt(
         "together", "the masks of a row: all in one update, one an epoch (no extra compute), or one an update in a row"
@@ -38,26 +39,28 @@ class FullyExploredConfig(MaskerConfig):
         problems = Problems()
         fix = "leave it out: the masks of a row cover it, each a share of 1 / masks"
         problems.check(self.ratio_end is None, f"is {self.ratio_end}", where="masker.ratio_end", fix=fix)
-        where, expected = "masker.masks" if self.masks else "masker.ratio", f"1 to {MOST} masks that cover a row"
-        what = f"is {self.masks or self.ratio}"
-        problems.check(self.masks is None or 1 <= self.masks <= MOST, what, where=where, expected=expected)
-        problems.check(bool(self.masks) or self.ratio * MOST >= 1, what, where=where, expected=expected)
+        expected = f"1 to {MOST} masks that cover a row"
+        if self.masks is None:
+            problems.check(self.ratio * MOST >= 1, f"is {self.ratio}", where="masker.ratio", expected=expected)
+        else:
+            problems.check(1 <= self.masks <= MOST, f"is {self.masks}", where="masker.masks", expected=expected)
         problems.raise_any()
 
     @property
     def num_masks(self) -> int:
         """How many masks cover a row."""
-        return self.masks or round(1 / self.ratio)
+        return self.masks or max(2 if self.ratio < 1 else 1, round(1 / self.ratio))
 
 
 @register_masker("fully_explored", config=FullyExploredConfig)
 class FullyExplored(Masker):
     """Deals the units of a row out to K masks, so that each maskable token is in exactly one.
 
-    The units lie in random order around a circle, which is cut into K arcs of equally many tokens at a random place; a
-    unit belongs to the arc that it starts in. So masks of tokens differ by one token at most, those of words or spans
-    by less than one unit, and each mask for itself is one that the masker `of` would draw. In a row of fewer units than
-    masks some are empty. Pieces of `always` are in all masks, those of `never` in none.
+    The units lie in random order around a circle, which is cut at a random place into K arcs of equal length; a unit
+    belongs to the arc that it starts in. So every token is in each mask with probability 1 / K, masks of tokens differ
+    by one token at most, and those of words or spans by less than one unit. In a row of fewer units than masks some are
+    empty, any of them. A contiguous partition is the same in every epoch, which of its masks comes first is not. Pieces
+    of `always` are in all masks, those of `never` in none.
 
     Modes: `together` puts K copies of a row, a mask each, in one update; the token budget of a micro-batch counts them
     all, and the loss is the mean over all of their tokens. `in_turn` takes the next mask of a partition at each epoch,
@@ -73,16 +76,21 @@ class FullyExplored(Masker):
         self.num_masks = config.num_masks
         self.views = self.num_masks if config.mode == "together" else 1
         self.turns = self.num_masks if config.mode == "sequential" else 1
+        self.over_epochs = config.mode == "in_turn"
         chosen = read_policy(config.of, **shared_options(config))
         self.inner = build_masker(chosen.name, chosen.options, vocab)
         if type(self.inner).units is Masker.units:
             expected = "a masker that chooses among units, such as uniform, whole_word or span"
             raise ConfigError(f"is {config.of}", where="masker.of", expected=expected)
+        inner = chosen.options
+        if (inner.never, inner.always) != (config.never, config.always):
+            raise ConfigError(f"{config.of!r} has lists of its own", where="masker.of", fix=LISTS)
         self.columns = self.inner.columns
-        kept = {"whole_words"}
-        if self.num_masks * config.ratio == 1:  # else the share of a mask is only near to it
-            kept |= {"exact_budget", "budget_within_a_word", "mean_budget"}
-        self.promises = tuple(name for name in self.inner.promises if name in kept)
+        if self.num_masks * config.ratio == 1:
+            kept = {"whole_words", "exact_budget", "budget_within_a_word", "mean_budget"}
+            self.promises = tuple(name for name in self.inner.promises if name in kept)
+        else:
+            self.promises = (*(name for name in self.inner.promises if name == "whole_words"), "own_budget")
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [K, B, T], or [1, B, T] of the mask whose turn it is."""
@@ -99,10 +107,16 @@ class FullyExplored(Masker):
         assert units is not None  # as was checked
         inside = rows.maskable & (units >= 0)
         total = np.maximum(inside.sum(axis=1), 1)[:, None]
+        first = draw.once[:, 1:]
         if self.config.partition == "random":
             keys = np.take_along_axis(draw.small("units", rows.shape[1], "<u4"), np.maximum(units, 0), axis=1)
-            begin = (draw.once[:, 1:] * total).astype(np.int64)
+            arc = self._arcs(begins(keys, inside) - first * total, total)
         else:
-            keys, begin = units.astype(np.uint32), np.zeros_like(total)
-        starts = np.where(inside, begins(keys, inside), 0)
-        return np.where(inside, (starts - begin) % total * self.num_masks // total, -1)
+            arc = self._arcs(begins(units.astype(np.uint32), inside), total)
+            arc = (arc - (first * self.num_masks).astype(np.int64)) % self.num_masks
+        return np.where(inside, arc, -1)
+
+    def _arcs(self, place: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Returns int64 [B, T], the arc of places on a circle of `total` [B, 1] tokens."""
+        arc = (place % total * self.num_masks / total).astype(np.int64)
+        return np.minimum(arc, self.num_masks - 1)  # a place just before 0 is rounded to the end

@@ -13,7 +13,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.pad import gather
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.targets import full_sentence, masked_spans, put_back
-from taskmask.errors import DataError
+from taskmask.errors import ConfigError, DataError
 from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import register_task
 from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
@@ -61,6 +61,9 @@ class Denoising(TextToTextTask):
                 fix="prepare the data with taskmask-preprocess --vocab-sentinels 100, with the tokenizer of T5, or "
                 "leave out task.sentinels",
             )
+        if config.permute and masker is not None and masker.over_epochs:
+            expected = "tokens in the order of the text, as the masks of several epochs cover a row together"
+            raise ConfigError("is true", where="task.permute", expected=expected, fix="leave it out, or masker.mode")
 
     @property
     def marks(self) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
-from taskmask.data.plan import Plan, in_turns, plan_epoch, this_rank
+from taskmask.data.plan import Plan, plan_epoch, this_rank
 from taskmask.data.rows import Batch
 from taskmask.errors import DataError, TaskmaskError
 from taskmask.faults import reach
@@ -64,21 +65,21 @@ def training_tickets(
     train = settings.train
     epoch, place = start.epoch, start.micro_batch
 
-    def planned(epoch: int) -> tuple[Plan, np.ndarray, np.ndarray]:
-        plan = plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
-        return plan, *in_turns(len(plan), train.micro_batches_per_step, num_turns)
+    @functools.lru_cache(maxsize=min(num_turns, 2))  # a step that comes again may lie on the seam of two epochs
+    def plan_of(epoch: int) -> Plan:
+        return plan_epoch(lengths, train.seed, epoch, train.max_tokens, views)
 
-    plan, micro_batches, turns = planned(epoch)
     for step in range(start.step, train.steps):
-        orders = []
+        turn, orders, next_epoch, next_place = step % num_turns, [], epoch, place
         for _ in range(train.micro_batches_per_step):
-            if place >= len(turns):
-                epoch, place = epoch + 1, 0
-                plan, micro_batches, turns = planned(epoch)
-            orders.append((epoch, plan[micro_batches[place]], int(turns[place])))
-            place += 1
+            if next_place >= len(plan_of(next_epoch)):
+                next_epoch, next_place = next_epoch + 1, 0
+            orders.append((next_epoch, plan_of(next_epoch)[next_place]))
+            next_place += 1
+        if turn == num_turns - 1:
+            epoch, place = next_epoch, next_place
         for number in this_rank(0, train.micro_batches_per_step, rank, world_size):
-            row_epoch, ids, turn = orders[number]
+            row_epoch, ids = orders[number]
             draw = Draw(train.seed, row_epoch, ids, progress=step / train.steps, turn=turn)
             yield Ticket(ids, draw, number, Position(step + 1, epoch, place))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from taskmask.data.draws import Draw
-from taskmask.data.plan import in_turns
 from taskmask.errors import ConfigError
 from taskmask.maskers.fully_explored import FullyExplored, FullyExploredConfig
 from taskmask.maskers.span import Span, SpanConfig
+from taskmask.tasks.denoising import Denoising, DenoisingConfig
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_units_stay_whole(of, rows, vocab):
 
 
 def test_the_number_of_masks_comes_from_the_ratio(vocab):
-    for ratio, num in ((0.15, 7), (0.25, 4), (0.5, 2), (0.9, 1), (0.01, 100)):
+    for ratio, num in ((0.15, 7), (0.25, 4), (0.5, 2), (0.7, 2), (0.9, 2), (1.0, 1), (0.01, 100)):
         assert FullyExplored(FullyExploredConfig(ratio=ratio), vocab).views == num
     assert FullyExplored(FullyExploredConfig(masks=3, ratio=0.15), vocab).views == 3
     for mode in ("in_turn", "sequential"):
@@ -91,6 +91,17 @@ def test_rows_shorter_than_the_number_of_masks(one_row, vocab):
         assert (masks.sum(0) == rows.maskable).all() and masks.sum(2).max() == min(length, 1)
 
 
+@pytest.mark.parametrize("length", [1, 2, 15])
+def test_every_mask_gets_its_share_of_short_rows_too(length, one_row, vocab):
+    """No view is always the larger one, or always the empty one; a turn or an epoch alone is as good as another."""
+    rows = one_row(length, 4000)
+    masks = FullyExplored(FullyExploredConfig(masks=7), vocab)(rows, Draw(5, 1, rows.ids))
+    shares = masks[:, rows.maskable].reshape(7, 4000, length).mean(axis=1)
+    assert abs(shares - 1 / 7).max() < 5 * np.sqrt(1 / 7 * 6 / 7 / 4000)
+    sizes = masks.sum(2)
+    assert set(np.unique(sizes)) == {length // 7, length // 7 + 1}
+
+
 def test_in_turn_is_one_partition_over_so_many_epochs(rows, vocab):
     of_epochs = [masks_of(rows, vocab, epoch, masks=4, mode="in_turn")[0] for epoch in range(1, 9)]
     cycles = of_epochs[:4], of_epochs[4:]
@@ -109,17 +120,6 @@ def test_sequential_deals_the_masks_out_to_turns(rows, vocab):
         assert np.array_equal(masker(rows, dataclasses.replace(draw, turn=turn))[0], together[turn])
 
 
-@pytest.mark.parametrize(("num", "group", "turns"), [(7, 1, 3), (8, 4, 3), (7, 3, 2), (2, 4, 5), (0, 2, 2)])
-def test_turns_of_micro_batches(num, group, turns):
-    micro_batches, turn = in_turns(num, group, turns)
-    assert collections.Counter(zip(micro_batches.tolist(), turn.tolist(), strict=True)) == {
-        (m, t): 1 for m in range(num) for t in range(turns)
-    }
-    for start in range(0, num // group * group * turns, group):  # an update sees one turn, the next one the next
-        assert len(set(turn[start : start + group].tolist())) == 1
-        assert turn[start] == start // group % turns
-
-
 def test_lists_of_pieces(rows, vocab):
     piece = vocab.piece(int(rows.tokens[rows.maskable][0]))
     is_piece = rows.maskable & (rows.tokens == rows.tokens[rows.maskable][0])
@@ -132,10 +132,12 @@ def test_lists_of_pieces(rows, vocab):
     ("options", "message"),
     [
         ({"masks": 101}, "masker.masks: is 101; expected 1 to 100 masks that cover a row"),
+        ({"masks": 0}, "masker.masks: is 0; expected 1 to 100 masks"),
         ({"ratio_end": 0.3}, "masker.ratio_end: is 0.3; leave it out"),
         ({"ratio": 0.0}, "masker.ratio: is 0.0; expected 1 to 100 masks"),
         ({"of": "mix"}, "masker.of: is mix; expected a masker that chooses among units"),
         ({"of": "spam"}, "unknown masker 'spam'"),
+        ({"of": "whole_word never=the"}, "masker.of: 'whole_word never=the' has lists of its own; give masker.never"),
     ],
 )
 def test_what_is_refused(options, message, vocab):
@@ -151,3 +153,12 @@ def test_the_units_of_a_policy_are_those_that_it_takes(rows, vocab):
     for row in range(len(units)):
         for unit in set(units[row][rows.maskable[row]].tolist()):
             assert len(set(mask[row][(units[row] == unit) & rows.maskable[row]].tolist())) == 1
+
+
+def test_rows_that_change_with_the_epoch_are_no_rows_for_masks_in_turn(vocab):
+    masker = FullyExplored(FullyExploredConfig(mode="in_turn"), vocab)
+    with pytest.raises(ConfigError, match=r"task\.permute: is true; expected tokens in the order of the text"):
+        Denoising(DenoisingConfig(permute=True), vocab, masker, {})
+    for mode, permute in (("in_turn", False), ("together", True)):
+        masker = FullyExplored(FullyExploredConfig(mode=mode), vocab)
+        assert Denoising(DenoisingConfig(permute=permute), vocab, masker, {}).views == masker.views

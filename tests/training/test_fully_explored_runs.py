@@ -1,7 +1,5 @@
 """Fully-explored masks in training: K views are K accumulated micro-batches; resume and processes change nothing."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -18,7 +16,10 @@ RUN = {"train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 3}, "ru
 @pytest.mark.parametrize("mode", ["in_turn", "sequential"])  # the default is tested where every masker is
 def test_stopped_within_the_masks_of_a_row(mode, settings, tmp_path, monkeypatch):
     masker = {"name": "fully_explored", "masks": 3, "mode": mode}
-    check_every_stop(settings, tmp_path, monkeypatch, "stop", masker=masker)
+    train = {"max_tokens": 2048, "steps": 5}  # an epoch in a step or two
+    check_every_stop(settings, tmp_path, monkeypatch, "stop", masker=masker, train=train)
+    position = torch.load(max((tmp_path / "whole" / "checkpoints").glob("step-5*")), weights_only=False)["progress"]
+    assert mode == "sequential" or position["position"]["epoch"] >= 3, position
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -31,10 +32,13 @@ def test_two_processes_are_as_one(mode, data, tmp_path):
         assert one["loss"] == pytest.approx(two["loss"], rel=1e-6)
 
 
-def batches_of(settings):
+START = Position()
+
+
+def batches_of(settings, start=START):
     parts = open_data(settings)
     maker, task = BatchMaker(parts, "train", settings), parts.task
-    tickets = training_tickets(maker.source.lengths, settings, task.views, Position(), 0, 1, task.turns)
+    tickets = training_tickets(maker.source.lengths, settings, task.views, start, 0, 1, task.turns)
     return maker, list(tickets)
 
 
@@ -81,9 +85,25 @@ def test_views_in_one_batch_are_views_accumulated(trainer, settings):
         assert torch.allclose(one[name], accumulated[name], rtol=1e-4, atol=1e-7), name
 
 
-def test_all_rows_in_all_turns_in_an_epoch(data, tmp_path):
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_all_rows_in_all_turns_whatever_an_update_takes(group, data, tmp_path):
+    """Also where the micro-batches of an epoch are no multiple of those of an update."""
     masker = {"name": "fully_explored", "masks": 3, "mode": "sequential"}
-    _, tickets = batches_of(make(data, tmp_path, masker=masker, train={"steps": 90, "max_tokens": 512}))
-    for _, of_epoch in itertools.groupby(tickets[:60], key=lambda t: t.draw.epoch):
-        seen = [(int(i), t.draw.turn) for t in of_epoch for i in t.ids]
-        assert len(seen) == len(set(seen))
+    train = {"steps": 60, "max_tokens": 512, "micro_batches_per_step": group}
+    settings = make(data, tmp_path, masker=masker, train=train)
+    _, tickets = batches_of(settings)
+    updates = [tickets[first : first + group] for first in range(0, 60 * group, group)]
+    for first in range(0, 60, 3):
+        same = updates[first : first + 3]
+        assert [{t.draw.turn for t in update} for update in same] == [{0}, {1}, {2}]
+        assert len({tuple((t.draw.epoch, *t.ids.tolist()) for t in update) for update in same}) == 1
+    last = max(t.draw.epoch for t in tickets)
+    assert last > 1
+    for epoch in range(1, last):
+        seen = [(int(i), t.draw.turn) for t in tickets if t.draw.epoch == epoch for i in t.ids]
+        assert len(seen) == len(set(seen)) == 3 * len({row for row, _ in seen})
+    for stop in (1, 2, 4, 29):  # the position is where the same stream goes on
+        _, rest = batches_of(settings, updates[stop - 1][-1].after)
+        for one, other in zip(rest, tickets[stop * group :], strict=True):
+            assert np.array_equal(one.ids, other.ids) and one.draw.turn == other.draw.turn
+            assert one.draw.epoch == other.draw.epoch and one.after == other.after
