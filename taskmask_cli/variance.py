@@ -14,10 +14,10 @@ from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 if TYPE_CHECKING:
     from taskmask.analysis.variance import Variance
 
-DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, apart from the choice of
-rows: for a checkpoint and several policies, at the cost of a forward pass and of an update, by group of weights. Shows
+DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, and how much from that of
+rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. Shows
 how the gradients of two masks of one row go together by their distance, and the bias against the first policy. All
-estimates are unbiased; intervals are over rows."""
+estimates are unbiased; all intervals are over rows."""
 
 EPILOG = """examples:
   taskmask variance --from runs/first --masker uniform --masker "fully_explored masks=7"

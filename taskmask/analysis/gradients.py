@@ -24,6 +24,7 @@ from taskmask.training.objective import Objective
 
 APART = 1009  # epochs between two draws: more than any masker shares a partition over
 WINDOWS = 5
+SHORT = 4096  # numbers that a row's mean gradient of a group is kept as, to be compared with other rows
 
 
 @dataclass
@@ -35,7 +36,8 @@ class Products:
         views: masks of an update.
         products: float64 [G, R, D, K, D, K], inner products of the views' gradients, group by group.
         counts: float64 [R, D, K], targets of each view.
-        of_sum: float64 [G], squared length of the sum over rows of their mean gradients.
+        away: float64 [G, R], squared distance of a row's mean gradient from the mean over rows; of sketches of 4096
+            numbers where a group has more weights.
         with_baseline: float64 [G, R], inner product of a row's mean gradient with that of the first policy.
         chosen: bool [R][D, K, T], the masks.
         maskable: int [R], tokens of each row that can be masked.
@@ -45,7 +47,7 @@ class Products:
     views: int
     products: np.ndarray
     counts: np.ndarray
-    of_sum: np.ndarray
+    away: np.ndarray
     with_baseline: np.ndarray
     chosen: list[np.ndarray]
     maskable: np.ndarray
@@ -93,6 +95,30 @@ def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
     return found
 
 
+class Sketch:
+    """A short linear image of long vectors: products of sketches are those of the vectors on average.
+
+    Their error is about the length of both vectors over the root of the length of the sketches.
+
+    Args:
+        size: length of the vectors.
+        length: length of the sketches.
+        random: draws where each number goes, and with which sign.
+        device: where the vectors are.
+
+    **Source:** the count sketch of Charikar, Chen and Farach-Colton 2002 ("Finding frequent items in data streams").
+    """
+
+    def __init__(self, size: int, length: int, random: torch.Generator, device: torch.device):
+        self.length = length
+        self.place = torch.randint(2 * length, (size,), generator=random, dtype=torch.int32).to(device)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Returns float [length]."""
+        sums = torch.zeros(2 * self.length, device=vector.device).index_add_(0, self.place, vector.float())
+        return sums[: self.length] - sums[self.length :]
+
+
 class Gradients:
     """Computes gradients of single rows and masks, as flat vectors or, where asked for, as short sketches of them.
 
@@ -100,23 +126,19 @@ class Gradients:
         objective: model and criterion, put into evaluation mode, so that dropout adds nothing.
         task: makes the batches.
         device: where the objective lives.
-        project: length of a sketch of the gradient of each group; 0: the gradients themselves. Products of sketches are
-            right on average; their error is about the length of both vectors over the root of `project`.
-
-    **Source:** the count sketch of Charikar, Chen and Farach-Colton 2002 ("Finding frequent items in data streams").
+        project: length of a sketch of the gradient of each larger group; 0: the gradients themselves.
     """
 
     def __init__(self, objective: Objective, task: Task, device: torch.device, project: int = 0):
         self.objective, self.task, self.device, self.project = objective.eval(), copy.copy(task), device, project
         self.groups = groups_of(objective)
         self.names = list(self.groups)
-        random = torch.Generator().manual_seed(0)
-        self.sketches = {}
-        for name, weights in self.groups.items() if project else ():
-            size = sum(w.numel() for w in weights)
-            place = torch.randint(project, (size,), generator=random).to(device)
-            sign = (torch.randint(2, (size,), generator=random) * 2 - 1).to(device, torch.float32)
-            self.sketches[name] = place, sign
+        random, length = torch.Generator().manual_seed(0), project or SHORT
+        numbers = {name: sum(w.numel() for w in weights) for name, weights in self.groups.items()}
+        self.sketches = {n: Sketch(size, length, random, device) for n, size in numbers.items() if size > length}
+        sizes = [min(size, project or size) for size in numbers.values()]
+        ends = np.cumsum(sizes).tolist()
+        self.slices = {name: slice(end - size, end) for name, size, end in zip(self.names, sizes, ends, strict=True)}
 
     def of(self, rows: Rows, masks: np.ndarray, draw: Draw) -> tuple[list[Tensor], list[float]]:
         """Returns the gradient of each mask, float [P] each, and how many targets each has.
@@ -143,18 +165,16 @@ class Gradients:
         parts = []
         for name, weights in self.groups.items():
             flat = torch.cat([torch.zeros_like(w).view(-1) if w.grad is None else w.grad.view(-1) for w in weights])
-            if self.project:
-                place, sign = self.sketches[name]
-                flat = torch.zeros(self.project, device=self.device).index_add_(0, place, flat.float() * sign)
-            parts.append(flat)
+            parts.append(self.sketches[name](flat) if self.project and name in self.sketches else flat)
         return torch.cat(parts)
 
-    @property
-    def slices(self) -> list[slice]:
-        """Where each group lies in a vector."""
-        sizes = [self.project or sum(w.numel() for w in weights) for weights in self.groups.values()]
-        ends = np.cumsum(sizes).tolist()
-        return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    def short(self, vector: Tensor) -> list[np.ndarray]:
+        """Returns a vector as sketches, float64 of at most `SHORT` numbers or of `project`, for each group."""
+        parts = {name: vector[place] for name, place in self.slices.items()}
+        short = [
+            part if self.project or n not in self.sketches else self.sketches[n](part) for n, part in parts.items()
+        ]
+        return [part.double().cpu().numpy() for part in short]
 
 
 def collect(
@@ -178,8 +198,7 @@ def collect(
         advance: called after each row.
     """
     found: list[list[tuple]] = [[] for _ in policies]
-    sums: list[Tensor | float] = [0.0] * len(policies)
-    slices = gradients.slices
+    slices = gradients.slices.values()
     for row in ids.tolist():
         rows, baseline = source[np.array([row])], None
         for number, policy in enumerate(policies):
@@ -198,8 +217,8 @@ def collect(
             shape = (*weights.shape, *weights.shape)
             products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
             with_baseline = [float(mean[s].double() @ baseline[s].double()) for s in slices]
-            found[number].append((np.stack(products), weights, with_baseline, masks, int(rows.maskable.sum())))
-            sums[number] = sums[number] + mean
+            of_row = np.stack(products), weights, with_baseline, masks, int(rows.maskable.sum()), gradients.short(mean)
+            found[number].append(of_row)
         advance(1)
     return [
         Products(
@@ -207,10 +226,15 @@ def collect(
             policy.masker.views,
             np.stack([one[0] for one in of_policy], axis=1),
             np.stack([one[1] for one in of_policy]),
-            np.array([float(total[s].double() @ total[s].double()) for s in slices]),  # type: ignore[index]
+            np.stack([apart(np.stack(of_group)) for of_group in zip(*(one[5] for one in of_policy), strict=True)]),
             np.array([one[2] for one in of_policy]).T,
             [one[3] for one in of_policy],
             np.array([one[4] for one in of_policy]),
         )
-        for policy, of_policy, total in zip(policies, found, sums, strict=True)
+        for policy, of_policy in zip(policies, found, strict=True)
     ]
+
+
+def apart(vectors: np.ndarray) -> np.ndarray:
+    """Returns float [R], the squared distances of vectors, float [R, N], from their mean."""
+    return np.sum((vectors - vectors.mean(axis=0)) ** 2, axis=1)

@@ -79,17 +79,18 @@ def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pairs, within[pairs[:, 0], pairs[:, 1]] - square
 
 
-def ratio_interval(
-    numerators: np.ndarray, denominators: np.ndarray, resamples: int = 1000, level: float = 0.95
+def interval(
+    numerators: np.ndarray, denominators: np.ndarray | None = None, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Returns the ratio of two means over rows, and the ends of its interval by the bootstrap over rows.
+    """Returns a mean over rows, or the ratio of two, and the ends of its interval by the bootstrap over rows.
 
     Args:
         numerators: float [R].
-        denominators: float [R], of the same rows.
+        denominators: float [R], of the same rows; None: ones.
         resamples: how often rows are drawn anew.
         level: share of the resamples inside the interval.
     """
+    denominators = np.ones(len(numerators)) if denominators is None else denominators
     random = np.random.Generator(np.random.PCG64(0))
     index = random.integers(len(numerators), size=(resamples, len(numerators)))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,16 +103,18 @@ def ratio_interval(
     return value, low, high
 
 
-def variance_of_rows(squares: np.ndarray, observed: np.ndarray, square_of_sum: float) -> float:
-    """Returns the variance of the mean gradients of rows, that of their masks apart; NaN of one row.
+def variance_of_rows(away: np.ndarray, squares: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Returns float [R], what each row adds to the variance of the mean gradients of rows, that of their masks apart.
+
+    Their mean is without bias. That of resampled rows is nearly so: to first order it does not depend on the point that
+    the distances are taken from.
 
     Args:
+        away: float [R], squared distance of the mean over a row's draws from the mean of these over rows.
         squares: float [R], squared length of each row's mean gradient, without bias.
-        observed: float [R], squared length of the mean over the draws that were made of it.
-        square_of_sum: squared length of the sum over rows of those means.
+        observed: float [R], squared length of the mean over its draws.
     """
-    rows = len(squares)
+    rows = len(away)
     if rows < 2:
-        return float("nan")
-    # the square of the sum holds the observed squares, and products of different rows, which the draws do not bias
-    return float(squares.mean() - (square_of_sum - observed.sum()) / (rows * (rows - 1)))
+        return np.full(rows, np.nan)
+    return away * rows / (rows - 1) - (observed - squares)

@@ -13,7 +13,7 @@ import numpy as np
 
 from taskmask.analysis.gradients import Gradients, Products, collect, windows
 from taskmask.analysis.inspect import columns_of, read_policies, spread
-from taskmask.analysis.moments import Moments, moments, pair_covariances, ratio_interval, variance_of_rows
+from taskmask.analysis.moments import interval, moments, pair_covariances, variance_of_rows
 from taskmask.analysis.page import frame
 from taskmask.data.columns import Dataset
 from taskmask.data.source import RowSource
@@ -27,37 +27,49 @@ Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
+class Figures:
+    """The gradient of one policy at all weights or at a group of them; variances are sums over the weights.
+
+    All are means over rows, or ratios of two, with their intervals over rows.
+
+    Attributes:
+        masks: variance of an update of one row that masks cause.
+        rows: variance that rows cause.
+        share: `masks` as a share of both.
+        mask_pass: `masks` at the cost of a forward pass (times the passes), as a multiple of the baseline's.
+        whole_pass: the variance of the whole gradient, of masks and rows together, in the same way.
+        independent: `masks` as a multiple of that of as many independent masks; 1 with one view.
+        bias: squared distance of a row's mean gradient from the baseline's, as a multiple of the baseline's `masks`.
+    """
+
+    masks: Interval
+    rows: Interval
+    share: Interval
+    mask_pass: Interval
+    whole_pass: Interval
+    independent: Interval
+    bias: Interval
+
+
+@dataclass(frozen=True)
 class PolicyVariance:
-    """The gradient of one policy; variances are sums over all weights, means over rows.
+    """The gradient of one policy.
 
     Attributes:
         policy: its name.
         views: masks of an update, so forward passes of a row.
         targets: masked tokens of an update of one row.
-        update: variance of an update that masks cause.
-        pass_ratio: the same at the cost of a forward pass (times `views`), as a multiple of the baseline's.
-        independent_ratio: the same, as a multiple of that of as many independent masks; 1 with one view.
-        rows: variance that rows cause.
-        bias: squared distance of a row's mean gradient from the baseline's, as a multiple of the baseline's variance.
-        by_group: {group of weights: (`update` of it, its `pass_ratio`, its `independent_ratio`)}.
-        by_row: float64 [R], `pass_ratio` of each row, against the mean of the baseline.
+        figures: of all weights.
+        by_group: {group of weights: figures of it}.
+        by_row: float64 [R], `mask_pass` of each row, against the mean of the baseline.
     """
 
     policy: str
     views: int
     targets: float
-    update: float
-    pass_ratio: Interval
-    independent_ratio: Interval
-    rows: float
-    bias: Interval
-    by_group: dict[str, tuple[float, float, float]]
+    figures: Figures
+    by_group: dict[str, Figures]
     by_row: np.ndarray
-
-    @property
-    def share(self) -> float:
-        """Share of the masks in the variance of an update of one row."""
-        return self.update / (self.update + self.rows) if self.update + self.rows > 0 else float("nan")
 
 
 @dataclass
@@ -167,52 +179,50 @@ def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVa
         found: of each policy.
         names: of the groups of weights.
     """
-    in_all = [_moments(one.products.sum(axis=0), one.counts) for one in found]
-    by_group = [[_moments(one.products[g], one.counts) for g in range(len(names))] for one in found]
-    baseline = np.array([one.update for one in in_all[0]])
-    of_rows = []
-    for one, own, groups in zip(found, in_all, by_group, strict=True):
-        update, view = (np.array([getattr(m, name) for m in own]) for name in ("update", "view"))
-        squares, others = (np.array([m.square for m in these]) for these in (own, in_all[0]))
-        is_baseline = one is found[0]
-        away = np.zeros(len(own)) if is_baseline else squares + others - 2 * one.with_baseline.sum(axis=0)
-        observed = np.array([_observed(p, c) for p, c in zip(one.products.sum(axis=0), one.counts, strict=True)])
-        parts = {}
-        for name, these, those in zip(names, groups, by_group[0], strict=True):
-            mine, theirs, views = (
-                float(np.mean([getattr(m, field) for m in of]))
-                for field, of in (("update", these), ("update", those), ("view", these))
-            )
-            parts[name] = mine, _ratio(one.views * mine, theirs), _ratio(one.views * mine, views)
-        of_rows.append(
+    summaries = []
+    for one in found:
+        update, baseline = (_of_rows(these, slice(None))[0] for these in (one, found[0]))
+        summaries.append(
             PolicyVariance(
                 policy=one.policy,
                 views=one.views,
                 targets=float(one.counts.sum(axis=2).mean()),
-                update=float(update.mean()),
-                pass_ratio=ratio_interval(one.views * update, baseline),
-                independent_ratio=ratio_interval(one.views * update, view),
-                rows=variance_of_rows(squares, observed, float(one.of_sum.sum())),
-                bias=ratio_interval(away, baseline),
-                by_group=parts,
-                by_row=one.views * update / (baseline.mean() or float("nan")),
+                figures=_figures(one, found[0], slice(None)),
+                by_group={name: _figures(one, found[0], slice(g, g + 1)) for g, name in enumerate(names)},
+                by_row=one.views * update / (found[0].views * baseline.mean() or float("nan")),
             )
         )
-    return of_rows
+    return summaries
 
 
-def _moments(products: np.ndarray, counts: np.ndarray) -> list[Moments]:
-    return [moments(p, c) for p, c in zip(products, counts, strict=True)]
+def _figures(one: Products, baseline: Products, groups: slice) -> Figures:
+    """Returns the figures of a policy at some groups of weights."""
+    (masks, view, square, rows), (masks_0, _, square_0, rows_0) = (_of_rows(p, groups) for p in (one, baseline))
+    bias = square + square_0 - 2 * one.with_baseline[groups].sum(axis=0)
+    return Figures(
+        masks=interval(masks),
+        rows=interval(rows),
+        share=interval(masks, masks + rows),
+        mask_pass=interval(one.views * masks, baseline.views * masks_0),
+        whole_pass=interval(one.views * (masks + rows), baseline.views * (masks_0 + rows_0)),
+        independent=interval(one.views * masks, view),
+        bias=interval(np.zeros(len(bias)) if one is baseline else bias, masks_0),
+    )
+
+
+def _of_rows(found: Products, groups: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns of each row, float64 [R]: variance of an update, of a view, squared length, part of `rows`."""
+    products = found.products[groups].sum(axis=0)
+    each = [moments(p, c) for p, c in zip(products, found.counts, strict=True)]
+    update, view, square = (np.array([getattr(m, name) for m in each]) for name in ("update", "view", "square"))
+    observed = np.array([_observed(p, c) for p, c in zip(products, found.counts, strict=True)])
+    return update, view, square, variance_of_rows(found.away[groups].sum(axis=0), square, observed)
 
 
 def _observed(products: np.ndarray, counts: np.ndarray) -> float:
     """Returns the squared length of the mean over the draws that were made."""
     weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / len(counts)
     return float(np.einsum("dk,dkel,el->", weights, products, weights))
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")
 
 
 def _by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,5 +236,5 @@ def _by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         size, total = counts.mean(), found.maskable[row]
         distance = np.array([(masks[:, 0] ^ masks[:, n]).sum(axis=1).mean() for n in range(steps)])
         theory[row] = 1 - distance * total / (2 * size * max(total - size, 1))
-    intervals = np.array([ratio_interval(sums[:, n], sums[:, 0]) for n in range(steps)]).T
+    intervals = np.array([interval(sums[:, n], sums[:, 0]) for n in range(steps)]).T
     return np.arange(steps) / (steps - 1), intervals, theory.mean(axis=0)

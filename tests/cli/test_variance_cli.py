@@ -47,7 +47,17 @@ def test_the_tables_and_the_page(trained, tmp_path, capsys):
     page = tmp_path / "pages" / "variance.html"
     assert main(["--from", trained, "--from", trained, *FEW, "--html", str(page)]) == 0
     out = capsys.readouterr().out
-    for wanted in ("uniform", "whole_word", "span", "fully_explored", "independent", "by group", "theory", str(page)):
+    for wanted in (
+        "uniform",
+        "whole_word",
+        "span",
+        "fully_explored",
+        "independent",
+        "group",
+        "whole, a pass",
+        "theory",
+        str(page),
+    ):
         assert wanted in out
     text = page.read_text()
     assert "<svg" in text and "Over training" in text and "<script" not in text
@@ -66,7 +76,7 @@ def test_histograms_for_tensorboard(trained, tmp_path, capsys):
     (scalar,) = board.Scalars("variance of a pass/fully_explored masks=3")
     rows = histogram.histogram_value
     assert histogram.step == scalar.step == found["step"] and rows.num == 6
-    assert rows.sum / rows.num == pytest.approx(scalar.value, rel=1e-6) == found["policies"][1]["a_pass"][0]
+    assert rows.sum / rows.num == pytest.approx(scalar.value, rel=1e-6) == found["policies"][1]["mask_pass"][0]
     (folder / "file").touch()
     with pytest.raises(FileExistsError):
         main([*words, "--tensorboard", str(folder / "file")])
@@ -77,9 +87,16 @@ def test_figures(trained, capsys):
     words = ["--from", trained, "--masker", "uniform", "--masker", "fully_explored masks=3"]
     (found,) = asked(capsys, *words)
     uniform, explored = found["policies"]
-    assert uniform["a_pass"] == [1, 1, 1] == uniform["independent"] and uniform["bias"] == [0, 0, 0]
+    assert uniform["mask_pass"] == uniform["independent"] == uniform["whole_pass"] == [1, 1, 1]
+    assert uniform["bias"] == [0, 0, 0]
     assert explored["passes"] == 3 and explored["independent"][0] < 1
-    assert sum(values[0] for values in uniform["by_group"].values()) == pytest.approx(uniform["variance_of_masks"])
+    for name in ("masks", "rows"):
+        groups = [figures[name] for figures in uniform["by_group"].values()]
+        assert sum(values[0] for values in groups) == pytest.approx(uniform[name][0])
+        assert all(low < value < high for value, low, high in groups)
+    masks, rows = ([one[name][0] for one in (uniform, explored)] for name in ("masks", "rows"))
+    assert explored["whole_pass"][0] == pytest.approx(3 * (masks[1] + rows[1]) / (masks[0] + rows[0]))
+    assert explored["share"][0] == pytest.approx(masks[1] / (masks[1] + rows[1]))
     assert found["distances"][0]["correlation"][0] == 1 and found["distances"][0]["theory"] == 1
     assert asked(capsys, *words) == [found]  # nothing of it is left to chance
 
@@ -87,7 +104,8 @@ def test_figures(trained, capsys):
 def test_a_partition_that_never_changes_has_no_variance(measured):
     gradients, found = measured("uniform", "fully_explored masks=4 partition=contiguous", "fully_explored masks=4")
     uniform, contiguous, explored = summarised(found[:-1], gradients.names)
-    assert abs(contiguous.update) < 1e-6 * uniform.update and 0 < explored.update < uniform.update / 4
+    uniform, contiguous, explored = (one.figures.masks[0] for one in (uniform, contiguous, explored))
+    assert abs(contiguous) < 1e-6 * uniform and 0 < explored < uniform / 4
 
 
 def test_products_are_those_of_the_gradients(measured, trained, data):
@@ -115,7 +133,7 @@ def test_sketches_say_nearly_the_same(measured):
         diagonal = np.einsum("grdkdk->grdk", one.products.sum(0)[None])
         error = abs(one.products.sum(0) - other.products.sum(0)).max()
         assert error < 0.15 * diagonal.max()
-    uniform, expected = (summarised(found[:-1], gradients.names)[0].update for found in (short, exact))
+    uniform, expected = (summarised(found[:-1], gradients.names)[0].figures.masks[0] for found in (short, exact))
     assert uniform == pytest.approx(expected, rel=0.3)
 
 
