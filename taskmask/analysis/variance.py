@@ -80,9 +80,9 @@ class Variance:
         about: what was looked at.
         step: steps of the checkpoint.
         policies: the first is the baseline.
-        distances: float [W], Hamming distances of two uniform masks, as shares of the largest.
+        distances: float [W], mean Hamming distances of two uniform masks, as shares of the largest.
         correlations: float [3, W], correlation of their gradients, and the ends of its interval.
-        theory: float [W], that of gradients which are sums over the masked tokens.
+        theory: float [W], the correlation of gradients which are sums over the masked tokens.
     """
 
     about: str
@@ -169,7 +169,7 @@ def variance(
     tokens = int(source_of_rows.lengths[ids].sum())
     about = f"{loaded.file}, step {loaded.step:,}; {path}, split {part.name}: {len(ids)} rows, {tokens:,} tokens, "
     about += f"{draws} draws of each" + (f"; sketches of {project:,}" if project else "")
-    return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *_by_distance(found[-1]))
+    return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *by_distance(found[-1]))
 
 
 def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVariance]:
@@ -225,16 +225,24 @@ def _observed(products: np.ndarray, counts: np.ndarray) -> float:
     return float(np.einsum("dk,dkel,el->", weights, products, weights))
 
 
-def _by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns distances, correlations and theory of the pairs of windows."""
+def by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns distances, correlations and theory of the pairs of windows, on average over all that are equally apart.
+
+    **Source:** derived for Zheng et al. 2020 (arXiv 2010.06040): gradients that are sums over the m masked of n tokens
+    have the covariance s^2 (1 - H n / (2 m (n - m))), H being the Hamming distance and s^2 the variance of a mask.
+    """
     products, steps = found.products.sum(axis=0), found.views
-    sums, theory = np.zeros((len(products), steps)), np.zeros((len(products), steps))
+    covariances, lines, shares = np.zeros((3, len(products), steps))
     for row, (of_row, counts, masks) in enumerate(zip(products, found.counts, found.chosen, strict=True)):
-        pairs, covariances = pair_covariances(of_row)
+        pairs, of_pairs = pair_covariances(of_row)
         far = abs(pairs[:, 0] - pairs[:, 1])
-        sums[row] = np.bincount(far, covariances) / np.bincount(far)
+        covariances[row] = np.bincount(far, of_pairs) / np.bincount(far)
+        hamming = (masks[:, pairs[:, 0]] ^ masks[:, pairs[:, 1]]).sum(axis=2).mean(axis=0)
+        hamming = np.bincount(far, hamming) / np.bincount(far)
         size, total = counts.mean(), found.maskable[row]
-        distance = np.array([(masks[:, 0] ^ masks[:, n]).sum(axis=1).mean() for n in range(steps)])
-        theory[row] = 1 - distance * total / (2 * size * max(total - size, 1))
-    intervals = np.array([interval(sums[:, n], sums[:, 0]) for n in range(steps)]).T
-    return np.arange(steps) / (steps - 1), intervals, theory.mean(axis=0)
+        lines[row] = 1 - hamming * total / (2 * size * max(total - size, 1))
+        shares[row] = hamming / (2 * size)
+    own = covariances[:, 0]
+    intervals = np.array([interval(covariances[:, n], own) for n in range(steps)]).T
+    theory = np.array([interval(own * lines[:, n], own)[0] for n in range(steps)])
+    return shares.mean(axis=0), intervals, theory
