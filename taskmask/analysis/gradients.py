@@ -15,14 +15,13 @@ from torch import Tensor
 
 from taskmask.analysis.observe import Policy
 from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys
 from taskmask.tasks.base import Task
 from taskmask.training.loader import on_device
-from taskmask.training.objective import Objective
+from taskmask.training.objective import Objective, weighted_total
 
-APART = 1009  # epochs between two draws: more than any masker shares a partition over
 WINDOWS = 5
 SHORT = 4096  # numbers that a row's mean gradient of a group is kept as, to be compared with other rows
 
@@ -53,17 +52,6 @@ class Products:
     maskable: np.ndarray
 
 
-class OneView(Masker):
-    """One of the masks that were chosen before, for every row alike."""
-
-    def __init__(self, mask: np.ndarray):
-        self.mask, self.config, self.views, self.turns, self.columns = mask, None, 1, 1, ()
-
-    def __call__(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Returns bool [1, 1, T]."""
-        return self.mask[None, None]
-
-
 class Windows(Masker):
     """Uniform masks of one row that overlap by known shares: windows of the same size over a random order.
 
@@ -85,6 +73,23 @@ def windows(ratio: float, vocab) -> Policy:
     return Policy("windows", Windows(MaskerConfig(ratio=ratio), vocab))
 
 
+def draws_of(masker: Masker, rows: Rows, num: int, seed: int, number: int) -> list[Draw]:
+    """Returns independent draws of a row's masks: at epochs and turns that are themselves drawn at random.
+
+    So each draw is of any mask that the masker makes of the row in training: of any part, where it takes turns.
+
+    Args:
+        masker: says how many turns there are.
+        rows: one row.
+        num: how many draws.
+        seed: of all masks.
+        number: of the policy, else policies that draw alike would err alike.
+    """
+    epochs, turns = Draw(seed, number, rows.ids).bits("variance", 2 * num).reshape(num, 2).T.tolist()
+    chosen = zip(epochs, turns, strict=True)
+    return [Draw(seed, 1 + e % 2**31, rows.ids, progress=1.0, turn=turn % masker.turns) for e, turn in chosen]
+
+
 def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
     """Returns {group: weights}: embeddings, each layer, and what is left, in the order of the model."""
     found: dict[str, list[Tensor]] = {}
@@ -93,6 +98,16 @@ def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
         of_layer = len(parts) > 1 and parts[1].isdigit()
         found.setdefault(" ".join(parts[:2]) if of_layer else parts[0], []).append(weight)
     return found
+
+
+def view_of(batch: Batch, view: int) -> Batch:
+    """Returns one view of a batch of masked language modelling that was made of one row."""
+    width, inputs = batch.inputs["tokens"].shape[1], dict(batch.inputs)
+    positions = inputs.pop("positions")["mlm"]
+    here = positions // width == view
+    one = {name: values[view : view + 1] for name, values in inputs.items()}
+    one["positions"] = {"mlm": positions[here] - view * width}
+    return Batch(one, {"mlm": batch.targets["mlm"][here]}, batch.ids, int(batch.num_tokens / len(inputs["tokens"])))
 
 
 class Sketch:
@@ -138,35 +153,37 @@ class Gradients:
         self.sketches = {n: Sketch(size, length, random, device) for n, size in numbers.items() if size > length}
         sizes = [min(size, project or size) for size in numbers.values()]
         ends = np.cumsum(sizes).tolist()
+        self.size = sum(sizes)
         self.slices = {name: slice(end - size, end) for name, size, end in zip(self.names, sizes, ends, strict=True)}
 
-    def of(self, rows: Rows, masks: np.ndarray, draw: Draw) -> tuple[list[Tensor], list[float]]:
-        """Returns the gradient of each mask, float [P] each, and how many targets each has.
+    def of(self, rows: Rows, masker: Masker, draw: Draw, out: Tensor) -> np.ndarray:
+        """Writes the gradient of each view into `out`, float [K, P], and returns the masks, bool [K, T].
 
         Args:
             rows: one row.
-            masks: bool [N, T].
-            draw: what replaces the masked tokens, and all else that is random.
+            masker: chooses.
+            draw: what it chooses with, and what replaces the chosen tokens, in each view anew, as in training.
         """
-        vectors, counts = [], []
-        for mask in masks:
-            self.task.masker = OneView(mask)
-            batch = on_device(self.task.make_batch(rows, draw), self.device)
+        self.task.masker = masker
+        batch = self.task.make_batch(rows, draw)
+        masks = np.zeros(batch.inputs["tokens"].shape, dtype=bool)
+        masks.reshape(-1)[batch.inputs["positions"]["mlm"]] = True
+        for view in range(len(masks)):
+            one = on_device(view_of(batch, view), self.device)
             self.objective.zero_grad(set_to_none=True)
-            found = self.objective.criterion.count(batch)
-            sums, weights = self.objective(batch), self.objective.criterion.weights
-            total = sum(weight * sums[name] / (found[name] or 1.0) for name, weight in weights.items())
-            total.backward()
-            vectors.append(self._flat())
-            counts.append(float(sum(found.values())))
-        return vectors, counts
+            criterion = self.objective.criterion
+            weighted_total(self.objective(one), criterion.count(one), criterion.weights).backward()
+            self._write(out[view])
+        return masks
 
-    def _flat(self) -> Tensor:
-        parts = []
-        for name, weights in self.groups.items():
-            flat = torch.cat([torch.zeros_like(w).view(-1) if w.grad is None else w.grad.view(-1) for w in weights])
-            parts.append(self.sketches[name](flat) if self.project and name in self.sketches else flat)
-        return torch.cat(parts)
+    def _write(self, out: Tensor) -> None:
+        """Writes the gradients that the weights hold into `out`, float [P]."""
+        for name, place in self.slices.items():
+            parts = [torch.zeros_like(w).view(-1) if w.grad is None else w.grad.view(-1) for w in self.groups[name]]
+            if self.project and name in self.sketches:
+                out[place] = self.sketches[name](torch.cat(parts))
+            else:
+                torch.cat(parts, out=out[place])
 
     def short(self, vector: Tensor) -> list[np.ndarray]:
         """Returns a vector as sketches, float64 of at most `SHORT` numbers or of `project`, for each group."""
@@ -186,7 +203,9 @@ def collect(
     seed: int,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> list[Products]:
-    """Returns the inner products of all policies, row by row; memory holds the gradients of one row and one policy.
+    """Returns the inner products of all policies, row by row.
+
+    Memory holds one table, K times `draws` gradients for the most views K of a policy, and the mean of two policies.
 
     Args:
         gradients: computes them.
@@ -197,42 +216,57 @@ def collect(
         seed: of the masks.
         advance: called after each row.
     """
-    found: list[list[tuple]] = [[] for _ in policies]
-    slices = gradients.slices.values()
+    found: list[list[OfRow]] = [[] for _ in policies]
+    most = draws * max(policy.masker.views for policy in policies)
+    table = torch.empty(most, gradients.size, device=gradients.device)
     for row in ids.tolist():
         rows, baseline = source[np.array([row])], None
-        for number, policy in enumerate(policies):
-            own = seed + APART * number  # else policies that draw alike would err alike
-            made = [Draw(own, 1 + APART * n, rows.ids, progress=1.0) for n in range(draws)]
-            masks = np.stack([policy.masker(rows, draw)[:, 0] for draw in made])
-            vectors: list[Tensor] = []
-            counts: list[list[float]] = []
-            for mask, draw in zip(masks, made, strict=True):
-                of_draw, targets = gradients.of(rows, mask, draw)
-                vectors, counts = vectors + of_draw, [*counts, targets]
-            table, weights = torch.stack(vectors), np.array(counts)
-            shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1) / draws
-            mean = torch.as_tensor(shares.reshape(-1), dtype=table.dtype, device=table.device) @ table
+        for number, (policy, of_policy) in enumerate(zip(policies, found, strict=True)):
+            made = draws_of(policy.masker, rows, draws, seed, number)
+            one, mean = _of_row(gradients, policy, rows, made, baseline, table)
+            of_policy.append(one)
             baseline = mean if baseline is None else baseline
-            shape = (*weights.shape, *weights.shape)
-            products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
-            with_baseline = [float(mean[s].double() @ baseline[s].double()) for s in slices]
-            of_row = np.stack(products), weights, with_baseline, masks, int(rows.maskable.sum()), gradients.short(mean)
-            found[number].append(of_row)
         advance(1)
     return [
         Products(
             policy.name,
             policy.masker.views,
-            np.stack([one[0] for one in of_policy], axis=1),
-            np.stack([one[1] for one in of_policy]),
-            np.stack([apart(np.stack(of_group)) for of_group in zip(*(one[5] for one in of_policy), strict=True)]),
-            np.array([one[2] for one in of_policy]).T,
-            [one[3] for one in of_policy],
-            np.array([one[4] for one in of_policy]),
+            np.stack([one.products for one in of_policy], axis=1),
+            np.stack([one.masks.sum(axis=2).astype(np.float64) for one in of_policy]),
+            np.stack([apart(np.stack(of_group)) for of_group in zip(*(one.short for one in of_policy), strict=True)]),
+            np.array([one.with_baseline for one in of_policy]).T,
+            [one.masks for one in of_policy],
+            np.array([one.maskable for one in of_policy]),
         )
         for policy, of_policy in zip(policies, found, strict=True)
     ]
+
+
+@dataclass
+class OfRow:
+    """What of one row and policy is kept of its gradients, as in `Products`; `short` is its mean gradient by group."""
+
+    products: np.ndarray
+    masks: np.ndarray
+    with_baseline: list[float]
+    short: list[np.ndarray]
+    maskable: int
+
+
+def _of_row(
+    gradients: Gradients, policy: Policy, rows: Rows, made: list[Draw], baseline: Tensor | None, table: Tensor
+) -> tuple[OfRow, Tensor]:
+    """Returns what is kept of a row, and its mean gradient, float [P]; `table` is written over."""
+    views, slices = policy.masker.views, gradients.slices.values()
+    table = table[: len(made) * views]
+    masks = np.stack([gradients.of(rows, policy.masker, d, table[n * views :]) for n, d in enumerate(made)])
+    counts = masks.sum(axis=2)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / len(made)
+    mean = torch.as_tensor(shares.reshape(-1), dtype=table.dtype, device=table.device) @ table
+    other, shape = mean if baseline is None else baseline, (*counts.shape, *counts.shape)
+    products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
+    with_baseline = [float(mean[s] @ other[s]) for s in slices]
+    return OfRow(np.stack(products), masks, with_baseline, gradients.short(mean), int(rows.maskable.sum())), mean
 
 
 def apart(vectors: np.ndarray) -> np.ndarray:

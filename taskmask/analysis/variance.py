@@ -5,6 +5,7 @@ Shapes: R rows, D draws of a row, K views of a draw, G groups of weights.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,10 @@ from taskmask.analysis.page import frame
 from taskmask.data.columns import Dataset
 from taskmask.data.source import RowSource
 from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.registry import CRITERIA, TASKS
+from taskmask.settings import Component, Settings
 from taskmask.training import distributed, pretrained
+from taskmask.training.parts import build_task
 
 SHORTEST = 16  # tokens that can be masked: shorter rows have empty masks
 USUAL = ("uniform", "whole_word", "span", "fully_explored")
@@ -125,7 +129,7 @@ def variance(
     """Measures how much masks make the gradient of a model vary.
 
     Args:
-        source: run folder or checkpoint of a masked language model.
+        source: run folder or checkpoint of a masked language model; what else it learns, such as labels, is left out.
         maskers: policies, "name option=value ..."; the first is the baseline [uniform, whole_word, span,
             fully_explored].
         data: dataset folder; that of the run where none is given.
@@ -145,10 +149,8 @@ def variance(
         if value < least:
             raise ConfigError(f"is {value}", where=f"--{name}", expected=f"{least} or more")
     loaded = pretrained.load(source)
-    task, settings = loaded.task(), loaded.settings
-    if "mlm" not in task.heads() or task.masker is None:
-        what = f"was trained for {settings.task.name} and says nothing of masked tokens"
-        raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
+    settings = as_masked_lm(loaded)
+    task = build_task(settings, loaded.vocab, loaded.labels)
     path = data or settings.data.path
     dataset = Dataset.open(path)
     loaded.check_vocabulary(path)
@@ -169,7 +171,27 @@ def variance(
     tokens = int(source_of_rows.lengths[ids].sum())
     about = f"{loaded.file}, step {loaded.step:,}; {path}, split {part.name}: {len(ids)} rows, {tokens:,} tokens, "
     about += f"{draws} draws of each" + (f"; sketches of {project:,}" if project else "")
+    if settings is not loaded.settings:
+        about += f"; of {loaded.settings.task.name} masked language modelling alone"
     return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *by_distance(found[-1]))
+
+
+def as_masked_lm(loaded: pretrained.Pretrained) -> Settings:
+    """Returns the settings of a checkpoint as of plain masked language modelling: what else it learns is left out.
+
+    Raises:
+        CheckpointError: it is no masked language model.
+    """
+    settings, plain = loaded.settings, TASKS.get("masked_lm")
+    task = loaded.task()
+    if not isinstance(task, plain.load()) or "mlm" not in task.heads():
+        what = f"was trained for {settings.task.name} and says nothing of masked tokens"
+        raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
+    if settings.task.name == plain.name:
+        return settings
+    shared = {field.name: getattr(settings.task.options, field.name) for field in dataclasses.fields(plain.config)}
+    criterion = Component("masked_lm", CRITERIA.get("masked_lm").config())
+    return dataclasses.replace(settings, task=Component(plain.name, plain.config(**shared)), criterion=criterion)
 
 
 def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVariance]:

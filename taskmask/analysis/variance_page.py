@@ -29,7 +29,8 @@ HOW_TO_READ = (
 HOW_TO_READ_DISTANCE = (
     "Two uniform masks of one row, by how far they are apart (Hamming distance, as a share of the largest): the "
     "correlation of their gradients. Where a gradient is a sum over the masked tokens, it falls on the line of "
-    "the theory; masks that do not overlap help as far as it is below 0 at 100 %."
+    "the theory; masks that do not overlap help as far as it is below 0 at 100 %. What replaces masked tokens is drawn "
+    "for each mask, which brings all but the first point nearer to 0."
 )
 RATIOS = (("mask_pass", "masks, a pass"), ("independent", "independent"), ("whole_pass", "whole, a pass"))
 OF_MASKS = ("masks", "masks, a pass", "independent", "bias")

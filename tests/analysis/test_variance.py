@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from taskmask.analysis.gradients import Products, windows
+from taskmask.analysis.gradients import Products, draws_of, windows
+from taskmask.analysis.inspect import read_policies
 from taskmask.analysis.variance import by_distance
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
@@ -43,3 +44,18 @@ def test_sums_over_masked_tokens_lie_on_the_line_of_the_theory(vocab):
     assert shares == pytest.approx((of_six + np.arange(5) / 4) / 2)
     assert theory[0] == value[0] == 1 and theory[-1] < 0
     assert value == pytest.approx(theory, abs=0.03) and (low <= high).all()
+
+
+@pytest.mark.parametrize("mode", ["together", "in_turn", "sequential"])
+def test_draws_are_of_all_parts_that_take_turns(vocab, mode):
+    masker = read_policies([f"fully_explored masks=4 partition=contiguous mode={mode}"], vocab)[0].masker
+    rows = row_of(vocab, 24)
+    masks = np.concatenate([masker(rows, draw)[:, 0] for draw in draws_of(masker, rows, 400, 1, 0)])
+    assert masks.mean(0)[1:-1] == pytest.approx(np.full(24, 0.25), abs=0.08)
+
+
+def test_draws_of_policies_differ(vocab):
+    masker, rows = windows(0.15, vocab).masker, row_of(vocab, 24)
+    numbers = {draw.epoch for seed in (1, 2) for number in (0, 1) for draw in draws_of(masker, rows, 4, seed, number)}
+    assert len(numbers) == 16
+    assert draws_of(masker, rows, 2, 1, 0) == draws_of(masker, rows, 4, 1, 0)[:2]
