@@ -25,13 +25,11 @@ class Moments:
     Attributes:
         update: variance of an update's gradient, which is the mean of its views, over draws.
         view: variance of the gradient of one view, whichever.
-        shared: covariance of two views of one draw; NaN with one view.
         square: squared length of the mean gradient.
     """
 
     update: float
     view: float
-    shared: float
     square: float
 
 
@@ -45,7 +43,7 @@ def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
     Raises:
         ValueError: fewer than two draws.
     """
-    draws, views = counts.shape
+    draws = len(counts)
     if draws < 2:
         raise ValueError(f"{draws} draws; expected two or more")
     weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -53,11 +51,8 @@ def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
     apart = ~np.eye(draws, dtype=bool)
     square = float(of_draws[apart].mean())
     across = float(products.transpose(0, 2, 1, 3)[apart].mean())  # any two views of different draws
-    within = products.transpose(0, 2, 1, 3)[~apart]
-    same = np.eye(views, dtype=bool)
-    view = float(within[:, same].mean()) - across
-    shared = float(within[:, ~same].mean()) - across if views > 1 else float("nan")
-    return Moments(float(of_draws[~apart].mean()) - square, view, shared, square)
+    own = np.einsum("dkdk->dk", products)
+    return Moments(float(of_draws[~apart].mean()) - square, float(own.mean()) - across, square)
 
 
 def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

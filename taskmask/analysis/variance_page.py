@@ -147,6 +147,7 @@ def _distances(seen: Variance) -> Html:
 
 def _over_training(all_seen: Sequence[Variance]) -> Html:
     charts = []
+    all_seen = sorted(all_seen, key=lambda one: one.step)
     for field, label in RATIOS:
         series = []
         for number, policy in enumerate(all_seen[0].policies):  # all in both charts: a policy keeps its colour
