@@ -14,17 +14,19 @@ from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 if TYPE_CHECKING:
     from taskmask.analysis.variance import Variance
 
-DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, apart from the choice of
-rows: for a checkpoint and several policies, at the cost of a forward pass and of an update, by group of weights. Shows
+DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, and how much from that of
+rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. Shows
 how the gradients of two masks of one row go together by their distance, and the bias against the first policy. All
-estimates are unbiased; intervals are over rows."""
+estimates are unbiased; all intervals are over rows."""
 
 EPILOG = """examples:
   taskmask variance --from runs/first --masker uniform --masker "fully_explored masks=7"
   taskmask variance --from runs/first/checkpoints/step-100.pt --from runs/first --html variance.html
   taskmask variance --from runs/base --project 4096 --rows 64 --draws 8
 
-a policy of K masks an update keeps K times --draws gradients of one row in memory; --project makes them short"""
+memory: --draws times K gradients of one row, K being the most masks of an update of a policy (5 or more), and six more
+vectors of the model's size: the checkpoint, weights, their gradient, two means, places in sketches. Each is 4 bytes a
+weight: 34 of a model of 10 million weights are 1.4 GB. --project makes the gradients and the means short"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("taskmask variance", DESCRIPTION, EPILOG)
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], metavar="RUN",
-        help="run folder or checkpoint of a masked language model; may be repeated",
+        help="run folder or checkpoint of a masked language model (of joint_mlm, its masked tokens alone); "
+        "may be repeated",
     )  # fmt: skip
     parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
     parser.add_argument(

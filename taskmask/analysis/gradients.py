@@ -15,15 +15,15 @@ from torch import Tensor
 
 from taskmask.analysis.observe import Policy
 from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys
 from taskmask.tasks.base import Task
 from taskmask.training.loader import on_device
-from taskmask.training.objective import Objective
+from taskmask.training.objective import Objective, weighted_total
 
-APART = 1009  # epochs between two draws: more than any masker shares a partition over
 WINDOWS = 5
+SHORT = 4096  # numbers that a row's mean gradient of a group is kept as, to be compared with other rows
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Products:
         views: masks of an update.
         products: float64 [G, R, D, K, D, K], inner products of the views' gradients, group by group.
         counts: float64 [R, D, K], targets of each view.
-        of_sum: float64 [G], squared length of the sum over rows of their mean gradients.
+        away: float64 [G, R], squared distance of a row's mean gradient from the mean over rows; of sketches of 4096
+            numbers where a group has more weights.
         with_baseline: float64 [G, R], inner product of a row's mean gradient with that of the first policy.
         chosen: bool [R][D, K, T], the masks.
         maskable: int [R], tokens of each row that can be masked.
@@ -45,21 +46,10 @@ class Products:
     views: int
     products: np.ndarray
     counts: np.ndarray
-    of_sum: np.ndarray
+    away: np.ndarray
     with_baseline: np.ndarray
     chosen: list[np.ndarray]
     maskable: np.ndarray
-
-
-class OneView(Masker):
-    """One of the masks that were chosen before, for every row alike."""
-
-    def __init__(self, mask: np.ndarray):
-        self.mask, self.config, self.views, self.turns, self.columns = mask, None, 1, 1, ()
-
-    def __call__(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Returns bool [1, 1, T]."""
-        return self.mask[None, None]
 
 
 class Windows(Masker):
@@ -83,6 +73,23 @@ def windows(ratio: float, vocab) -> Policy:
     return Policy("windows", Windows(MaskerConfig(ratio=ratio), vocab))
 
 
+def draws_of(masker: Masker, rows: Rows, num: int, seed: int, number: int) -> list[Draw]:
+    """Returns independent draws of a row's masks: at epochs and turns that are themselves drawn at random.
+
+    So each draw is of any mask that the masker makes of the row in training: of any part, where it takes turns.
+
+    Args:
+        masker: says how many turns there are.
+        rows: one row.
+        num: how many draws.
+        seed: of all masks.
+        number: of the policy, else policies that draw alike would err alike.
+    """
+    epochs, turns = Draw(seed, number, rows.ids).bits("variance", 2 * num).reshape(num, 2).T.tolist()
+    chosen = zip(epochs, turns, strict=True)
+    return [Draw(seed, 1 + e % 2**31, rows.ids, progress=1.0, turn=turn % masker.turns) for e, turn in chosen]
+
+
 def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
     """Returns {group: weights}: embeddings, each layer, and what is left, in the order of the model."""
     found: dict[str, list[Tensor]] = {}
@@ -93,6 +100,40 @@ def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
     return found
 
 
+def view_of(batch: Batch, view: int) -> Batch:
+    """Returns one view of a batch of masked language modelling that was made of one row."""
+    width, inputs = batch.inputs["tokens"].shape[1], dict(batch.inputs)
+    positions = inputs.pop("positions")["mlm"]
+    here = positions // width == view
+    one = {name: values[view : view + 1] for name, values in inputs.items()}
+    one["positions"] = {"mlm": positions[here] - view * width}
+    return Batch(one, {"mlm": batch.targets["mlm"][here]}, batch.ids, int(batch.num_tokens / len(inputs["tokens"])))
+
+
+class Sketch:
+    """A short linear image of long vectors: products of sketches are those of the vectors on average.
+
+    Their error is about the length of both vectors over the root of the length of the sketches.
+
+    Args:
+        size: length of the vectors.
+        length: length of the sketches.
+        random: draws where each number goes, and with which sign.
+        device: where the vectors are.
+
+    **Source:** the count sketch of Charikar, Chen and Farach-Colton 2002 ("Finding frequent items in data streams").
+    """
+
+    def __init__(self, size: int, length: int, random: torch.Generator, device: torch.device):
+        self.length = length
+        self.place = torch.randint(2 * length, (size,), generator=random, dtype=torch.int32).to(device)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """Returns float [length]."""
+        sums = torch.zeros(2 * self.length, device=vector.device).index_add_(0, self.place, vector.float())
+        return sums[: self.length] - sums[self.length :]
+
+
 class Gradients:
     """Computes gradients of single rows and masks, as flat vectors or, where asked for, as short sketches of them.
 
@@ -100,61 +141,57 @@ class Gradients:
         objective: model and criterion, put into evaluation mode, so that dropout adds nothing.
         task: makes the batches.
         device: where the objective lives.
-        project: length of a sketch of the gradient of each group; 0: the gradients themselves. Products of sketches are
-            right on average; their error is about the length of both vectors over the root of `project`.
-
-    **Source:** the count sketch of Charikar, Chen and Farach-Colton 2002 ("Finding frequent items in data streams").
+        project: length of a sketch of the gradient of each larger group; 0: the gradients themselves.
     """
 
     def __init__(self, objective: Objective, task: Task, device: torch.device, project: int = 0):
         self.objective, self.task, self.device, self.project = objective.eval(), copy.copy(task), device, project
         self.groups = groups_of(objective)
         self.names = list(self.groups)
-        random = torch.Generator().manual_seed(0)
-        self.sketches = {}
-        for name, weights in self.groups.items() if project else ():
-            size = sum(w.numel() for w in weights)
-            place = torch.randint(project, (size,), generator=random).to(device)
-            sign = (torch.randint(2, (size,), generator=random) * 2 - 1).to(device, torch.float32)
-            self.sketches[name] = place, sign
+        random, length = torch.Generator().manual_seed(0), project or SHORT
+        numbers = {name: sum(w.numel() for w in weights) for name, weights in self.groups.items()}
+        self.sketches = {n: Sketch(size, length, random, device) for n, size in numbers.items() if size > length}
+        sizes = [min(size, project or size) for size in numbers.values()]
+        ends = np.cumsum(sizes).tolist()
+        self.size = sum(sizes)
+        self.slices = {name: slice(end - size, end) for name, size, end in zip(self.names, sizes, ends, strict=True)}
 
-    def of(self, rows: Rows, masks: np.ndarray, draw: Draw) -> tuple[list[Tensor], list[float]]:
-        """Returns the gradient of each mask, float [P] each, and how many targets each has.
+    def of(self, rows: Rows, masker: Masker, draw: Draw, out: Tensor) -> np.ndarray:
+        """Writes the gradient of each view into `out`, float [K, P], and returns the masks, bool [K, T].
 
         Args:
             rows: one row.
-            masks: bool [N, T].
-            draw: what replaces the masked tokens, and all else that is random.
+            masker: chooses.
+            draw: what it chooses with, and what replaces the chosen tokens, in each view anew, as in training.
         """
-        vectors, counts = [], []
-        for mask in masks:
-            self.task.masker = OneView(mask)
-            batch = on_device(self.task.make_batch(rows, draw), self.device)
+        self.task.masker = masker
+        batch = self.task.make_batch(rows, draw)
+        masks = np.zeros(batch.inputs["tokens"].shape, dtype=bool)
+        masks.reshape(-1)[batch.inputs["positions"]["mlm"]] = True
+        for view in range(len(masks)):
+            one = on_device(view_of(batch, view), self.device)
             self.objective.zero_grad(set_to_none=True)
-            found = self.objective.criterion.count(batch)
-            sums, weights = self.objective(batch), self.objective.criterion.weights
-            total = sum(weight * sums[name] / (found[name] or 1.0) for name, weight in weights.items())
-            total.backward()
-            vectors.append(self._flat())
-            counts.append(float(sum(found.values())))
-        return vectors, counts
+            criterion = self.objective.criterion
+            weighted_total(self.objective(one), criterion.count(one), criterion.weights).backward()
+            self._write(out[view])
+        return masks
 
-    def _flat(self) -> Tensor:
-        parts = []
-        for name, weights in self.groups.items():
-            flat = torch.cat([torch.zeros_like(w).view(-1) if w.grad is None else w.grad.view(-1) for w in weights])
-            if self.project:
-                place, sign = self.sketches[name]
-                flat = torch.zeros(self.project, device=self.device).index_add_(0, place, flat.float() * sign)
-            parts.append(flat)
-        return torch.cat(parts)
+    def _write(self, out: Tensor) -> None:
+        """Writes the gradients that the weights hold into `out`, float [P]."""
+        for name, place in self.slices.items():
+            parts = [torch.zeros_like(w).view(-1) if w.grad is None else w.grad.view(-1) for w in self.groups[name]]
+            if self.project and name in self.sketches:
+                out[place] = self.sketches[name](torch.cat(parts))
+            else:
+                torch.cat(parts, out=out[place])
 
-    @property
-    def slices(self) -> list[slice]:
-        """Where each group lies in a vector."""
-        sizes = [self.project or sum(w.numel() for w in weights) for weights in self.groups.values()]
-        ends = np.cumsum(sizes).tolist()
-        return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    def short(self, vector: Tensor) -> list[np.ndarray]:
+        """Returns a vector as sketches, float64 of at most `SHORT` numbers or of `project`, for each group."""
+        parts = {name: vector[place] for name, place in self.slices.items()}
+        short = [
+            part if self.project or n not in self.sketches else self.sketches[n](part) for n, part in parts.items()
+        ]
+        return [part.double().cpu().numpy() for part in short]
 
 
 def collect(
@@ -166,7 +203,9 @@ def collect(
     seed: int,
     advance: Callable[[int], object] = lambda rows: None,
 ) -> list[Products]:
-    """Returns the inner products of all policies, row by row; memory holds the gradients of one row and one policy.
+    """Returns the inner products of all policies, row by row.
+
+    Memory holds one table, K times `draws` gradients for the most views K of a policy, and the mean of two policies.
 
     Args:
         gradients: computes them.
@@ -177,40 +216,59 @@ def collect(
         seed: of the masks.
         advance: called after each row.
     """
-    found: list[list[tuple]] = [[] for _ in policies]
-    sums: list[Tensor | float] = [0.0] * len(policies)
-    slices = gradients.slices
+    found: list[list[OfRow]] = [[] for _ in policies]
+    most = draws * max(policy.masker.views for policy in policies)
+    table = torch.empty(most, gradients.size, device=gradients.device)
     for row in ids.tolist():
         rows, baseline = source[np.array([row])], None
-        for number, policy in enumerate(policies):
-            own = seed + APART * number  # else policies that draw alike would err alike
-            made = [Draw(own, 1 + APART * n, rows.ids, progress=1.0) for n in range(draws)]
-            masks = np.stack([policy.masker(rows, draw)[:, 0] for draw in made])
-            vectors: list[Tensor] = []
-            counts: list[list[float]] = []
-            for mask, draw in zip(masks, made, strict=True):
-                of_draw, targets = gradients.of(rows, mask, draw)
-                vectors, counts = vectors + of_draw, [*counts, targets]
-            table, weights = torch.stack(vectors), np.array(counts)
-            shares = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1) / draws
-            mean = torch.as_tensor(shares.reshape(-1), dtype=table.dtype, device=table.device) @ table
+        for number, (policy, of_policy) in enumerate(zip(policies, found, strict=True)):
+            made = draws_of(policy.masker, rows, draws, seed, number)
+            one, mean = _of_row(gradients, policy, rows, made, baseline, table)
+            of_policy.append(one)
             baseline = mean if baseline is None else baseline
-            shape = (*weights.shape, *weights.shape)
-            products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
-            with_baseline = [float(mean[s].double() @ baseline[s].double()) for s in slices]
-            found[number].append((np.stack(products), weights, with_baseline, masks, int(rows.maskable.sum())))
-            sums[number] = sums[number] + mean
         advance(1)
     return [
         Products(
             policy.name,
             policy.masker.views,
-            np.stack([one[0] for one in of_policy], axis=1),
-            np.stack([one[1] for one in of_policy]),
-            np.array([float(total[s].double() @ total[s].double()) for s in slices]),  # type: ignore[index]
-            np.array([one[2] for one in of_policy]).T,
-            [one[3] for one in of_policy],
-            np.array([one[4] for one in of_policy]),
+            np.stack([one.products for one in of_policy], axis=1),
+            np.stack([one.masks.sum(axis=2).astype(np.float64) for one in of_policy]),
+            np.stack([apart(np.stack(of_group)) for of_group in zip(*(one.short for one in of_policy), strict=True)]),
+            np.array([one.with_baseline for one in of_policy]).T,
+            [one.masks for one in of_policy],
+            np.array([one.maskable for one in of_policy]),
         )
-        for policy, of_policy, total in zip(policies, found, sums, strict=True)
+        for policy, of_policy in zip(policies, found, strict=True)
     ]
+
+
+@dataclass
+class OfRow:
+    """What of one row and policy is kept of its gradients, as in `Products`; `short` is its mean gradient by group."""
+
+    products: np.ndarray
+    masks: np.ndarray
+    with_baseline: list[float]
+    short: list[np.ndarray]
+    maskable: int
+
+
+def _of_row(
+    gradients: Gradients, policy: Policy, rows: Rows, made: list[Draw], baseline: Tensor | None, table: Tensor
+) -> tuple[OfRow, Tensor]:
+    """Returns what is kept of a row, and its mean gradient, float [P]; `table` is written over."""
+    views, slices = policy.masker.views, gradients.slices.values()
+    table = table[: len(made) * views]
+    masks = np.stack([gradients.of(rows, policy.masker, d, table[n * views :]) for n, d in enumerate(made)])
+    counts = masks.sum(axis=2)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / len(made)
+    mean = torch.as_tensor(shares.reshape(-1), dtype=table.dtype, device=table.device) @ table
+    other, shape = mean if baseline is None else baseline, (*counts.shape, *counts.shape)
+    products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
+    with_baseline = [float(mean[s] @ other[s]) for s in slices]
+    return OfRow(np.stack(products), masks, with_baseline, gradients.short(mean), int(rows.maskable.sum())), mean
+
+
+def apart(vectors: np.ndarray) -> np.ndarray:
+    """Returns float [R], the squared distances of vectors, float [R, N], from their mean."""
+    return np.sum((vectors - vectors.mean(axis=0)) ** 2, axis=1)

@@ -25,13 +25,11 @@ class Moments:
     Attributes:
         update: variance of an update's gradient, which is the mean of its views, over draws.
         view: variance of the gradient of one view, whichever.
-        shared: covariance of two views of one draw; NaN with one view.
         square: squared length of the mean gradient.
     """
 
     update: float
     view: float
-    shared: float
     square: float
 
 
@@ -45,7 +43,7 @@ def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
     Raises:
         ValueError: fewer than two draws.
     """
-    draws, views = counts.shape
+    draws = len(counts)
     if draws < 2:
         raise ValueError(f"{draws} draws; expected two or more")
     weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -53,11 +51,8 @@ def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
     apart = ~np.eye(draws, dtype=bool)
     square = float(of_draws[apart].mean())
     across = float(products.transpose(0, 2, 1, 3)[apart].mean())  # any two views of different draws
-    within = products.transpose(0, 2, 1, 3)[~apart]
-    same = np.eye(views, dtype=bool)
-    view = float(within[:, same].mean()) - across
-    shared = float(within[:, ~same].mean()) - across if views > 1 else float("nan")
-    return Moments(float(of_draws[~apart].mean()) - square, view, shared, square)
+    own = np.einsum("dkdk->dk", products)
+    return Moments(float(of_draws[~apart].mean()) - square, float(own.mean()) - across, square)
 
 
 def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,17 +74,18 @@ def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pairs, within[pairs[:, 0], pairs[:, 1]] - square
 
 
-def ratio_interval(
-    numerators: np.ndarray, denominators: np.ndarray, resamples: int = 1000, level: float = 0.95
+def interval(
+    numerators: np.ndarray, denominators: np.ndarray | None = None, resamples: int = 1000, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """Returns the ratio of two means over rows, and the ends of its interval by the bootstrap over rows.
+    """Returns a mean over rows, or the ratio of two, and the ends of its interval by the bootstrap over rows.
 
     Args:
         numerators: float [R].
-        denominators: float [R], of the same rows.
+        denominators: float [R], of the same rows; None: ones.
         resamples: how often rows are drawn anew.
         level: share of the resamples inside the interval.
     """
+    denominators = np.ones(len(numerators)) if denominators is None else denominators
     random = np.random.Generator(np.random.PCG64(0))
     index = random.integers(len(numerators), size=(resamples, len(numerators)))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,16 +98,18 @@ def ratio_interval(
     return value, low, high
 
 
-def variance_of_rows(squares: np.ndarray, observed: np.ndarray, square_of_sum: float) -> float:
-    """Returns the variance of the mean gradients of rows, that of their masks apart; NaN of one row.
+def variance_of_rows(away: np.ndarray, squares: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Returns float [R], what each row adds to the variance of the mean gradients of rows, that of their masks apart.
+
+    Their mean is without bias. That of resampled rows is nearly so: to first order it does not depend on the point that
+    the distances are taken from.
 
     Args:
+        away: float [R], squared distance of the mean over a row's draws from the mean of these over rows.
         squares: float [R], squared length of each row's mean gradient, without bias.
-        observed: float [R], squared length of the mean over the draws that were made of it.
-        square_of_sum: squared length of the sum over rows of those means.
+        observed: float [R], squared length of the mean over its draws.
     """
-    rows = len(squares)
+    rows = len(away)
     if rows < 2:
-        return float("nan")
-    # the square of the sum holds the observed squares, and products of different rows, which the draws do not bias
-    return float(squares.mean() - (square_of_sum - observed.sum()) / (rows * (rows - 1)))
+        return np.full(rows, np.nan)
+    return away * rows / (rows - 1) - (observed - squares)

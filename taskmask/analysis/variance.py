@@ -5,6 +5,7 @@ Shapes: R rows, D draws of a row, K views of a draw, G groups of weights.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,15 @@ import numpy as np
 
 from taskmask.analysis.gradients import Gradients, Products, collect, windows
 from taskmask.analysis.inspect import columns_of, read_policies, spread
-from taskmask.analysis.moments import Moments, moments, pair_covariances, ratio_interval, variance_of_rows
+from taskmask.analysis.moments import interval, moments, pair_covariances, variance_of_rows
 from taskmask.analysis.page import frame
 from taskmask.data.columns import Dataset
 from taskmask.data.source import RowSource
 from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.registry import CRITERIA, TASKS
+from taskmask.settings import Component, Settings
 from taskmask.training import distributed, pretrained
+from taskmask.training.parts import build_task
 
 SHORTEST = 16  # tokens that can be masked: shorter rows have empty masks
 USUAL = ("uniform", "whole_word", "span", "fully_explored")
@@ -27,37 +31,49 @@ Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
+class Figures:
+    """The gradient of one policy at all weights or at a group of them; variances are sums over the weights.
+
+    All are means over rows, or ratios of two, with their intervals over rows.
+
+    Attributes:
+        masks: variance of an update of one row that masks cause.
+        rows: variance that rows cause.
+        share: `masks` as a share of both.
+        mask_pass: `masks` at the cost of a forward pass (times the passes), as a multiple of the baseline's.
+        whole_pass: the variance of the whole gradient, of masks and rows together, in the same way.
+        independent: `masks` as a multiple of that of as many independent masks; 1 with one view.
+        bias: squared distance of a row's mean gradient from the baseline's, as a multiple of the baseline's `masks`.
+    """
+
+    masks: Interval
+    rows: Interval
+    share: Interval
+    mask_pass: Interval
+    whole_pass: Interval
+    independent: Interval
+    bias: Interval
+
+
+@dataclass(frozen=True)
 class PolicyVariance:
-    """The gradient of one policy; variances are sums over all weights, means over rows.
+    """The gradient of one policy.
 
     Attributes:
         policy: its name.
         views: masks of an update, so forward passes of a row.
         targets: masked tokens of an update of one row.
-        update: variance of an update that masks cause.
-        pass_ratio: the same at the cost of a forward pass (times `views`), as a multiple of the baseline's.
-        independent_ratio: the same, as a multiple of that of as many independent masks; 1 with one view.
-        rows: variance that rows cause.
-        bias: squared distance of a row's mean gradient from the baseline's, as a multiple of the baseline's variance.
-        by_group: {group of weights: (`update` of it, its `pass_ratio`, its `independent_ratio`)}.
-        by_row: float64 [R], `pass_ratio` of each row, against the mean of the baseline.
+        figures: of all weights.
+        by_group: {group of weights: figures of it}.
+        by_row: float64 [R], `mask_pass` of each row, against the mean of the baseline.
     """
 
     policy: str
     views: int
     targets: float
-    update: float
-    pass_ratio: Interval
-    independent_ratio: Interval
-    rows: float
-    bias: Interval
-    by_group: dict[str, tuple[float, float, float]]
+    figures: Figures
+    by_group: dict[str, Figures]
     by_row: np.ndarray
-
-    @property
-    def share(self) -> float:
-        """Share of the masks in the variance of an update of one row."""
-        return self.update / (self.update + self.rows) if self.update + self.rows > 0 else float("nan")
 
 
 @dataclass
@@ -68,9 +84,9 @@ class Variance:
         about: what was looked at.
         step: steps of the checkpoint.
         policies: the first is the baseline.
-        distances: float [W], Hamming distances of two uniform masks, as shares of the largest.
+        distances: float [W], mean Hamming distances of two uniform masks, as shares of the largest.
         correlations: float [3, W], correlation of their gradients, and the ends of its interval.
-        theory: float [W], that of gradients which are sums over the masked tokens.
+        theory: float [W], the correlation of gradients which are sums over the masked tokens.
     """
 
     about: str
@@ -113,7 +129,7 @@ def variance(
     """Measures how much masks make the gradient of a model vary.
 
     Args:
-        source: run folder or checkpoint of a masked language model.
+        source: run folder or checkpoint of a masked language model; what else it learns, such as labels, is left out.
         maskers: policies, "name option=value ..."; the first is the baseline [uniform, whole_word, span,
             fully_explored].
         data: dataset folder; that of the run where none is given.
@@ -133,10 +149,8 @@ def variance(
         if value < least:
             raise ConfigError(f"is {value}", where=f"--{name}", expected=f"{least} or more")
     loaded = pretrained.load(source)
-    task, settings = loaded.task(), loaded.settings
-    if "mlm" not in task.heads() or task.masker is None:
-        what = f"was trained for {settings.task.name} and says nothing of masked tokens"
-        raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
+    settings = as_masked_lm(loaded)
+    task = build_task(settings, loaded.vocab, loaded.labels)
     path = data or settings.data.path
     dataset = Dataset.open(path)
     loaded.check_vocabulary(path)
@@ -157,7 +171,27 @@ def variance(
     tokens = int(source_of_rows.lengths[ids].sum())
     about = f"{loaded.file}, step {loaded.step:,}; {path}, split {part.name}: {len(ids)} rows, {tokens:,} tokens, "
     about += f"{draws} draws of each" + (f"; sketches of {project:,}" if project else "")
-    return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *_by_distance(found[-1]))
+    if settings is not loaded.settings:
+        about += f"; of {loaded.settings.task.name} masked language modelling alone"
+    return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *by_distance(found[-1]))
+
+
+def as_masked_lm(loaded: pretrained.Pretrained) -> Settings:
+    """Returns the settings of a checkpoint as of plain masked language modelling: what else it learns is left out.
+
+    Raises:
+        CheckpointError: it is no masked language model.
+    """
+    settings, plain = loaded.settings, TASKS.get("masked_lm")
+    task = loaded.task()
+    if not isinstance(task, plain.load()) or "mlm" not in task.heads():
+        what = f"was trained for {settings.task.name} and says nothing of masked tokens"
+        raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
+    if settings.task.name == plain.name:
+        return settings
+    shared = {field.name: getattr(settings.task.options, field.name) for field in dataclasses.fields(plain.config)}
+    criterion = Component("masked_lm", CRITERIA.get("masked_lm").config())
+    return dataclasses.replace(settings, task=Component(plain.name, plain.config(**shared)), criterion=criterion)
 
 
 def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVariance]:
@@ -167,42 +201,44 @@ def summarised(found: Sequence[Products], names: Sequence[str]) -> list[PolicyVa
         found: of each policy.
         names: of the groups of weights.
     """
-    in_all = [_moments(one.products.sum(axis=0), one.counts) for one in found]
-    by_group = [[_moments(one.products[g], one.counts) for g in range(len(names))] for one in found]
-    baseline = np.array([one.update for one in in_all[0]])
-    of_rows = []
-    for one, own, groups in zip(found, in_all, by_group, strict=True):
-        update, view = (np.array([getattr(m, name) for m in own]) for name in ("update", "view"))
-        squares, others = (np.array([m.square for m in these]) for these in (own, in_all[0]))
-        is_baseline = one is found[0]
-        away = np.zeros(len(own)) if is_baseline else squares + others - 2 * one.with_baseline.sum(axis=0)
-        observed = np.array([_observed(p, c) for p, c in zip(one.products.sum(axis=0), one.counts, strict=True)])
-        parts = {}
-        for name, these, those in zip(names, groups, by_group[0], strict=True):
-            mine, theirs, views = (
-                float(np.mean([getattr(m, field) for m in of]))
-                for field, of in (("update", these), ("update", those), ("view", these))
-            )
-            parts[name] = mine, _ratio(one.views * mine, theirs), _ratio(one.views * mine, views)
-        of_rows.append(
+    summaries = []
+    for one in found:
+        update, baseline = (_of_rows(these, slice(None))[0] for these in (one, found[0]))
+        summaries.append(
             PolicyVariance(
                 policy=one.policy,
                 views=one.views,
                 targets=float(one.counts.sum(axis=2).mean()),
-                update=float(update.mean()),
-                pass_ratio=ratio_interval(one.views * update, baseline),
-                independent_ratio=ratio_interval(one.views * update, view),
-                rows=variance_of_rows(squares, observed, float(one.of_sum.sum())),
-                bias=ratio_interval(away, baseline),
-                by_group=parts,
-                by_row=one.views * update / (baseline.mean() or float("nan")),
+                figures=_figures(one, found[0], slice(None)),
+                by_group={name: _figures(one, found[0], slice(g, g + 1)) for g, name in enumerate(names)},
+                by_row=one.views * update / (found[0].views * baseline.mean() or float("nan")),
             )
         )
-    return of_rows
+    return summaries
 
 
-def _moments(products: np.ndarray, counts: np.ndarray) -> list[Moments]:
-    return [moments(p, c) for p, c in zip(products, counts, strict=True)]
+def _figures(one: Products, baseline: Products, groups: slice) -> Figures:
+    """Returns the figures of a policy at some groups of weights."""
+    (masks, view, square, rows), (masks_0, _, square_0, rows_0) = (_of_rows(p, groups) for p in (one, baseline))
+    bias = square + square_0 - 2 * one.with_baseline[groups].sum(axis=0)
+    return Figures(
+        masks=interval(masks),
+        rows=interval(rows),
+        share=interval(masks, masks + rows),
+        mask_pass=interval(one.views * masks, baseline.views * masks_0),
+        whole_pass=interval(one.views * (masks + rows), baseline.views * (masks_0 + rows_0)),
+        independent=interval(one.views * masks, view),
+        bias=interval(np.zeros(len(bias)) if one is baseline else bias, masks_0),
+    )
+
+
+def _of_rows(found: Products, groups: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns of each row, float64 [R]: variance of an update, of a view, squared length, part of `rows`."""
+    products = found.products[groups].sum(axis=0)
+    each = [moments(p, c) for p, c in zip(products, found.counts, strict=True)]
+    update, view, square = (np.array([getattr(m, name) for m in each]) for name in ("update", "view", "square"))
+    observed = np.array([_observed(p, c) for p, c in zip(products, found.counts, strict=True)])
+    return update, view, square, variance_of_rows(found.away[groups].sum(axis=0), square, observed)
 
 
 def _observed(products: np.ndarray, counts: np.ndarray) -> float:
@@ -211,20 +247,24 @@ def _observed(products: np.ndarray, counts: np.ndarray) -> float:
     return float(np.einsum("dk,dkel,el->", weights, products, weights))
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")
+def by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns distances, correlations and theory of the pairs of windows, on average over all that are equally apart.
 
-
-def _by_distance(found: Products) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns distances, correlations and theory of the pairs of windows."""
+    **Source:** derived for Zheng et al. 2020 (arXiv 2010.06040): gradients that are sums over the m masked of n tokens
+    have the covariance s^2 (1 - H n / (2 m (n - m))), H being the Hamming distance and s^2 the variance of a mask.
+    """
     products, steps = found.products.sum(axis=0), found.views
-    sums, theory = np.zeros((len(products), steps)), np.zeros((len(products), steps))
+    covariances, lines, shares = np.zeros((3, len(products), steps))
     for row, (of_row, counts, masks) in enumerate(zip(products, found.counts, found.chosen, strict=True)):
-        pairs, covariances = pair_covariances(of_row)
+        pairs, of_pairs = pair_covariances(of_row)
         far = abs(pairs[:, 0] - pairs[:, 1])
-        sums[row] = np.bincount(far, covariances) / np.bincount(far)
+        covariances[row] = np.bincount(far, of_pairs) / np.bincount(far)
+        hamming = (masks[:, pairs[:, 0]] ^ masks[:, pairs[:, 1]]).sum(axis=2).mean(axis=0)
+        hamming = np.bincount(far, hamming) / np.bincount(far)
         size, total = counts.mean(), found.maskable[row]
-        distance = np.array([(masks[:, 0] ^ masks[:, n]).sum(axis=1).mean() for n in range(steps)])
-        theory[row] = 1 - distance * total / (2 * size * max(total - size, 1))
-    intervals = np.array([ratio_interval(sums[:, n], sums[:, 0]) for n in range(steps)]).T
-    return np.arange(steps) / (steps - 1), intervals, theory.mean(axis=0)
+        lines[row] = 1 - hamming * total / (2 * size * max(total - size, 1))
+        shares[row] = hamming / (2 * size)
+    own = covariances[:, 0]
+    intervals = np.array([interval(covariances[:, n], own) for n in range(steps)]).T
+    theory = np.array([interval(own * lines[:, n], own)[0] for n in range(steps)])
+    return shares.mean(axis=0), intervals, theory

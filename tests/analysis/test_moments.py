@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from taskmask.analysis.moments import moments, pair_covariances, ratio_interval, variance_of_rows
+from taskmask.analysis.gradients import apart
+from taskmask.analysis.moments import interval, moments, pair_covariances, variance_of_rows
 
 N, S, K = 8, 2, 4  # tokens, tokens of a mask, masks of a partition
 MASKS = list(itertools.combinations(range(N), S))  # 28
@@ -72,7 +73,8 @@ def test_the_estimates_are_right_on_average(kind):
     whole = [moments(products_of(found, draws), counts) for draws in itertools.product(PARTITIONS, PARTITIONS)]
     assert np.mean([one.update for one in whole]) == pytest.approx(of_partition, abs=1e-12)
     assert np.mean([one.view for one in whole]) == pytest.approx(covariance[0])
-    assert np.mean([one.shared for one in whole]) == pytest.approx(covariance[2 * S])
+    shared = [one.update - one.view / K for one in whole]
+    assert np.mean(shared) == pytest.approx((1 - 1 / K) * covariance[2 * S])
     assert np.mean([one.square for one in whole]) == pytest.approx(square)
 
 
@@ -83,7 +85,6 @@ def test_one_mask_an_update():
     whole = [moments(products_of(found, draws), np.full((2, 1), float(S))) for draws in pairs]
     assert np.mean([one.update for one in whole]) == pytest.approx(covariance[0])
     assert np.mean([one.view for one in whole]) == pytest.approx(covariance[0])
-    assert all(np.isnan(one.shared) for one in whole)
 
 
 def test_views_weigh_as_much_as_they_have_targets():
@@ -122,16 +123,18 @@ def test_the_variance_of_rows_is_apart_from_that_of_masks():
         table = means[:, None] + 2 * random.normal(size=(6, 2, 3))
         parts = [moments(np.einsum("dp,ep->de", row, row)[:, None, :, None], np.ones((2, 1))) for row in table]
         drawn = table.mean(1)
-        square = float(np.sum(drawn.sum(0) ** 2))
-        found.append(variance_of_rows(np.array([one.square for one in parts]), np.sum(drawn**2, 1), square))
+        squares, observed = np.array([one.square for one in parts]), np.sum(drawn**2, 1)
+        found.append(variance_of_rows(apart(drawn), squares, observed).mean())
     assert np.mean(found) == pytest.approx(3, abs=4 * np.std(found) / 20)
-    assert np.isnan(variance_of_rows(np.ones(1), np.ones(1), 1.0))
+    assert np.isnan(variance_of_rows(np.ones(1), np.ones(1), np.ones(1))).all()
 
 
 def test_ratios_have_intervals():
     random = np.random.default_rng(3)
     below = random.uniform(1, 2, size=200)
-    value, low, high = ratio_interval(0.5 * below + 0.01 * random.normal(size=200), below)
+    value, low, high = interval(0.5 * below + 0.01 * random.normal(size=200), below)
     assert low < value < high and value == pytest.approx(0.5, abs=0.01) and high - low < 0.02
-    assert ratio_interval(below, below) == (1, 1, 1)
-    assert all(np.isnan(v) for v in ratio_interval(np.zeros(3), np.zeros(3)))
+    assert interval(below, below) == (1, 1, 1)
+    value, low, high = interval(below)
+    assert value == pytest.approx(below.mean()) and high - low == pytest.approx(4 * below.std() / 200**0.5, rel=0.1)
+    assert all(np.isnan(v) for v in interval(np.zeros(3), np.zeros(3)))

@@ -11,9 +11,11 @@ from taskmask.analysis.gradients import Gradients, collect, windows
 from taskmask.analysis.inspect import read_policies
 from taskmask.analysis.variance import summarised, variance
 from taskmask.data.columns import Dataset
+from taskmask.data.draws import Draw
 from taskmask.data.source import RowSource
 from taskmask.errors import ConfigError
 from taskmask_cli import main as front
+from taskmask_cli import preprocess, train
 from taskmask_cli.variance import main
 
 FEW = ["--rows", "6", "--draws", "2"]
@@ -47,7 +49,17 @@ def test_the_tables_and_the_page(trained, tmp_path, capsys):
     page = tmp_path / "pages" / "variance.html"
     assert main(["--from", trained, "--from", trained, *FEW, "--html", str(page)]) == 0
     out = capsys.readouterr().out
-    for wanted in ("uniform", "whole_word", "span", "fully_explored", "independent", "by group", "theory", str(page)):
+    for wanted in (
+        "uniform",
+        "whole_word",
+        "span",
+        "fully_explored",
+        "independent",
+        "group",
+        "whole, a pass",
+        "theory",
+        str(page),
+    ):
         assert wanted in out
     text = page.read_text()
     assert "<svg" in text and "Over training" in text and "<script" not in text
@@ -66,7 +78,7 @@ def test_histograms_for_tensorboard(trained, tmp_path, capsys):
     (scalar,) = board.Scalars("variance of a pass/fully_explored masks=3")
     rows = histogram.histogram_value
     assert histogram.step == scalar.step == found["step"] and rows.num == 6
-    assert rows.sum / rows.num == pytest.approx(scalar.value, rel=1e-6) == found["policies"][1]["a_pass"][0]
+    assert rows.sum / rows.num == pytest.approx(scalar.value, rel=1e-6) == found["policies"][1]["mask_pass"][0]
     (folder / "file").touch()
     with pytest.raises(FileExistsError):
         main([*words, "--tensorboard", str(folder / "file")])
@@ -77,9 +89,16 @@ def test_figures(trained, capsys):
     words = ["--from", trained, "--masker", "uniform", "--masker", "fully_explored masks=3"]
     (found,) = asked(capsys, *words)
     uniform, explored = found["policies"]
-    assert uniform["a_pass"] == [1, 1, 1] == uniform["independent"] and uniform["bias"] == [0, 0, 0]
+    assert uniform["mask_pass"] == uniform["independent"] == uniform["whole_pass"] == [1, 1, 1]
+    assert uniform["bias"] == [0, 0, 0]
     assert explored["passes"] == 3 and explored["independent"][0] < 1
-    assert sum(values[0] for values in uniform["by_group"].values()) == pytest.approx(uniform["variance_of_masks"])
+    for name in ("masks", "rows"):
+        groups = [figures[name] for figures in uniform["by_group"].values()]
+        assert sum(values[0] for values in groups) == pytest.approx(uniform[name][0])
+        assert all(low < value < high for value, low, high in groups)
+    masks, rows = ([one[name][0] for one in (uniform, explored)] for name in ("masks", "rows"))
+    assert explored["whole_pass"][0] == pytest.approx(3 * (masks[1] + rows[1]) / (masks[0] + rows[0]))
+    assert explored["share"][0] == pytest.approx(masks[1] / (masks[1] + rows[1]))
     assert found["distances"][0]["correlation"][0] == 1 and found["distances"][0]["theory"] == 1
     assert asked(capsys, *words) == [found]  # nothing of it is left to chance
 
@@ -87,25 +106,42 @@ def test_figures(trained, capsys):
 def test_a_partition_that_never_changes_has_no_variance(measured):
     gradients, found = measured("uniform", "fully_explored masks=4 partition=contiguous", "fully_explored masks=4")
     uniform, contiguous, explored = summarised(found[:-1], gradients.names)
-    assert abs(contiguous.update) < 1e-6 * uniform.update and 0 < explored.update < uniform.update / 4
+    uniform, contiguous, explored = (one.figures.masks[0] for one in (uniform, contiguous, explored))
+    assert abs(contiguous) < 1e-6 * uniform and 0 < explored < uniform / 4
 
 
-def test_products_are_those_of_the_gradients(measured, trained, data):
-    gradients, found = measured("uniform")
-    one = found[0]
+def test_gradients_are_those_of_training(measured, trained, data):
+    """The views of an update, each weighed by its targets, add up to the gradient of the batch that training sees."""
+    gradients, _ = measured("uniform")
     loaded = load(trained)
-    source = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
-    rows = source[np.array([2])]
     task = gradients.task
-    task.masker = read_policies(["uniform"], loaded.vocab)[0].masker
-    from taskmask.data.draws import Draw
-
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids, progress=1.0)).map(torch.from_numpy)
+    task.config = loaded.settings.task.options  # masked tokens are replaced in several ways, each view in its own
+    rows = RowSource(Dataset.open(data).split("train"), loaded.vocab, 32, "complete", ())[np.array([2])]
+    task.masker, draw = read_policies(["fully_explored masks=3"], loaded.vocab)[0].masker, Draw(1, 1, rows.ids)
+    batch = task.make_batch(rows, draw).map(torch.from_numpy)
     gradients.objective.zero_grad()
     (gradients.objective(batch)["mlm"] / len(batch.targets["mlm"])).backward()
-    square = sum(float((p.grad.double() ** 2).sum()) for p in gradients.objective.parameters() if p.grad is not None)
-    assert one.products[:, 2, 0, 0, 0, 0].sum() == pytest.approx(square, rel=1e-4)
-    assert one.counts[2, 0, 0] == len(batch.targets["mlm"])
+    expected = torch.cat([p.grad.view(-1) for group in gradients.groups.values() for p in group])
+    vectors = torch.empty(3, gradients.size)
+    masks = gradients.of(rows, task.masker, draw, vectors)
+    assert (masks.sum(0) == rows.maskable[0]).all()
+    shares = torch.as_tensor(masks.sum(1) / masks.sum(), dtype=torch.float32)
+    torch.testing.assert_close(shares @ vectors, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_joint_models_are_measured_by_their_masked_tokens_alone(tmp_path, tiny, capsys):
+    lines = [f"{label}\tthe function returns a list of {label} values when its argument is {i}" for i in range(60)
+             for label in ("good", "bad")]  # fmt: skip
+    (tmp_path / "train.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+    words = ["--train", str(tmp_path / "train.tsv"), "--valid", str(tmp_path / "train.tsv"), "--out", data]
+    assert preprocess.main([*words, "--vocab-size", "300", "--workers", "0"]) == 0
+    assert train.main(["--data", data, "--run", run, "--task", "joint_mlm", *tiny, "--task.random_share", "0.2"]) == 0
+    (found,) = asked(capsys, "--from", run, "--masker", "uniform", "--masker", "fully_explored masks=3")
+    uniform, explored = found["policies"]
+    assert found["about"].endswith("of joint_mlm masked language modelling alone")
+    assert explored["targets"] > 2 * uniform["targets"] and uniform["targets"] < 32 * 0.16
+    assert explored["independent"][0] < 1
 
 
 def test_sketches_say_nearly_the_same(measured):
@@ -115,7 +151,7 @@ def test_sketches_say_nearly_the_same(measured):
         diagonal = np.einsum("grdkdk->grdk", one.products.sum(0)[None])
         error = abs(one.products.sum(0) - other.products.sum(0)).max()
         assert error < 0.15 * diagonal.max()
-    uniform, expected = (summarised(found[:-1], gradients.names)[0].update for found in (short, exact))
+    uniform, expected = (summarised(found[:-1], gradients.names)[0].figures.masks[0] for found in (short, exact))
     assert uniform == pytest.approx(expected, rel=0.3)
 
 
