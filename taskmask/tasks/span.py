@@ -44,7 +44,7 @@ class SpanConfig:
     max_question: int = opt(64, "tokens of the longest question; longer ones are cut at their end")
     max_answer: int = opt(30, "tokens of the longest answer that is given")
     max_words: int = opt(0, "words of the longest answer, which is of whole words then; 0: any tokens")
-    best: int = opt(5, "annotate: spans of each stored row, at most 255")
+    best: int = opt(5, "annotate: likeliest spans of each stored row that are written, at most 255; 1: top 1")
 
     def __post_init__(self) -> None:
         problems = Problems()
