@@ -26,7 +26,7 @@ setup(
         "benchmarks": ["transformers", "datasets", "accelerate", "tokenizers"],
         "dev": [
             *["pytest", "pytest-xdist", "hypothesis", "pytest-timeout", "ruff", "mypy", "setuptools"],
-            *["transformers", "safetensors", "tokenizers", "scikit-learn", "scipy"],
+            *["transformers", "safetensors", "tokenizers", "scikit-learn", "scipy", "rouge-score"],
         ],
     },
     entry_points={

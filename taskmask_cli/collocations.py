@@ -14,7 +14,8 @@ often than any division of them would let expect (the measure of Levine et al. 2
 and to edit, best first: collocation, count and PMI, separated by tabs. taskmask spans --collocations marks them in a
 dataset, and the masker whole_unit masks them as one.
 
-Counts are exact, and memory does not grow with the text."""
+Counts are exact. Memory does not grow with the text: of more than 16 million n-grams of a length the most frequent are
+kept, and it is told how often these occur."""
 
 EPILOG = """examples:
   taskmask collocations --data data-bin --out collocations.tsv
@@ -53,13 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.set_description_str(what, refresh=False)
             bar.update(tokens)
 
-        found, counts = collocations(split, dataset.vocabulary(), options.size, options.min_count, advance)
+        found, counts, least = collocations(split, dataset.vocabulary(), options.size, options.min_count, advance)
     write_collocations(Path(options.out), found)
     lines = [f"{options.out}: {len(found):,} collocations of {split.num_tokens:,} tokens"]
     for n in range(2, len(counts) + 1):
         own = [one.text for one in found if one.text.count(" ") == n - 1]
         best = f", such as {', '.join(own[:4])}" if own else ""
-        lines.append(f"{n} words: {len(own):,} of {counts[n]:,} that occur {options.min_count} times or more{best}")
+        lines.append(f"{n} words: {len(own):,} of {counts[n]:,} that occur {least[n]} times or more{best}")
     if not found:
         lines.append("note: none is frequent enough; give a smaller --min-count, or more text")
     mark = f"taskmask spans --data {options.data} --column collocation --collocations {options.out}"

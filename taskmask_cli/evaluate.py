@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         reached = evaluate_runs(runs_in(options.source), options.data, options.split, overrides, bar.update)
     if not is_first():
         return 0
+    for note in reached.notes:
+        say(note)
     first = reached.results[0]
     about = {name: value for name, value in first.items() if name not in reached.metrics}
     if len(reached.results) > 1:

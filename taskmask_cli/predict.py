@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from taskmask.config import read_flags
 from taskmask.errors import ConfigError, DataError, visible
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Says what a trained model makes of texts: fills for every <mask>, classes, numbers, tags, answers to
 questions, other texts. Texts come from the command line or, a text a line, from standard input. Where a task needs two
-(a pair, a context and a question), a tab stands between them, or they are keys of JSON objects: --jsonl."""
+(a pair, a context and a question), a tab stands between them, or they are keys of JSON objects: --jsonl. Options of the
+run's task can be changed, each with one value: --task.beams 4, where texts are generated."""
 
 EPILOG = """examples:
   taskmask predict --from runs/first "Paris is the <mask> of France." "It was a <mask> film."
   taskmask predict --from runs/sst2 "A film to remember." "Two hours I will not get back."
   cat texts.txt | taskmask predict --from runs/first --top 3
-  taskmask predict --from runs/nq "who wrote the ring of the nibelung"
+  taskmask predict --from runs/nq --task.beams 4 "who wrote the ring of the nibelung"
   cat pairs.jsonl | taskmask predict --from runs/aspects --jsonl > answers.jsonl"""
 
 
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object a text and nothing else")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; standard input where there are none")
     add_user_dir(parser)
-    options = parser.parse_all(argv)
+    words, of_task = divided(sys.argv[1:] if argv is None else argv)
+    options = parser.parse_all(words)
     load_user_dirs(options)
     if options.top < 1:
         raise ConfigError(f"is {options.top}", where="--top", expected="at least 1")
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.training.pretrained import load
 
-    model = load(options.source)
+    model = load(options.source).changed(read_flags(of_task))
     fields = model.asked.fields
     given = [(f"text {number}", fielded(text, fields)) for number, text in enumerate(options.texts, 1)]
     records = iter(given or read_records(options.jsonl, fields))
@@ -67,6 +70,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not done:
         raise DataError("there is no text", where="taskmask predict", fix="give texts, or pipe some in")
     return 0
+
+
+def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the words without and of `--task.field VALUE`: one value each, for texts may follow."""
+    left, rest, of_task = list(words), [], []
+    while left and left[0] != "--":
+        word = left.pop(0)
+        if word.startswith("--task."):
+            of_task += [word, *(left.pop(0) for _ in left[:1] if "=" not in word and not left[0].startswith("--"))]
+        else:
+            rest.append(word)
+    return [*rest, *left], of_task
 
 
 Record = dict[str, Any]

@@ -35,5 +35,5 @@ taskmask compare "$here/experiment.toml" --run $out/compare
 cat <<END
 == done
   the report     $root/$out/compare/report.html
-  what is masked $root/.venv/bin/taskmask inspect --data $out/facts --masker "listed column=salient" --masker "listed column=asked probability=chance choose=one" --masker "scored column=policy"
+  what is masked $root/.venv/bin/taskmask inspect --data $out/facts --masker "listed column=salient" --masker "listed column=asked probability=chance choose=best" --masker "scored column=policy"
 END

@@ -79,7 +79,7 @@ class Episode:
     def __init__(self, model: nn.Module, batch: Batch, config: MetaMaskLossConfig, teaching: bool):
         self.model, self.config, self.teaching = model, config, teaching
         self.inputs, self.targets = batch.inputs, batch.targets
-        self.policy = {name: p for name, p in model.named_parameters() if f"heads.{POLICY}." in f".{name}"}
+        self.policy = {name: p for name, p in model.named_parameters() if f".heads.{POLICY}." in f".{name}"}
         self.weights = {name: p.detach().requires_grad_() for name, p in model.named_parameters()}
         for name in self.policy:
             del self.weights[name]

@@ -6,7 +6,7 @@ Shapes: W words of a stretch, E n-grams of one length.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from taskmask.machine import written_whole
 LONGEST = 5
 SHARES = {2: 0.5, 3: 0.25, 4: 0.125, 5: 0.125}  # of the list, of 2, 3, 4 and 5 words
 MOST_KEYS = 1 << 25  # counted at once; more are counted in several passes
+MOST_KEPT = 1 << 24  # of each length; where more are frequent enough, the most frequent ones
 HEADER = "collocation\tcount\tpmi"
 Advance = Callable[[str, int], Any]  # what is done, tokens that are done
 
@@ -34,11 +35,13 @@ class Counted:
         keys: uint64 [E], ascending.
         counts: int64 [E].
         places: int64 [E], the token of the split at which the first of each begins.
+        least: how often each is there at least.
     """
 
     keys: np.ndarray
     counts: np.ndarray
     places: np.ndarray
+    least: int = 1
 
     def find(self, keys: np.ndarray) -> np.ndarray:
         """Returns int64, where each key is; -1 where it is not."""
@@ -70,11 +73,13 @@ def collocations(
     least: int = 10,
     advance: Advance = lambda what, tokens: None,
     most_keys: int = MOST_KEYS,
-) -> tuple[list[Collocation], dict[int, int]]:
+    most_kept: int = MOST_KEPT,
+) -> tuple[list[Collocation], dict[int, int], dict[int, int]]:
     """Finds the strongest collocations of 2 to 5 words in a split; the best of each length first.
 
     Every n-gram is counted exactly, in memory that does not grow with the text: only those are counted whose parts are
-    frequent themselves, and where there are more than `most_keys`, those with high keys in another pass.
+    frequent themselves, and where there are more than `most_keys`, those with high keys in another pass. Where more
+    than `most_kept` of a length are frequent enough, `least` rises for it and all longer ones until no more are.
 
     Args:
         split: the text.
@@ -84,9 +89,10 @@ def collocations(
         least: how often one stands there at least.
         advance: is told of progress.
         most_keys: n-grams that are counted at once.
+        most_kept: n-grams of each length that are kept.
 
     Returns:
-        The collocations, and {n: how many n-grams are frequent enough}.
+        The collocations, {n: how many n-grams are frequent enough}, and {n: how often these are there at least}.
 
     **Source:** Levine et al. 2021 (PMI-Masking, arXiv 2010.01825), section 3: n-grams of 2 to 5 words that occur at
     least 10 times, and the measure of `rank`. Differs from the paper: words are as the vocabulary writes them, capitals
@@ -94,7 +100,9 @@ def collocations(
     """
     counted: list[Counted] = []
     for n in range(1, LONGEST + 1):
-        counted.append(count(lambda n=n: _keys(split, vocab, counted, n, advance), least, most_keys))  # type: ignore[misc]
+        passes = lambda n=n: _keys(split, vocab, counted, n, advance)  # noqa: E731
+        counted.append(count(passes, least, most_keys, most_kept))
+        least = counted[-1].least  # what is within a longer one that is kept is kept
     words, stops, totals = _described(split, vocab, counted, advance)
     found: list[Collocation] = []
     for n in range(2, LONGEST + 1):
@@ -105,7 +113,8 @@ def collocations(
         texts, right = _texts(split, vocab, ranges, own.keys[best])
         chosen = zip(texts, own.counts[best].tolist(), pmi[best].tolist(), right, strict=True)
         found += [Collocation(text, times, value) for text, times, value, is_right in chosen if is_right]
-    return found, {n: len(one.keys) for n, one in enumerate(counted, 1)}
+    sizes = {n: len(one.keys) for n, one in enumerate(counted, 1)}
+    return found, sizes, {n: one.least for n, one in enumerate(counted, 1)}
 
 
 def _all_words(split: Split, vocab: Vocabulary, what: str, advance: Advance) -> Iterator[tuple[int, Words]]:
@@ -130,7 +139,10 @@ def _keys(
 
 
 def count(
-    passes: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]], least: int, most_keys: int = MOST_KEYS
+    passes: Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]],
+    least: int,
+    most_keys: int = MOST_KEYS,
+    most_kept: int = MOST_KEPT,
 ) -> Counted:
     """Counts keys exactly in bounded memory.
 
@@ -138,8 +150,9 @@ def count(
         passes: gives all (keys uint64, places int64) anew at each call.
         least: keys that are there less often are left out.
         most_keys: how many different keys are held; where there are more, those above a limit wait for another pass.
+        most_kept: how many are returned; where more are frequent enough, `least` rises until no more are.
     """
-    low, found = 0, []
+    low, kept = 0, _merged([])
     while True:
         limit: int | None = None  # keys from there on wait
         table = waiting = _merged([])
@@ -157,13 +170,13 @@ def count(
         table = _merged([table, waiting])
         if limit is not None:
             table = _some(table, table.keys < np.uint64(limit))
-        found.append(_some(table, table.counts >= least))
+        kept = _merged([kept, _some(table, table.counts >= least)])
+        if len(kept.keys) > most_kept:
+            least = int(np.partition(kept.counts, -most_kept - 1)[-most_kept - 1]) + 1
+            kept = _some(kept, kept.counts >= least)
         if limit is None:
-            return Counted(*(np.concatenate([getattr(one, name) for one in found]) for name in _FIELDS))
+            return replace(kept, least=least)
         low = limit
-
-
-_FIELDS = ("keys", "counts", "places")
 
 
 def _some(table: Counted, index: np.ndarray) -> Counted:
@@ -172,10 +185,10 @@ def _some(table: Counted, index: np.ndarray) -> Counted:
 
 def _merged(tables: list[Counted]) -> Counted:
     """Returns one table, each key once, with the place where it stands first."""
-    kinds = {"keys": np.uint64, "counts": np.int64, "places": np.int64}
-    joined = Counted(
-        *(np.concatenate([np.zeros(0, kind), *(getattr(t, name) for t in tables)]) for name, kind in kinds.items())
-    )
+    keys = np.concatenate([np.zeros(0, np.uint64), *(one.keys for one in tables)])
+    none = np.zeros(0, np.int64)
+    counts, places = (np.concatenate([none, *(getattr(t, name) for t in tables)]) for name in ("counts", "places"))
+    joined = Counted(keys, counts, places)
     if not len(joined.keys):
         return joined
     ordered = _some(joined, np.argsort(joined.keys, kind="stable"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from taskmask.data.compact import compact
@@ -33,7 +35,7 @@ def masked_spans(gaps: Gaps) -> tuple[np.ndarray, np.ndarray]:
     """Returns what was taken out: `<s> span <mask> span ... </s>`, with sentinels `<s> 1 span 2 span ... 3 </s>`.
 
     Marks separate the spans; sentinels stand before each, and one more before `</s>` where the row ends with text that
-    stays. A row without a gap is `<s> </s>`.
+    stays, unless the labels became longer than the row. A row without a gap is `<s> </s>`.
 
     Returns:
         labels int64 [K*B, U], and lengths int64 [K*B].
@@ -49,12 +51,27 @@ def masked_spans(gaps: Gaps) -> tuple[np.ndarray, np.ndarray]:
     tokens[line, last] = True
     marks = gaps.marks.copy()
     if len(gaps.sentinels):
-        marks[line, last] |= gaps.marks.any(axis=1) & ~gaps.chosen[line, np.maximum(last - 1, 0)]
+        has_room = gaps.chosen.sum(axis=1) + marks.sum(axis=1) < last - 1
+        marks[line, last] |= has_room & gaps.marks.any(axis=1) & ~gaps.chosen[line, np.maximum(last - 1, 0)]
         shown = marks
     else:
         shown = marks & (np.cumsum(marks, axis=1) > 1)
     kept = np.stack([shown, tokens], axis=-1).reshape(len(tokens), -1)
     return compact(gaps.values(marks), kept, rows.vocab.pad), kept.sum(axis=1)
+
+
+def with_room(gaps: Gaps) -> Gaps:
+    """Returns the gaps such that no labels of `masked_spans` are longer than their row, where sentinels mark them.
+
+    They would be, by one token, where every token that stays has a mark, and the last token is in a gap: it stays, too.
+    """
+    last = np.tile(gaps.rows.lengths - 2, len(gaps.mask))  # the last token before </s>
+    crowded = gaps.chosen.sum(axis=1) + gaps.marks.sum(axis=1) > last
+    if not crowded.any():
+        return gaps
+    chosen = gaps.chosen.copy()
+    chosen[crowded, last[crowded]] = False
+    return dataclasses.replace(gaps, mask=chosen.reshape(gaps.mask.shape))
 
 
 def put_back(tokens: np.ndarray, spans: np.ndarray, marks: np.ndarray, leading: bool) -> np.ndarray:

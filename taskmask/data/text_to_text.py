@@ -21,8 +21,9 @@ class TextToText(Examples):
     """The stored rows as `Examples` reads them, each with a target text, and lists of candidates beside it.
 
     A column of texts is one of tokens, or of lists of texts as UTF-8: the first of a list is the target, all are
-    accepted. Targets longer than `max_target` are cut at their end, and counted in `notes`. `lengths` are those of the
-    longer of text and target, which is what the budget of a batch must hold.
+    accepted. Targets longer than `max_target` are cut at their end; candidates, which are scored and not learned, only
+    where they are longer than `length`. Both are counted in `notes`. `lengths` are those of the longer of text and
+    target, which is what the budget of a batch must hold.
 
     The rows get the columns "labels", int64 [B, U], each `<s> target </s>`, and "label_lengths", int64 [B].
 
@@ -60,7 +61,13 @@ class TextToText(Examples):
         if choices:
             lists = [row.split("\n") if row else [] for row in texts_of(split, self._listed(choices))]
             self.first_choice = np.cumsum([0, *map(len, lists)])  # int64 [N + 1], of each row among all
-            self.candidates = self._encoded([text for row in lists for text in row])
+            values, starts, stops = self._encoded([text for row in lists for text in row])
+            whole, stops = stops, np.minimum(stops, starts + length - 2)
+            if cut := int((whole > stops).sum()):
+                self.notes.append(
+                    f"split {split.name}: {cut:,} of {len(whole):,} choices are cut to data.length {length}"
+                )
+            self.candidates = values, starts, stops
 
     def _texts(self, name: str) -> Ranges:
         """Where the tokens of a column are; of lists, those of the first text."""
@@ -75,7 +82,7 @@ class TextToText(Examples):
         column = self.split.column(name)
         if column.kind != "ragged" or column.dtype != "uint8":
             raise DataError(
-                f"column {name!r} holds no texts",
+                f"column {name!r} is no list of texts",
                 where=f"{self.split.folder}, split {self.split.name}",
                 fix=f"prepare the data with taskmask-preprocess --list {name}",
             )
@@ -111,7 +118,7 @@ class TextToText(Examples):
 
     def choices_of(self, ids: np.ndarray) -> list[list[str]]:
         """Returns the candidates of each of these rows."""
-        return [text.split("\n") for text in texts_of(self.split, self.choices, ids)]
+        return [text.split("\n") if text else [] for text in texts_of(self.split, self.choices, ids)]
 
     def gather_choices(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the candidates of these rows: labels int64 [C, U], lengths int64 [C], and which row, int64 [C]."""
@@ -119,7 +126,6 @@ class TextToText(Examples):
         row = np.repeat(np.arange(len(ids)), num)
         number = np.arange(len(row)) + np.repeat(first - (np.cumsum(num) - num), num)
         values, starts, stops = self.candidates
-        stops = np.minimum(stops, starts + self.max_target - 2)
         return *self._gathered(values, starts[number], stops[number]), row
 
 

@@ -122,6 +122,9 @@ class Contexts(Source):
 
     Args:
         windows: what they are read in.
+
+    Attributes:
+        is_odd: bool [N], every other row of each document, but its first.
     """
 
     def __init__(self, windows: Windows):
@@ -130,6 +133,9 @@ class Contexts(Source):
         self.starts = windows.split.offsets("tokens")[:-1]
         self.lengths = contexts_of(windows.split) + 2
         self.stops, self.stored = self.starts + self.lengths - 2, np.arange(windows.split.rows)
+        document = windows.split.values("document") if "document" in windows.split.columns else None
+        is_first = np.roll(blocks.ends_document(len(self.stored), document), 1)  # the last row always ends one
+        self.is_odd = (self.stored - np.maximum.accumulate(np.where(is_first, self.stored, 0))) % 2 == 1
 
     @property
     def used(self) -> tuple[str, ...]:

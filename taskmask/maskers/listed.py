@@ -11,6 +11,7 @@ from taskmask.config import opt
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
+from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys, register_masker
 from taskmask.maskers.runs import begins, spans_of, token_column
 
@@ -20,12 +21,24 @@ class ListedConfig(MaskerConfig):
     """Options of masking listed spans; the ratio matters to `sample` and to rows without a span."""
 
     column: str = opt("spans", "column with the number of the span of each token, 0 where there is none")
-    choose: Literal["sample", "one", "all"] = opt(
-        "sample", "spans up to the ratio on average, exactly one, or all of them whatever the ratio"
+    choose: Literal["sample", "one", "best", "all"] = opt(
+        "sample",
+        "spans up to the ratio on average, exactly one, the likeliest (top 1, with probability), or all of them, the "
+        "last three whatever the ratio",
     )
     probability: str = opt("", "column with the probability of each token's span, to draw by; none = all spans alike")
     fallback: Literal["none", "uniform"] = opt("none", "rows without a span: mask nothing, or uniformly")
     control: bool = opt(False, "mask as many tokens of each row, but drawn uniformly: the fair baseline")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.choose == "best" and not self.probability:
+            raise ConfigError(
+                "is best, but nothing says which span that is",
+                where="masker.choose",
+                expected="masker.probability, a column with the probability of each token's span",
+                fix="write one with taskmask annotate --column spans=spans chance=chance, or give --masker.choose one",
+            )
 
 
 @register_masker("listed", config=ListedConfig)
@@ -35,12 +48,13 @@ class Listed(Masker):
     A span is a run of tokens with the same number, other than 0; a row that is cut within a span has a part of it. With
     `sample` spans are drawn one after the other until the budget is used up; the one that it ends in is taken with the
     probability of the share of it that fits, so that the mean is met where there are spans enough, and missed in no row
-    by more than one span. `one` and `all` pay no heed to the ratio. Spans of probability 0 are never drawn by
-    `sample` and `one`. With `control` every row has as many masked tokens in uniform places.
+    by more than one span. `one` draws a single span; `best` takes the one of the highest probability, of several the
+    first. `one`, `best` and `all` pay no heed to the ratio. Spans of probability 0 are taken by `all` only. With
+    `control` every row has as many masked tokens in uniform places.
 
     **Source:** Ye et al. 2021 (arXiv 2104.08840): entities and dates as a heuristic, answers that a trained policy
-    predicts, one drawn anew every epoch; one salient span an example is that of Guu et al. 2020 (REALM, arXiv
-    2002.08909), section 3.4.
+    predicts, the best (top 1) or one of the five best, drawn anew every epoch; one salient span an example is that of
+    Guu et al. 2020 (REALM, arXiv 2002.08909), section 3.4.
     """
 
     config: ListedConfig
@@ -50,7 +64,7 @@ class Listed(Masker):
         self.columns = (config.column, *([config.probability] if config.probability else []))
         if config.choose != "sample":
             self.promises = ("own_budget",)
-        if config.choose == "all" and config.fallback == "none" and not config.control:
+        if config.choose in ("best", "all") and config.fallback == "none" and not config.control:
             self.promises += ("same_every_epoch",)
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
@@ -71,6 +85,9 @@ class Listed(Masker):
         if self.config.probability:
             given = token_column(rows, self.config.probability, "masker.probability").astype(np.float64)
             inside &= given > 0
+            if self.config.choose == "best":
+                best = np.where(inside, given, 0).argmax(axis=1)[:, None]
+                return inside & (spans == np.take_along_axis(spans, best, axis=1))
             waits /= np.where(inside, given, 1)
         before = begins(waits, inside)
         if self.config.choose == "one":

@@ -26,9 +26,8 @@ def token_column(rows: Rows, name: str, where: str) -> np.ndarray:
     values = rows.columns[name]
     if values.shape != rows.shape:
         what = f"column {name!r} has a value for each row"
-        raise ConfigError(
-            what, where=where, expected="one for each token", fix="write one of tokens: taskmask annotate"
-        )
+        fix = "write one of tokens: taskmask annotate, or taskmask spans"
+        raise ConfigError(what, where=where, expected="one for each token", fix=fix)
     return values
 
 

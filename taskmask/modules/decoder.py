@@ -123,18 +123,17 @@ class CrossAttention(nn.Module):
         width: D.
         heads: H, a divisor of D.
         dropout: probability that an attention weight is dropped.
-        bias: whether the projections have biases.
     """
 
-    def __init__(self, width: int, heads: int, dropout: float = 0.0, bias: bool = True):
+    def __init__(self, width: int, heads: int, dropout: float = 0.0):
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} heads do not divide the width {width}")
         self.heads = heads
         self.dropout = dropout
-        self.query = nn.Linear(width, width, bias=bias)
-        self.memory = nn.Linear(width, 2 * width, bias=bias)  # rows: all of k, then v
-        self.output = nn.Linear(width, width, bias=bias)
+        self.query = nn.Linear(width, width)
+        self.memory = nn.Linear(width, 2 * width)  # rows: all of k, then v
+        self.output = nn.Linear(width, width)
 
     def keys_values(self, memory: Tensor) -> KeysValues:
         """Returns keys and values of the source, [N, H, S, d] each, of its hidden states, [N, S, D]."""

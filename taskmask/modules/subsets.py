@@ -109,4 +109,4 @@ def straight_through(scores: Tensor, sizes: Tensor, uniform: Tensor, temperature
     tiny = torch.finfo(scores.dtype).tiny
     noisy = scores - (-uniform.to(scores.dtype).clamp(min=tiny).log()).clamp(min=tiny).log()
     soft = inclusion(noisy / temperature, sizes)
-    return largest(noisy, sizes).to(scores.dtype) + soft - soft.detach()
+    return largest(noisy, sizes).to(scores.dtype) + (soft - soft.detach())  # exactly 0 is added

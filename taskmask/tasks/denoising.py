@@ -12,7 +12,7 @@ from taskmask.data.corrupt import Gaps, collapse_spans, insert_gaps, permute_sen
 from taskmask.data.draws import Draw
 from taskmask.data.pad import gather
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.targets import full_sentence, masked_spans, put_back
+from taskmask.data.targets import full_sentence, masked_spans, put_back, with_room
 from taskmask.errors import ConfigError, DataError
 from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import register_task
@@ -78,6 +78,8 @@ class Denoising(TextToTextTask):
         mask = self.masker(given, draw)
         inserted = insert_gaps(given, mask, config.insertions, draw) if config.insertions else None
         gaps = Gaps(given, mask, inserted, self.sentinels)
+        if config.output == "spans" and len(self.sentinels):
+            gaps = with_room(gaps)
         if config.output == "sentence":
             labels, lengths = full_sentence(rows.tokens, rows.lengths, len(mask))
         else:
@@ -100,9 +102,9 @@ class Denoising(TextToTextTask):
             num = int((ids == self.vocab.mask).sum())
             if not num:
                 raise DataError(f"no <mask> in {record['text']!r}", where="text", fix="write <mask> where a gap is")
-            if len(ids) + 2 > max_length or num > len(self.marks) > 1:
+            if len(ids) + 2 > max_length or num > (len(self.sentinels) or num):
                 what = f"{len(ids) + 2} tokens and {num} <mask>s in {record['text'][:60]!r}..."
-                most = f" and {len(self.marks)} <mask>s" * (len(self.marks) > 1)
+                most = f" and {len(self.sentinels)} <mask>s" * bool(len(self.sentinels))
                 raise DataError(what, where="text", expected=f"at most {max_length} tokens{most}")
             if len(self.sentinels):
                 ids[ids == self.vocab.mask] = self.sentinels[:num]

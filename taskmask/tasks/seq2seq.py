@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from taskmask.settings import DataSettings
 from taskmask.tasks.base import Answers
 from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclasses.dataclass(frozen=True)
 class Seq2SeqConfig(GenerationConfig):
@@ -44,7 +41,8 @@ class Seq2Seq(TextToTextTask):
 
     Validations in training measure how likely the right text is. `taskmask evaluate` has texts generated too, and
     compares them with all that are accepted: exact match and F1 of SQuAD, ROUGE; and where there are choices, how often
-    the likeliest of them, by the sum of the log-probabilities of its tokens, is an accepted one.
+    the likeliest of them, by the sum of the log-probabilities of its tokens, is an accepted one. Where another text is
+    as likely, and where a row has no choices, that is no hit.
 
     **Source:** Sutskever et al. 2014 (arXiv 1409.3215); Roberts et al. 2020 (arXiv 2002.08910), section 3 (questions
     without a context).
@@ -78,14 +76,18 @@ class Seq2Seq(TextToTextTask):
         return Batch({**inputs, **written}, {"seq2seq": right}, rows.ids, int(num_tokens))
 
     def generate(self, model: Any, batch: Batch, source: Source) -> Answers:
-        """The text generated for each row, as ids; and which of its choices is the likeliest."""
+        """The text generated for each row, as ids; and which of its choices is the likeliest, -1 where none is."""
         assert isinstance(source, TextToText)
         found = {"guess": np.full((len(batch.ids), source.max_target), self.vocab.pad, np.int64)}
         for row, text in zip(found["guess"], self._generated(model, batch, source), strict=True):
             row[: len(text)] = text
         if source.choices:
-            scores, rows = self._likelihoods(model, batch, source)
-            found["choice"] = np.array([scores[rows == row].argmax() for row in range(len(batch.ids))])
+            ids = np.asarray(batch.ids)
+            labels, lengths, of_row = source.gather_choices(ids)
+            scores = self._likelihoods(model, batch, labels, lengths, of_row)
+            own = [of_row == row for row in range(len(ids))]
+            texts = source.choices_of(ids)
+            found["choice"] = np.array([_likeliest(t, labels[o], scores[o]) for t, o in zip(texts, own, strict=True)])
         return found
 
     def _generated(self, model: Any, batch: Batch, source: TextToText) -> list[np.ndarray]:
@@ -95,16 +97,19 @@ class Seq2Seq(TextToTextTask):
         found: list[np.ndarray] = model.generate(batch.inputs["tokens"], keep, how, bos=vocab.bos, eos=vocab.eos)
         return found
 
-    def _likelihoods(self, model: Any, batch: Batch, source: TextToText) -> tuple[np.ndarray, np.ndarray]:
-        """Log-probability of each choice of the rows, float64 [C], in nats, and which row it belongs to, int64 [C]."""
+    def _likelihoods(
+        self, model: Any, batch: Batch, labels: np.ndarray, lengths: np.ndarray, rows: np.ndarray
+    ) -> np.ndarray:
+        """Log-probability of each choice, float64 [C], in nats; what they are is as of `gather_choices`."""
         import torch
         import torch.nn.functional as F
 
         tokens, keep = batch.inputs["tokens"], batch.inputs.get("keep")
-        labels, lengths, rows = source.gather_choices(np.asarray(batch.ids))
         scores = np.zeros(len(rows))
-        for begin in range(0, len(rows), len(tokens)):  # as many at once as the batch has rows
-            part = slice(begin, begin + len(tokens))
+        room = max(tokens.shape[1], self.config.max_length)
+        at_once = max(1, len(tokens) * room // max(room, lengths.max(initial=0)))  # fewer than rows where they are long
+        for begin in range(0, len(rows), at_once):
+            part = slice(begin, begin + at_once)
             width, row = lengths[part].max(), torch.from_numpy(rows[part]).to(tokens.device)
             written, right = written_texts(labels[part, :width], lengths[part], self.vocab)
             given = Batch(written, {"right": right}, batch.ids, 0).map(lambda a: torch.from_numpy(a).to(tokens.device))
@@ -112,7 +117,7 @@ class Seq2Seq(TextToTextTask):
             losses = F.cross_entropy(outputs["seq2seq"].float(), given.targets["right"], reduction="none")
             line = written["positions"]["seq2seq"] // width
             scores[part] = -np.bincount(line, losses.cpu().numpy().astype(np.float64), len(row))
-        return scores, rows
+        return scores
 
     def measure(self, answers: Answers, source: Source) -> Measure:
         """By rows: the metrics of the right texts; where texts were generated exact match, F1 and ROUGE of them."""
@@ -129,7 +134,8 @@ class Seq2Seq(TextToTextTask):
         }
         if "choice" in answers:
             choices = source.choices_of(answers["ids"])
-            chosen = [texts[number] for texts, number in zip(choices, answers["choice"], strict=True)]
+            pairs_of = zip(choices, answers["choice"], strict=True)
+            chosen = [texts[number] if number >= 0 else None for texts, number in pairs_of]
             columns["choice_accuracy"] = [text in right for text, right in zip(chosen, accepted, strict=True)]
         table = np.array(list(columns.values()), np.float64)
 
@@ -160,7 +166,8 @@ class Seq2Seq(TextToTextTask):
         rows = source[np.arange(len(records))]
         batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
         texts = [self.vocab.decode(text) for text in self._generated(model, batch, source)]
-        scores, of_row = self._likelihoods(model, batch, source)
+        labels, lengths, of_row = source.gather_choices(rows.ids)
+        scores = self._likelihoods(model, batch, labels, lengths, of_row)
         answers: list[dict[str, Any]] = []
         for number, (text, choices) in enumerate(zip(texts, lists, strict=True)):
             ranked = _ranked(choices, scores[of_row == number])[:top]
@@ -183,6 +190,18 @@ def _choices_of(record: dict[str, Any], name: str) -> list[str]:
     if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
         raise DataError(f"{name!r} is {str(choices)[:60]!r}", where=name, expected="a list of texts, none blank")
     return [" ".join(text.split()) for text in choices]
+
+
+def _likeliest(texts: list[str], labels: np.ndarray, scores: np.ndarray) -> int:
+    """Number of the likeliest choice of a row; -1 where there is none, or another text is as likely.
+
+    Texts of the same tokens are as likely, whatever rounding says.
+    """
+    if not texts:
+        return -1
+    best = int(scores.argmax())
+    alike = (scores == scores[best]) | (labels == labels[best]).all(axis=1)
+    return best if {texts[at] for at in np.flatnonzero(alike)} == {texts[best]} else -1
 
 
 def _ranked(choices: list[str], scores: np.ndarray) -> list[dict[str, Any]]:

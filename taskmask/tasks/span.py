@@ -44,11 +44,12 @@ class SpanConfig:
     max_question: int = opt(64, "tokens of the longest question; longer ones are cut at their end")
     max_answer: int = opt(30, "tokens of the longest answer that is given")
     max_words: int = opt(0, "words of the longest answer, which is of whole words then; 0: any tokens")
-    best: int = opt(5, "annotate: spans of each stored row, at most 255")
+    best: int = opt(5, "annotate: likeliest spans of each stored row that are written, at most 127; 1: top 1")
 
     def __post_init__(self) -> None:
         problems = Problems()
-        problems.check(self.best <= 255, f"is {self.best}", where="task.best", expected="at most 255, in a byte")
+        expected = "at most 127: those of two rows have numbers in a byte"
+        problems.check(self.best <= 127, f"is {self.best}", where="task.best", expected=expected)
         for name, least in (("stride", 0), ("max_question", 1), ("max_answer", 1), ("max_words", 0), ("best", 1)):
             value = getattr(self, name)
             problems.check(value >= least, f"is {value}", where=f"task.{name}", expected=f"at least {least}")
@@ -199,7 +200,8 @@ class Span(Task):
     def annotations(self) -> dict[str, Column]:
         """For each token: the number of its span in the stored row, from 1, the likeliest; and the span's probability.
 
-        Outside of spans both are 0.
+        Outside of spans both are 0. In every other row of a document numbers go on from `best`, so that a span that
+        ends a row and one that begins the next differ where they are read together.
         """
         return {"spans": Column("aligned", "uint8", of="tokens"), "chance": Column("aligned", "float16", of="tokens")}
 
@@ -217,7 +219,8 @@ class Span(Task):
         for id, table in tables.items():
             spans, chance = np.zeros(width, np.uint8), np.zeros(width, np.float16)
             self._keep_words(table, np.asarray(values[offsets[id] : offsets[id] + len(table)]))
-            for number, (first, last, share) in enumerate(best_spans(table, self.config.best, apart=True), 1):
+            begin = 1 + self.config.best * bool(source.is_odd[id])
+            for number, (first, last, share) in enumerate(best_spans(table, self.config.best, apart=True), begin):
                 spans[1 + first : 2 + last], chance[1 + first : 2 + last] = number, share
             found["spans"].append(spans)
             found["chance"].append(chance)

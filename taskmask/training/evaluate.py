@@ -164,12 +164,14 @@ class Evaluation:
         result: metrics, sizes, and what was evaluated, as JSON types.
         measure: the metrics over any choice of examples; None where the task gives no answers.
         answers: what `measure` was made of, the records of the task; empty where it gives none.
+        notes: what people should know of the rows, such as how many are cut.
     """
 
     metrics: dict[str, float]
     result: dict[str, Any]
     measure: Measure | None
     answers: Answers = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def examine(
@@ -208,7 +210,7 @@ def examine(
         "step": loaded.step,
     }
     measure = parts.task.measure(found.answers, maker.source) if found.answers else None
-    return Evaluation(metrics, result, measure, found.answers)
+    return Evaluation(metrics, result, measure, found.answers, tuple(maker.source.notes))
 
 
 def evaluate(

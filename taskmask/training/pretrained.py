@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from taskmask.config import from_tables
+from taskmask.config import Assignment, from_tables
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, ConfigError, DataError
@@ -71,6 +71,11 @@ class Pretrained:
     weights: dict[str, Tensor]
     step: int
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def changed(self, overrides: Sequence[Assignment]) -> Pretrained:
+        """Returns the same weights with settings that differ from the run's, such as `task.beams`."""
+        own = from_tables(self.settings.to_dict(), str(self.file))
+        return dataclasses.replace(self, settings=parse([*own, *overrides])) if overrides else self
 
     def task(self) -> Task:
         """Makes the task of the run."""

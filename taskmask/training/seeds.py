@@ -76,12 +76,14 @@ class Reached:
         rows: its rows.
         metrics: {metric: mean, deviation and interval}.
         results: what `evaluate` says of each run, without intervals.
+        notes: what people should know of the rows.
     """
 
     split: str
     rows: int
     metrics: dict[str, OverRuns]
     results: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON types; what is not finite is None."""
@@ -114,14 +116,15 @@ def evaluate_runs(
     found: list[Evaluation] = [examine(run, data, split, given, advance, **sections) for run in runs]
     results = [one.result for one in found]
     measures = [one.measure for one in found if one.measure]
+    notes = tuple(dict.fromkeys(note for one in found for note in one.notes))  # most are those of every run
     if measures:
-        return Reached(split, results[0]["rows"], seed_intervals(measures), results)
+        return Reached(split, results[0]["rows"], seed_intervals(measures), results, notes)
     metrics = {}
     for name in found[0].metrics:
         values = tuple(one.metrics[name] for one in found)
         deviation = statistics.stdev(values) if len(values) > 1 else math.nan
         metrics[name] = OverRuns(statistics.fmean(values), deviation, math.nan, math.nan, values)
-    return Reached(split, results[0]["rows"], metrics, results)
+    return Reached(split, results[0]["rows"], metrics, results, notes)
 
 
 def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:

@@ -64,6 +64,22 @@ def test_no_number_is_null_in_json(monkeypatch, capsys):
     assert asked(capsys, "--from", "x") == {**nothing, "rows": 3, "masker": None}
 
 
+def test_what_is_to_be_known_of_the_rows_is_said_beside_the_result(trained, monkeypatch, capsys):
+    from taskmask.data.source import Source
+
+    whole = Source.__init__
+
+    def noted(self, split, *rest):
+        whole(self, split, *rest)
+        self.notes.append(f"split {split.name}: 1 of 2 rows are cut")
+
+    monkeypatch.setattr(Source, "__init__", noted)
+    capsys.readouterr()
+    assert main(["--from", trained, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "taskmask: split valid: 1 of 2 rows are cut\n" and json.loads(out)["rows"] > 0
+
+
 def test_another_vocabulary(trained, other_data, capsys):
     assert front.run(verb.main, ["--from", trained, "--data", other_data]) == 4
     shown = capsys.readouterr().err

@@ -10,8 +10,9 @@ from taskmask.criteria.meta_mask import Episode, MetaMaskCriterion, quiet
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch
 from taskmask.errors import ConfigError
-from taskmask.modules.spec import MOST_DRAWS
-from taskmask.modules.subsets import inclusion
+from taskmask.modules.spec import MOST_DRAWS, HeadSpec
+from taskmask.modules.subsets import inclusion, straight_through
+from taskmask.registry import MODELS
 
 TOKENS, VOCABULARY, MASK = 10, 12, 0
 GRADIENTS = ("exact", "finite_difference", "reinforce")
@@ -85,6 +86,63 @@ def test_exact_gradient_is_that_of_finite_differences():
                 moved[place] += sign * 1e-5
                 ends.append(episode.loss_after(moved, create_graph=False).item())
             assert grad[place].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-9)
+
+
+def real_batch(with_decoder, rows=2, length=7):
+    """Rows of different lengths, with a label each, or an answer of another text."""
+    numbers, head = torch.Generator().manual_seed(5), "seq2seq" if with_decoder else "mlm"
+    keep = torch.arange(length) < torch.tensor([length, length - 2])[:, None]
+    draw = lambda *shape: torch.randint(3, VOCABULARY, shape, generator=numbers)  # noqa: E731
+    nothing = torch.zeros(0, dtype=torch.int64)
+    inputs = {"tokens": draw(rows, length), "keep": keep, "positions": {head: nothing}}
+    fill = {"positions": {head: keep.flatten().nonzero()[:, 0]}}
+    answer, right = inputs, torch.tensor([0, 2])
+    if with_decoder:
+        inputs["target"], fill["target"] = torch.ones(rows, 1, dtype=torch.int64), draw(rows, length)
+        right = draw(rows * 3)
+        answer = {"tokens": draw(rows, 4), "target": draw(rows, 3), "positions": {head: torch.arange(rows * 3)}}
+    targets = {
+        "right": right, "answer": answer, "fill": fill, "maskable": keep, "sizes": torch.tensor([2, 1]),
+        "uniform": torch.rand(MOST_DRAWS, rows, length, generator=numbers), "progress": torch.tensor(0.5),
+        "mask": torch.tensor(MASK),
+    }  # fmt: skip
+    return Batch(inputs, targets, np.arange(rows), int(keep.sum()))
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("with_decoder", [False, True])
+def test_the_gradient_through_a_real_model_is_that_of_finite_differences(with_decoder, steps):
+    torch.manual_seed(4)
+    size = {"layers": 1, "width": 8, "heads": 2, **({"decoder_layers": 1} if with_decoder else {})}
+    heads = {"policy": HeadSpec("token", 1), **({"seq2seq": HeadSpec("lm")} if with_decoder else
+             {"mlm": HeadSpec("lm"), "label": HeadSpec("row", 3)})}  # fmt: skip
+    make = MODELS.get("encoder_decoder" if with_decoder else "encoder")
+    model = make.make(make.config(**size), vocab_size=VOCABULARY, max_length=8, heads=heads).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    batch = real_batch(with_decoder)
+    episode = Episode(model, batch, MetaMaskLossConfig(inner_steps=steps, inner_lr=0.3), True)
+    with quiet(model):
+        loss, mask = episode.meta_loss()
+        expected = torch.zeros_like(mask)
+        for place in np.ndindex(*mask.shape):
+            ends = []
+            for sign in (1, -1):
+                moved = mask.clone()
+                moved[place] += sign * 1e-4
+                ends.append(episode.loss_after(moved, create_graph=False).item())
+            expected[place] = (ends[0] - ends[1]) / 2e-4
+        moved = mask.clone().requires_grad_()
+        (found,) = torch.autograd.grad(episode.loss_after(moved, create_graph=True), moved)
+        scores = episode.scores()
+        mask = straight_through(scores, batch.targets["sizes"], batch.targets["uniform"][0], episode.temperature())
+        policy = list(episode.policy.values())
+        of_policy = torch.autograd.grad((mask * expected).sum(), policy)
+    scale = expected.abs().max().item()
+    assert scale > 1e-4
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6 * scale)
+    for one, other in zip(torch.autograd.grad(loss, policy), of_policy, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6 * scale)
 
 
 def test_the_finite_difference_of_the_weights_is_near_the_exact_gradient():

@@ -45,10 +45,10 @@ def by_hand(lines, least):
 
 def test_by_hand(unigram):
     """ "new" 20 and "york" 10 times among 30 words, together 10 times among 10 pairs."""
-    found, counts = collocations(split_of(unigram, ["dog fox"] * 10 + ["dog"] * 10), unigram, 100)
+    found, counts, least = collocations(split_of(unigram, ["dog fox"] * 10 + ["dog"] * 10), unigram, 100)
     assert [(one.text, one.count) for one in found] == [("dog fox", 10)]
     assert found[0].pmi == pytest.approx(math.log(1 / (20 / 30 * 10 / 30)))
-    assert counts == {1: 2, 2: 1, 3: 0, 4: 0, 5: 0}
+    assert counts == {1: 2, 2: 1, 3: 0, 4: 0, 5: 0} and set(least.values()) == {10}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -57,7 +57,7 @@ def test_as_every_division_tried(unigram, data):
     words = st.sampled_from(["dog", "the", "unreasonably", "fox"])
     lines = data.draw(st.lists(st.lists(words, max_size=9).map(" ".join), min_size=1, max_size=12))
     least = data.draw(st.integers(1, 3))
-    found, _ = collocations(split_of(unigram, lines), unigram, 10**6, least, most_keys=data.draw(st.integers(2, 50)))
+    found, *_ = collocations(split_of(unigram, lines), unigram, 10**6, least, most_keys=data.draw(st.integers(2, 50)))
     expected = by_hand(lines, least)
     assert {one.text: one.count for one in found} == {text: times for text, (times, _) in expected.items()}
     assert all(one.pmi == pytest.approx(expected[one.text][1]) for one in found)
@@ -72,7 +72,7 @@ def test_a_planted_collocation_comes_first_and_punctuation_divides(vocabulary):
     random = np.random.default_rng(1)
     words = ["the", "dog", "often"]
     lines = [" ".join(random.choice(words, 12)) + " lazy fox" for _ in range(200)] + ["dogs, foxes"] * 20
-    found, _ = collocations(split_of(vocabulary, lines), vocabulary, 8, 5)
+    found, *_ = collocations(split_of(vocabulary, lines), vocabulary, 8, 5)
     assert found[0].text == "lazy fox" and found[0].count == 200
     assert not any("dogs" in one.text for one in found)
     assert Counter(one.text.count(" ") + 1 for one in found) == {2: 4, 3: 2, 4: 1, 5: 1}  # the shares of 8
@@ -89,6 +89,34 @@ def test_counts_are_exact_however_few_keys_are_held(keys, size, most_keys, least
     expected = {key: times for key, times in sorted(Counter(keys).items()) if times >= least}
     assert dict(zip(found.keys.tolist(), found.counts.tolist(), strict=True)) == expected
     assert found.keys.tolist() == list(expected) and found.places.tolist() == [keys.index(key) for key in expected]
+
+
+@given(
+    st.lists(st.integers(0, 20), max_size=200), st.integers(1, 30), st.integers(1, 40), st.integers(1, 3),
+    st.integers(1, 25),
+)  # fmt: skip
+def test_no_more_are_kept_than_are_wanted_and_those_are_the_most_frequent(keys, size, most_keys, least, most_kept):
+    array, places = np.array(keys, np.uint64), np.arange(len(keys))
+    passes = lambda: ((array[at : at + size], places[at : at + size]) for at in range(0, len(keys), size))  # noqa: E731
+    found, counts = count(passes, least, most_keys, most_kept), Counter(keys)
+    right = next(n for n in itertools.count(least) if sum(times >= n for times in counts.values()) <= most_kept)
+    assert found.least == right
+    assert found.keys.tolist() == sorted(key for key, times in counts.items() if times >= right)
+
+
+@pytest.mark.parametrize("rows", [20, 400])
+def test_what_is_kept_does_not_grow_with_the_text(unigram, rows):
+    random = np.random.default_rng(rows)
+    words = ["dog", "the", "fox", "unreasonably", "often", "jumping", "lazy"]
+    lines = [" ".join(random.choice(words, 20, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05])) for _ in range(rows)]
+    found, counts, least = collocations(split_of(unigram, lines), unigram, 10**6, 1, most_keys=50, most_kept=20)
+    assert counts[1] == 7 and all(5 < counts[n] <= 20 for n in (2, 3)) and max(counts.values()) <= 20
+    assert list(least.values()) == sorted(least.values()) and least[5] > 1
+    expected = by_hand(lines, 1)
+    assert {one.text: one.count for one in found} == {
+        text: times for text, (times, _) in expected.items() if times >= least[text.count(" ") + 1]
+    }
+    assert all(one.pmi == pytest.approx(expected[one.text][1]) for one in found)
 
 
 def test_words_of_the_same_pieces_are_the_same_and_in_every_stretch(vocabulary):

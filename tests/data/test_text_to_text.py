@@ -66,10 +66,16 @@ def test_what_is_too_long_is_cut_and_told(split, unigram):
     cut = sum(size > 4 for size in whole)
     assert cut and any(f"{cut} of 3 targets are cut to task.max_length 6" in note for note in source.notes)
     assert open_rows(split, unigram, length=8).max_target == 8  # no more than the model has places
-    assert (source.gather_choices(np.arange(3))[1] if source.choices else np.zeros(1)).max() <= 6
-    assert (
-        open_rows(split, unigram, length=8, max_target=4, choices="choices").gather_choices(np.arange(3))[1].max() == 4
-    )
+
+
+def test_choices_have_the_room_of_the_rows(split, unigram):
+    longest = max(len(ids) for _, _, choices in EXAMPLES for ids in unigram.encode(choices)) + 2
+    whole = open_rows(split, unigram, length=longest, max_target=3, choices="choices")
+    assert whole.gather_choices(np.arange(3))[1].max() == longest > 5
+    assert not any("choices" in note for note in whole.notes)
+    cut = open_rows(split, unigram, length=longest - 1, max_target=3, choices="choices")
+    assert cut.gather_choices(np.arange(3))[1].max() == longest - 1
+    assert any(f"1 of 6 choices are cut to data.length {longest - 1}" in note for note in cut.notes)
 
 
 def test_pairs_and_rows_without_targets(split, unigram):
@@ -79,5 +85,5 @@ def test_pairs_and_rows_without_targets(split, unigram):
 
 @pytest.mark.parametrize("columns", [{"target": "score"}, {"target": "answers", "choices": "target"}])
 def test_columns_that_hold_no_texts(split, unigram, columns):
-    with pytest.raises(DataError, match=r"column '(score|target)' holds no texts.*taskmask-preprocess --list"):
+    with pytest.raises(DataError, match=r"column '(score|target)' is no list of texts.*taskmask-preprocess --list"):
         open_rows(split, unigram, **columns)

@@ -67,6 +67,20 @@ def test_one_by_the_probabilities(listed):
     assert taken(masks(rows, choose="one", probability="p", epoch=2)).tolist() != found.tolist()
 
 
+def test_the_likeliest_span(listed):
+    for given, right in (
+        ([0, 0.1, 0.1, 0.1, 0, 0.3, 0.6, 0.6, 0, 0, np.nan, 0], 2),
+        ([0, 0.2, 0.2, 0.2, 0, 0.4, 0.1, 0.1, 0, 0, 0.4, 0], 1),  # of two alike the first
+        ([0.9] + [0] * 10 + [0.9], None),  # beside spans, and spans of probability 0
+    ):
+        rows = listed(50, p=given)
+        for epoch in (1, 2):
+            found = taken(masks(rows, choose="best", probability="p", epoch=epoch, ratio=0.0))
+            assert (found == [right == number for number in range(4)]).all()
+    with pytest.raises(ConfigError, match=r"masker\.choose: is best, .*expected masker\.probability"):
+        masks(rows, choose="best")
+
+
 def test_a_sample_meets_the_budget_on_average_and_misses_it_by_less_than_a_span(listed):
     rows = listed(8000)
     for budget in (1, 2, 4):
@@ -106,7 +120,7 @@ def test_promises_follow_the_options(vocab):
         return build_masker("listed", MASKERS.get("listed").config(**options), vocab).promises
 
     assert promises() == () and promises(choose="one") == ("own_budget",)
-    assert promises(choose="all") == ("own_budget", "same_every_epoch")
+    assert promises(choose="all") == ("own_budget", "same_every_epoch") == promises(choose="best", probability="p")
     assert promises(choose="all", control=True) == ("own_budget",) == promises(choose="all", fallback="uniform")
 
 
@@ -123,7 +137,9 @@ def test_mixed_with_uniform_masks(listed):
 def test_a_column_of_rows_is_refused(listed):
     rows = listed(3, p=[0.5])
     rows.columns["p"] = np.zeros(3)
-    with pytest.raises(ConfigError, match=r"masker.probability: column 'p' has a value for each row; expected one for"):
+    with pytest.raises(
+        ConfigError, match=r"masker.probability: column 'p' .* for each row; expected one for.*taskmask spans"
+    ):
         masks(rows, probability="p")
     rows.columns["spans"] = np.zeros(3)
     for name in ("listed", "whole_unit"):

@@ -58,8 +58,12 @@ def test_long_texts():
     )
 
 
+@pytest.fixture(scope="module")
+def scorer():
+    return pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rouge2", "rougeL"])
+
+
 @given(st.text("ab C.-é1 ", max_size=40), st.lists(st.text("ab C.-é1 ", max_size=40), min_size=1, max_size=3))
-def test_it_is_google_researchs(guess, references):
-    scorer = pytest.importorskip("rouge_score.rouge_scorer").RougeScorer(["rouge1", "rouge2", "rougeL"])
+def test_it_is_google_researchs(scorer, guess, references):
     wanted = scorer.score_multi(references, guess)
     assert rouge(guess, references) == pytest.approx([wanted[kind].fmeasure for kind in wanted], abs=1e-12)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskmask.errors import ConfigError
-from taskmask.modules.generation import GenerationConfig, generate
+from taskmask.modules.generation import generate
+from taskmask.modules.spec import GenerationConfig
 
 EOS, START = 0, 1
 

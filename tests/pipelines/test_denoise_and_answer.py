@@ -7,6 +7,7 @@ import random
 import pytest
 
 from taskmask import load
+from taskmask.errors import ConfigError
 from taskmask_cli.main import main
 
 WORDS = ["red", "blue", "cat", "dog", "sun", "moon", "tree", "fish", "bird", "star", "rain", "snow"]
@@ -75,6 +76,20 @@ def test_texts_are_written_in_another_order(folder, said):
     beams = ["--task.beams", "3", "--task.length_penalty", "0.5"]
     (searched,) = said("evaluate", "--from", folder / "fine", "--split", "test", "--json", *beams)
     assert searched["exact_match"] >= 0.9 and searched["loss"] == pytest.approx(found["loss"], rel=1e-6)
+
+
+def test_what_is_cut_is_told(folder, capsys):
+    run("evaluate", "--from", folder / "fine", "--split", "test", "--task.max_length", "4", "--json")
+    assert "of 60 targets are cut to task.max_length 4\n" in capsys.readouterr().err
+
+
+def test_predictions_take_the_options_of_the_task(folder, said):
+    (long,) = said("predict", "--from", folder / "fine", "--json", "red blue sun")
+    words = ["--json", "--task.max_length", "3", "red blue sun", "--task.beams=2"]
+    (short,) = said("predict", "--from", folder / "fine", *words)
+    assert long["generated"] != short["generated"] and long["generated"].startswith(short["generated"])
+    with pytest.raises(ConfigError, match=r"unknown option task\.beems.*did you mean 'task\.beams'"):
+        run("predict", "--from", folder / "fine", "--task.beems", "2", "red")
 
 
 def test_a_sentence_is_written_and_choices_are_ranked(folder, said, monkeypatch, capsys):

@@ -9,6 +9,10 @@ import torch
 
 from taskmask import load
 from taskmask.data.columns import Dataset
+from taskmask.data.draws import Draw
+from taskmask.data.source import RowSource
+from taskmask.maskers.base import build_masker
+from taskmask.registry import MASKERS
 from taskmask_cli.annotate import main as annotate
 from taskmask_cli.evaluate import main as evaluate
 from taskmask_cli.preprocess import main as preprocess
@@ -79,6 +83,22 @@ def test_the_planted_answer_is_the_best_span(annotated, folder):
         right += vocab.decode(tokens[spans == 1]).strip() == answer
         by_chance += 1 / (3 * vocab.word_numbers(tokens[None]).max())
     assert right / len(answers) >= 0.95 > 10 * by_chance / len(answers)
+
+
+def test_one_annotation_serves_top_1_and_top_5(annotated, folder):
+    """The masker takes the best span of the column always, or any of the five."""
+    split, answers = annotated
+    vocab = Dataset.open(folder / "corpus").vocabulary()
+    rows = RowSource(split, vocab, 100, "sentence", ("spans", "p"))[np.arange(len(answers))]
+    top = {}
+    for choose, probability in (("best", "p"), ("one", "")):
+        masker = build_masker("listed", MASKERS.get("listed").config(choose=choose, probability=probability), vocab)
+        masks = [masker(rows, Draw(1, epoch, rows.ids))[0] for epoch in range(20)]
+        numbers = [np.where(mask, rows.columns["spans"], 0).max(axis=1) for mask in masks]
+        for mask, number in zip(masks, numbers, strict=True):
+            assert (mask == ((rows.columns["spans"] == number[:, None]) & (number[:, None] > 0))).all()
+        top[choose] = np.array(numbers)
+    assert (top["best"] == 1).all() and set(np.unique(top["one"])) == {1, 2, 3, 4, 5}
 
 
 def test_the_columns_are_what_is_promised(annotated):

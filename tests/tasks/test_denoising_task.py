@@ -157,6 +157,31 @@ def test_lengths_of_t5(vocab):
     assert [len(row) for row in read(batch)] == [513] * 3 and [len(row) for row in written(batch)] == [115] * 3
 
 
+class Every(Masker):
+    """Every other token, from the first or from the second on."""
+
+    views = 2
+
+    def select(self, rows, draw):
+        place = np.arange(rows.shape[1])
+        return np.stack([rows.maskable & (place % 2 == 1), rows.maskable & (place % 2 == 0)])
+
+
+@pytest.mark.parametrize("insertions", [0.0, 2.0])
+@pytest.mark.parametrize("size", [1, 2, 8, 9])
+def test_what_is_written_is_no_longer_than_the_row(vocab, size, insertions):
+    """Nor where each second token is taken out, and has a sentinel."""
+    tokens = np.array([[vocab.bos, *np.flatnonzero(~vocab.is_special)[:size], vocab.eos]])
+    rows = Rows(tokens, np.array([size + 2]), np.arange(1), vocab)
+    task = task_of(vocab, Every(MaskerConfig(), vocab), output="spans", sentinels=True, insertions=insertions)
+    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    assert batch.inputs["target"].shape[1] <= size + 2
+    for given_tokens, text in zip(read(batch), written(batch), strict=True):
+        if len(text):
+            assert text[-1] == vocab.eos
+            assert put_back(given_tokens, text[1:-1], task.marks, leading=True).tolist() == tokens[0].tolist()
+
+
 def test_nothing_masked_is_no_target(vocab, rows):
     batch = task_of(vocab, ratio=0.0, output="spans").make_batch(rows, Draw(1, 1, rows.ids))
     assert len(batch.targets["seq2seq"]) == 0 == len(batch.inputs["positions"]["seq2seq"])
@@ -221,6 +246,10 @@ def test_gaps_are_filled_with_what_is_written(vocab):
     assert marks[1] in numbered.asked[0][0][0]
     whole = task_of(vocab).predict(Writer(dogs, quick), records, 5, 40)
     assert whole[0] == {"generated": "dogs", "filled": "dogs"}
+    one = task_of(vocab, output="spans", sentinels=True)
+    one.sentinels = marks[:1]
+    with pytest.raises(DataError, match=r"2 <mask>s in .*expected at most 40 tokens and 1 <mask>s"):
+        one.predict(numbered, records, 5, 40)
     for text, length in (("no gap", 40), ("the <mask> foxes", 4)):
         with pytest.raises(DataError, match=r"no <mask> in 'no gap'|at most 4 tokens"):
             task_of(vocab).predict(model, [{"text": text}], 5, length)

@@ -96,9 +96,29 @@ def test_the_likeliest_choice(made, tiny_vocab):
     likelihoods = [[parrot.likelihood(text) for text in choices] for _, _, choices in EXAMPLES]
     assert found["choice"].tolist() == [int(np.argmax(row)) for row in likelihoods] and parrot.most_rows == 3
     answers = task.answers({"seq2seq": torch.randn(len(batch.targets["seq2seq"]), tiny_vocab.size)}, batch)
-    for choice, accuracy in (([1, 0, 0], 2 / 3), ([0, 0, 0], 1 / 3), ([2, 1, 0], 0)):
+    for choice, accuracy in (([1, 0, 0], 2 / 3), ([0, 0, 0], 1 / 3), ([2, 1, 0], 0), ([-1, -1, 0], 0)):
         measured = task.measure({**answers, **found, "choice": np.array(choice)}, source)
         assert measured.value()["choice_accuracy"] == pytest.approx(accuracy)
+
+
+def test_choices_are_not_cut_to_max_length_and_a_tie_is_no_hit(tmp_path, tiny_vocab):
+    """Of choices that begin alike each is read to its end; where two are as likely, neither is chosen."""
+    same = "the lazy fox and dog and "
+    rows = [["over", f"{same}fox"], [f"{same}dog", f"{same}fox"], ["fox", "fox"], ["dog fox", "fox dog"], []]
+    dataset = write(
+        tmp_path / "data", tiny_vocab, {"train": text_columns(tiny_vocab, [("Who", ["fox"], row) for row in rows])}
+    )
+    found, notes = {}, []
+    for length in (60, 6):
+        task = Seq2Seq(Seq2SeqConfig(choices="choices", max_length=6), tiny_vocab, None, {})
+        source = task.source(dataset.split("train"), DataSettings(length=length), dataset)
+        batch = source[np.arange(len(rows))]
+        batch = task.make_batch(batch, Draw(0, 0, batch.ids)).map(torch.from_numpy)
+        found[length] = task.generate(Parrot(tiny_vocab, "x"), batch, source)["choice"].tolist()
+        notes.append(any("3 of 8 choices are cut to data.length 6" in note for note in source.notes))
+    parrot = Parrot(tiny_vocab, "x")
+    best = [int(np.argmax([parrot.likelihood(text) for text in row])) for row in rows[:2]]
+    assert found[60] == [*best, 0, -1, -1] and found[6][1:] == [-1, 0, -1, -1] and notes == [False, True]
 
 
 def test_generated_texts_are_no_longer_than_the_rows(made, tiny_vocab):

@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from task_data_help import question_columns, write
+from task_data_help import question_columns, ragged, write
 
-from taskmask.data.columns import Dataset
+from taskmask.data.columns import Column, Dataset
 from taskmask.data.draws import Draw
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.answers import exact_match, token_f1
@@ -268,6 +268,30 @@ def test_the_best_spans_apart_are_those_of_brute_force(seed, length, longest, to
 
 def without_questions(columns):
     return {name: column for name, column in columns.items() if name != "question"}
+
+
+def test_spans_of_rows_that_are_read_together_stay_apart(tmp_path, tiny_vocab):
+    """Rows of a document follow each other without a break: a span ends each and one begins the next."""
+    ids = [tiny_vocab.encode(["fox dogs"])[0] for _ in range(7)]
+    document = np.array([0, 0, 0, 1, 2, 2, 2])
+    closes = np.append(document[1:] != document[:-1], True)
+    rows = [np.append(row, tiny_vocab.eos) if last else row for row, last in zip(ids, closes, strict=True)]
+    columns = {
+        "tokens": (Column("ragged", tiny_vocab.token_dtype), ragged(rows)),
+        "document": (Column("row", "int64"), document),
+    }
+    dataset = write(tmp_path / "data", tiny_vocab, {"train": columns})
+    task = Span(SpanConfig(question="", best=2, max_answer=9), tiny_vocab, None, {})
+    contexts = source_of(task, dataset, labelled=False)
+
+    def ask(batch):
+        given = batch.map(torch.from_numpy)
+        return {"span": torch.zeros(given.inputs["tokens"].numel(), 2)}, given
+
+    order = np.array([3, 0, 1, 2, 6, 5, 4])
+    found = task.annotate_rows(ask, contexts, order, ("spans",), 60, lambda tokens: None)["spans"]
+    found = {id: spans[1 : 1 + len(ids[id])] for id, spans in zip(order, found, strict=True)}
+    assert [sorted(set(found[id]) - {0}) for id in range(7)] == [[1, 2], [3, 4], [1, 2], [1, 2], [1, 2], [3, 4], [1, 2]]
 
 
 @pytest.mark.parametrize(

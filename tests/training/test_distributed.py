@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from training_help import Launch, last, make, rows, same, same_runs, tables, wait_for_step
+from training_help import DENOISING, Launch, last, make, rows, same, same_runs, tables, wait_for_step
 
 from taskmask.errors import ConfigError
 from taskmask.settings import RunSettings
@@ -50,6 +50,15 @@ def test_two_processes_are_one_with_two_micro_batches(alone, data, tmp_path):
     same(weights(alone), weights(tmp_path / "run"))
     nearly(rows(alone), rows(tmp_path / "run"))
     assert "step 4/6" not in launch.text(1) and "trained" not in launch.text(1), "one process speaks"
+
+
+def test_two_processes_denoise_as_one(data, tmp_path):
+    given = {**RICH, **DENOISING, "train": {**RICH["train"], "steps": 3}}
+    train(make(data, tmp_path / "one", **given))
+    launch = Launch(tmp_path, tables(data, tmp_path / "two", **given), ranks=2)
+    assert launch.wait() == [0, 0], launch.text()
+    same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    nearly(rows(tmp_path / "one"), rows(tmp_path / "two"))
 
 
 @pytest.mark.fault(44)

@@ -91,7 +91,7 @@ def test_stopped_and_gone_on_with(folder, tmp_path, monkeypatch):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("gradient", ["exact", "reinforce"])
+@pytest.mark.parametrize("gradient", ["exact", "finite_difference", "reinforce"])
 def test_two_processes_learn_what_one_learns(folder, tmp_path, gradient):
     for ranks in (1, 2):
         given = tables(folder, tmp_path / f"run{ranks}", criterion={"name": "meta_mask", "gradient": gradient})

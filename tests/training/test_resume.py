@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from training_help import TOUCHED, Crash, last, rows, same, same_runs, train_until
+from training_help import DENOISING, TOUCHED, Crash, last, rows, same, same_runs, train_until
 
 from taskmask.errors import CheckpointError, ConfigError, Interrupted
 from taskmask.registry import MASKERS
@@ -45,6 +45,10 @@ def test_stopped_at_every_step_by_a_signal_for_every_masker(masker, settings, tm
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_crashed_at_every_step_in_every_precision(precision, settings, tmp_path, monkeypatch):
     check_every_stop(settings, tmp_path, monkeypatch, "crash", train={"precision": precision, "steps": 5})
+
+
+def test_denoising_by_an_encoder_decoder_stopped_at_every_step(settings, tmp_path, monkeypatch):
+    check_every_stop(settings, tmp_path, monkeypatch, "crash", **DENOISING, train={"steps": 3})
 
 
 def test_early_stopping_stops_alike_and_stays_stopped(settings, tmp_path, monkeypatch):

@@ -32,6 +32,10 @@ TABLES = {
     "optim": {"warmup_steps": 0},
     "run": {"tensorboard": False, "threads": 1, "log_every": 1, "save_every": 1000},
 }
+DENOISING = {
+    "task": {"name": "denoising", "insertions": 0.1, "permute": True},
+    "model": {"name": "encoder_decoder", "layers": 1, "decoder_layers": 1, "width": 32, "heads": 2},
+}
 
 WORDS = [
     "amber", "basin", "candle", "dapper", "eagle", "fabric", "garden", "harbor", "island", "jacket", "kettle", "ladder",
