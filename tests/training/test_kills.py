@@ -1,5 +1,6 @@
 """Killed at any instant, the same command goes on to the same bits: weights, optimizer and log."""
 
+import functools
 import random
 import time
 
@@ -19,26 +20,39 @@ POINTS = ["save.write", "save.fsync", "save.rename", "save.prune", "log.write", 
 DAY = 4  # how many times a run is killed before it is left alone
 
 
-def whole_run(masker, data, folder):
-    """The uninterrupted run, and the seconds from the start to the end of another: the first process may be slow."""
-    for name in ("whole", "timed"):
-        began = time.monotonic()
-        launch = Launch(folder / "uninterrupted", tables(data, folder / name, masker=masker, **CONFIG))
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """uninterrupted(masker) is the folder of a run that nobody stopped."""
+
+    @functools.cache
+    def run(masker, name="whole"):
+        folder = tmp_path_factory.mktemp("uninterrupted") / name
+        launch = Launch(folder.parent, tables(data, folder, masker=masker, **CONFIG))
         assert launch.wait() == [0], launch.text()
+        return folder
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def seconds(uninterrupted):
+    """From the start to the end of a run, but for the first of all, whose process may be slow."""
+    uninterrupted("uniform")
+    began = time.monotonic()
+    uninterrupted("uniform", "timed")
     return time.monotonic() - began
 
 
-def check_whole(folder, run):
+def check_whole(whole, run):
     """Every checkpoint of the run loads, and its end is that of the uninterrupted run."""
     assert not list((run / "checkpoints").glob(".*"))
     for file in checkpoint.all_of(run):
         checkpoint.load(file)
-    same_runs(folder / "whole", run)
+    same_runs(whole, run)
 
 
-def kill_at_random(masker, data, folder, kills, seed):
+def kill_at_random(masker, data, folder, kills, seed, whole, seconds):
     """Kills runs at random instants, a few times each; between two kills the same command goes on."""
-    seconds = whole_run(masker, data, folder)
     numbers, killed, number = random.Random(seed), 0, 0
     while killed < kills:
         number += 1
@@ -55,33 +69,32 @@ def kill_at_random(masker, data, folder, kills, seed):
             killed += 1
         launch = Launch(folder / f"launch-{number}", tables(data, run, masker=masker, **CONFIG))
         assert launch.wait() == [0], launch.text()
-        check_whole(folder, run)
+        check_whole(whole, run)
 
 
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("masker", OWN)
-def test_killed_at_random_instants(masker, data, tmp_path):
-    kill_at_random(masker, data, tmp_path, DAY, seed=OWN.index(masker))
+def test_killed_at_random_instants(masker, data, tmp_path, uninterrupted, seconds):
+    kill_at_random(masker, data, tmp_path, DAY, OWN.index(masker), uninterrupted(masker), seconds)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("masker", OWN)
-def test_killed_at_50_random_instants(masker, data, tmp_path):
-    kill_at_random(masker, data, tmp_path, 50, seed=100 + OWN.index(masker))
+def test_killed_at_50_random_instants(masker, data, tmp_path, uninterrupted, seconds):
+    kill_at_random(masker, data, tmp_path, 50, 100 + OWN.index(masker), uninterrupted(masker), seconds)
 
 
 @pytest.mark.fault(35)
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_the_worst_instants(point, data, tmp_path):
+def test_killed_at_the_worst_instants(point, data, tmp_path, uninterrupted):
     """The third time: with a checkpoint before, and inside the save, the prune or the log of the next."""
-    whole_run("uniform", data, tmp_path)
     config = tables(data, tmp_path / "run", masker="uniform", **CONFIG)
     first = "step.update#7" if point == "resume.load" else f"{point}#3"
     assert Launch(tmp_path, config, order=f"kill@{first}").wait() == [-9]
     for _ in range(2):  # and again, in the resumed run
         assert Launch(tmp_path, config, order=f"kill@{point}").wait() == [-9]
     assert Launch(tmp_path, config).wait() == [0]
-    check_whole(tmp_path, tmp_path / "run")
+    check_whole(uninterrupted("uniform"), tmp_path / "run")
 
 
 @pytest.mark.fault(35, 44)
