@@ -189,6 +189,30 @@ class Examples(Source):
         self.is_cut = sizes + second > kept + kept_second
         self._note({"text": sizes, "second text": second} if pair else {"text": sizes}, length)
 
+    def leave_out_unlabelled(self, label: str) -> Examples:
+        """Leaves out the rows that have no label (below 0) in a column, and notes how many.
+
+        Raises:
+            DataError: none has one.
+        """
+        known = np.flatnonzero(self.split.values(label) >= 0)
+        where, out = f"split {self.split.name}", len(self) - len(known)
+        if out and not len(known):
+            what, fix = f"no row has a label in column {label!r}", "name another column with task.label"
+            raise DataError(what, where=f"{self.split.folder}, {where}", expected="one or more", fix=fix)
+        if out:
+            self.notes.append(f"{where}: {out:,} of {len(self):,} rows have no label in {label}, and are left out")
+            for name in (
+                "starts",
+                "stops",
+                "stored",
+                "lengths",
+                "is_cut",
+                *(["pair_starts", "pair_stops"] * bool(self.pair)),
+            ):
+                setattr(self, name, getattr(self, name)[known])
+        return self
+
     def _note(self, sizes: dict[str, np.ndarray], length: int) -> None:
         where = f"split {self.split.name}"
         if cut := int(self.is_cut.sum()):

@@ -78,7 +78,8 @@ class MetaMasking(Task):
         """Counts the classes of the split train."""
         train, label = dataset.splits.get("train"), self.config.label
         if self.class_names and train and dataset.labels.get(label) == self.class_names and label in train.columns:
-            self.class_counts = np.bincount(train.values(label), minlength=len(self.class_names))
+            values = train.values(label)
+            self.class_counts = np.bincount(values[values >= 0], minlength=len(self.class_names))
 
     @property
     def head(self) -> str:
@@ -101,7 +102,8 @@ class MetaMasking(Task):
         if len(self.class_names) < 2:
             what = f"column {config.label!r} has {len(self.class_names)} labels"
             raise ConfigError(what, where="task.label", expected="two or more, or task.question")
-        return Examples(split, self.vocab, data.length, "", (config.label,), relabel)
+        rows = Examples(split, self.vocab, data.length, "", (config.label,), relabel)
+        return rows.leave_out_unlabelled(config.label)
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Rows for the policy; and the inputs of filling in and of answering among the targets, where there are any."""

@@ -93,6 +93,7 @@ class WordImportance(Classification):
     """
 
     config: WordImportanceConfig
+    leaves_out = False  # every row is annotated
 
     def annotations(self) -> dict[str, Column]:
         """For each token: whether it is important, its score S(w), and whether its text was used, or why not."""

@@ -1,7 +1,5 @@
 """Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
 
-import shutil
-
 import numpy as np
 import pytest
 from training_help import make
@@ -10,23 +8,11 @@ from taskmask.data.add_column import add_column
 from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError
 from taskmask.training import annotate as module
+from taskmask.training.parts import build_data
 from taskmask.training.run import train
 from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
-
-
-@pytest.fixture(scope="module")
-def model(labelled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "run"
-    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
-    return str(folder)
-
-
-@pytest.fixture
-def copy(labelled, tmp_path):
-    shutil.copytree(labelled, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def annotated(model, copy, *words):
@@ -43,6 +29,33 @@ def test_only_the_sure_ones(model, copy, capsys):
     after, _ = annotated(model, copy, "--overwrite", "--confident", str(limit))
     assert (after == np.where(sure >= limit, before, -1)).all() and (after < 0).any() and (after >= 0).any()
     assert f"{(after >= 0).sum()} of {len(after)} labels kept" in capsys.readouterr().out
+
+
+def test_what_lost_its_label_is_left_out_of_what_learns_from_the_column(model, copy, tmp_path, capsys):
+    """A model is fine-tuned on the labels that were kept, and measured on rows with one."""
+    _, sure = annotated(model, copy)
+    limit = str(float(np.median(sure)))
+    columns = ["--column", "guess=label", "sure=confidence", "--confident", limit, "--overwrite"]
+    assert main(["--data", str(copy), "--from", model, *columns]) == 0
+    dataset = Dataset.open(copy)
+    for task in ("classification", "meta_masking"):
+        chosen = make(copy, tmp_path / task, task={"name": task, "label": "guess"}, train={"steps": 2})
+        parts = build_data(chosen, ["train", "valid"])
+        for split, source in parts.sources.items():
+            labels = np.asarray(dataset.split(split).values("guess"))
+            rows = source[np.arange(len(source))]
+            assert source.stored.tolist() == np.flatnonzero(labels >= 0).tolist() and (labels < 0).any()
+            assert rows.columns["guess"].tolist() == labels[labels >= 0].tolist()
+            assert (
+                f"split {split}: {(labels < 0).sum()} of {len(labels)} rows have no label in guess" in source.notes[0]
+            )
+        train_labels = np.asarray(dataset.split("train").values("guess"))
+        assert parts.task.class_counts.sum() == (train_labels >= 0).sum()
+    assert train(make(copy, tmp_path / "run", task={"name": "classification", "label": "guess"},
+                      train={"steps": 2, "valid_every": 2})).step == 2  # fmt: skip
+    assert main(["--data", str(copy), "--from", model, *columns[:3], "--confident", "1", "--overwrite"]) == 0
+    with pytest.raises(DataError, match=r"no row has a label in column 'guess'.*task\.label"):
+        build_data(chosen, ["train"])
 
 
 def test_as_many_of_each_class(model, copy):
