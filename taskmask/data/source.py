@@ -189,28 +189,13 @@ class Examples(Source):
         self.is_cut = sizes + second > kept + kept_second
         self._note({"text": sizes, "second text": second} if pair else {"text": sizes}, length)
 
-    def leave_out_unlabelled(self, label: str) -> Examples:
-        """Leaves out the rows that have no label (below 0) in a column, and notes how many.
-
-        Raises:
-            DataError: none has one.
-        """
-        known = np.flatnonzero(self.split.values(label) >= 0)
-        where, out = f"split {self.split.name}", len(self) - len(known)
-        if out and not len(known):
-            what, fix = f"no row has a label in column {label!r}", "name another column with task.label"
-            raise DataError(what, where=f"{self.split.folder}, {where}", expected="one or more", fix=fix)
-        if out:
-            self.notes.append(f"{where}: {out:,} of {len(self):,} rows have no label in {label}, and are left out")
-            for name in (
-                "starts",
-                "stops",
-                "stored",
-                "lengths",
-                "is_cut",
-                *(["pair_starts", "pair_stops"] * bool(self.pair)),
-            ):
-                setattr(self, name, getattr(self, name)[known])
+    def only(self, rows: np.ndarray, why: str) -> Examples:
+        """Leaves out all but these rows [n], and notes how many and why."""
+        if out := len(self) - len(rows):
+            self.notes.append(f"split {self.split.name}: {out:,} of {len(self):,} rows {why}, and are left out")
+            pair = ("pair_starts", "pair_stops") if self.pair else ()
+            for name in ("starts", "stops", "stored", "lengths", "is_cut", *pair):
+                setattr(self, name, getattr(self, name)[rows])
         return self
 
     def _note(self, sizes: dict[str, np.ndarray], length: int) -> None:
@@ -240,3 +225,22 @@ class Examples(Source):
             vocab.pair_separators,
         )
         return self._rows(tokens, lengths, ids, segments=segments)
+
+
+def labelled_rows(split: Split, label: str) -> np.ndarray:
+    """Returns the stored rows, int64 [n], that have a label in a column (0 or above), or a token that has.
+
+    Raises:
+        DataError: none has one.
+    """
+    values, known = split.values(label), np.zeros(split.rows, bool)
+    if split.column(label).kind == "row":
+        known[:] = values >= 0
+    else:
+        offsets = split.offsets("tokens")
+        full = np.flatnonzero(np.diff(offsets))
+        known[full] = np.maximum.reduceat(values, offsets[full]) >= 0
+    if split.rows and not known.any():
+        what, fix = f"no row has a label in column {label!r}", "name another column with task.label"
+        raise DataError(what, where=f"{split.folder}, split {split.name}", expected="one or more", fix=fix)
+    return np.flatnonzero(known)

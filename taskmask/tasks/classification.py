@@ -12,7 +12,7 @@ from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source
+from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.classification import classification_metrics
@@ -52,7 +52,9 @@ class TextTask(Task):
         columns: tuple[str, ...] = (self.config.label,) if labelled else ()
         relabel = self._relabelling(split, dataset) if labelled else {}
         rows = Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
-        return rows.leave_out_unlabelled(self.config.label) if labelled and self.leaves_out else rows
+        if not labelled or not self.leaves_out:
+            return rows
+        return rows.only(labelled_rows(split, self.config.label), f"have no label in {self.config.label}")
 
     def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
         """Raises a DataError unless the column holds what the task predicts; returns what `relabelling` does."""
