@@ -10,6 +10,7 @@ from planted_help import BAD, GOOD, sentence, settings, write_tsv
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.source import RowSource
+from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
 from taskmask.training.annotate import annotate
@@ -88,6 +89,11 @@ def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated):
     }
     train(settings(folder, "task", "tagger", tagging, 250, **more))
     annotate(str(folder / "tagger"), str(folder / "domain"), {"score": "probability:important"})
+    with pytest.raises(
+        ConfigError, match="is a run of task tagging, which says label of a token; expected label of a row"
+    ):
+        words = ["--data", str(folder / "task"), "--from", str(folder / "tagger"), "--task", "word_importance"]
+        annotate_command([*words, "--task.label", "label", "--column", "again"])
     domain = Dataset.open(folder / "domain")
     split, truth = domain.split("train"), planted(domain, "train")
     score = np.asarray(split.values("score"), np.float64)

@@ -100,6 +100,31 @@ def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled
     assert np.array_equal(again.values("tokens"), np.concatenate(kept))
 
 
+def test_only_what_is_to_be_learned_becomes_a_file(model, copy, tmp_path, capsys):
+    """Without --split all splits are annotated; what is to be tested must not get into a file to learn from."""
+    words = ["--data", str(copy), "--from", model, "--column", "guess=label", "--overwrite"]
+    file = tmp_path / "pseudo.tsv"
+    for more, split in ([], "train"), (["--split", "valid"], "valid"):
+        assert main([*words, *more, "--to-tsv", str(file)]) == 0
+        rows, said = Dataset.open(copy).split(split).rows, capsys.readouterr().out
+        assert len(file.read_text().splitlines()) == rows + 1 and f"pseudo.tsv: {rows} rows of {split}\n" in said
+        assert ("--overwrite --leave-out" in said) == (split == "train")
+    assert main([*words, "--leave-out", str(copy), "--column", "guess=label", "sure=confidence"]) == 0
+    assert "--overwrite --leave-out" not in capsys.readouterr().out
+
+
+def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
+    task = {"name": "classification", "pair": "place"}
+    train(make(labelled, tmp_path / "pair", task=task, train={"steps": 2}))
+    file = tmp_path / "pseudo.tsv"
+    words = ["--data", str(copy), "--from", str(tmp_path / "pair"), "--column", "guess=label", "--to-tsv", str(file)]
+    assert main(words) == 0
+    again = ["--train", str(file), "--out", str(tmp_path / "mixed"), "--label", "guess", "--text", "text", "place"]
+    assert preprocess([*again, "--workers", "0", "--vocab", str(copy)]) == 0
+    old, new = (Dataset.open(path).split("train") for path in (copy, tmp_path / "mixed"))
+    assert all(np.array_equal(old.values(name), new.values(name)) for name in ("tokens", "place"))
+
+
 def test_labels_of_tokens_are_chosen_alike(labelled):
     """Of tokens as of rows: the sure ones; of a text that is to be tested none."""
     dataset = Dataset.open(labelled)
@@ -167,3 +192,6 @@ def test_what_is_wrong_is_said(model, copy):
     ):
         with pytest.raises(ConfigError, match=said):
             main(["--data", str(copy), "--from", model, *words])
+    words = ["--task", "word_importance", "--column", "important", "--confident", "0.5"]
+    with pytest.raises(ConfigError, match="chooses by label, which task WordImportance does not give; leave"):
+        main(["--data", str(copy), "--from", model, *words])
