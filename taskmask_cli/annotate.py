@@ -11,7 +11,7 @@ from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Lets a trained model label a dataset: its answers become columns, for other tasks and maskers to read.
 A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
-confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
+confidence, probability:TAG and logit:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
 
 A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and chance; meta_masking gives policy.
 

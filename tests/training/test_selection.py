@@ -1,5 +1,7 @@
 """Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
 
+import re
+
 import numpy as np
 import pytest
 from training_help import make
@@ -109,6 +111,7 @@ def test_only_what_is_to_be_learned_becomes_a_file(model, copy, tmp_path, capsys
         rows, said = Dataset.open(copy).split(split).rows, capsys.readouterr().out
         assert len(file.read_text().splitlines()) == rows + 1 and f"pseudo.tsv: {rows} rows of {split}\n" in said
         assert ("--overwrite --leave-out" in said) == (split == "train")
+        assert re.search(r"\d rows, [\d,]+ tokens, \d+:\d\d \([\d,]+ tokens a second\)\n", said)
     assert main([*words, "--leave-out", str(copy), "--column", "guess=label", "sure=confidence"]) == 0
     assert "--overwrite --leave-out" not in capsys.readouterr().out
 
