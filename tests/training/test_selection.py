@@ -1,5 +1,6 @@
 """Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
 
+import json
 import re
 
 import numpy as np
@@ -9,12 +10,14 @@ from training_help import make
 from taskmask.data.add_column import add_column
 from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError
+from taskmask.settings import Settings
 from taskmask.training import annotate as module
 from taskmask.training.parts import build_data
 from taskmask.training.run import train
 from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
+from taskmask_cli.train import main as train_command
 
 
 def annotated(model, copy, *words):
@@ -126,6 +129,16 @@ def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
     assert preprocess([*again, "--workers", "0", "--vocab", str(copy)]) == 0
     old, new = (Dataset.open(path).split("train") for path in (copy, tmp_path / "mixed"))
     assert all(np.array_equal(old.values(name), new.values(name)) for name in ("tokens", "place"))
+
+
+def test_what_comes_after_labels_alone(labelled, tmp_path, capsys):
+    """No mask was learned: no masker is named, and what is advised is a fine-tuning."""
+    run = str(tmp_path / "run")
+    words = ["--data", str(labelled), "--run", run, "--task", "joint_mlm", "--task.mlm", "false", "--train.steps", "2"]
+    assert train_command([*words, "--model", "tiny", "--model.layers", "1", "--run.threads", "1"]) == 0
+    said = capsys.readouterr().err
+    assert f"--task classification --train.init_from {run}" in said and "<mask>" not in said and "--masker" not in said
+    assert Settings.of(json.loads((tmp_path / "run" / "settings.json").read_text())).masker is None
 
 
 def test_labels_of_tokens_are_chosen_alike(labelled):
