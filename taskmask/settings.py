@@ -241,6 +241,8 @@ def parse(assignments: Iterable[Assignment]) -> Settings:
         sections[section] = entry and Component(entry.name, options)
     contradictions(problems, sections["data"], sections["train"], sections["optim"])
     problems.raise_any()
+    if not chosen["task"].load().masks(sections["task"].options):  # type: ignore[union-attr]
+        sections["masker"] = None
     return Settings(**sections)
 
 

@@ -11,11 +11,12 @@ from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Lets a trained model label a dataset: its answers become columns, for other tasks and maskers to read.
 A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
-confidence and probability:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
+confidence, probability:TAG and logit:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
 
 A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and chance; meta_masking gives policy.
 
-With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score.
+With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score
+(S(w): the lower, the more it matters, so nothing that --masker scored can take) and use (used, or why not).
 Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
 (--balance), and none of texts that another dataset tests on (--leave-out); the others become no label.
 
@@ -60,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         splits = options.split or list(dataset.splits)
         notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
         if options.to_tsv:
-            rows = write_tsv(dataset, splits, column_with(done.columns, "label", "--to-tsv"), options.to_tsv)
-            notes.append(f"{options.to_tsv}: {rows:,} rows")
+            learned = options.split or (["train"] if "train" in splits else splits)
+            labels = column_with(done.columns, "label", "--to-tsv")
+            rows = write_tsv(dataset, learned, labels, options.to_tsv, done.pair)
+            notes.append(f"{options.to_tsv}: {rows:,} rows of {', '.join(learned)}")
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
@@ -97,7 +100,10 @@ def add_options(parser: Parser) -> Parser:
         help="keep no label of a text in valid or test of these datasets",
     )
     parser.add_argument(
-        "--to-tsv", default="", metavar="FILE", help="write label and text of the rows that keep their label, too"
+        "--to-tsv",
+        default="",
+        metavar="FILE",
+        help="write label and text of the rows that keep their label, too; of train, or of --split",
     )
     add_user_dir(parser)
     return parser

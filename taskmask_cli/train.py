@@ -124,6 +124,9 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     if chosen.masker:
         lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid --masker whole_word")
         lines.append(f'  taskmask predict --from {last.folder}{plug_ins} "Here a <mask> is missing."')
+    elif chosen.task.name == "joint_mlm":  # it learned labels alone, with a head that is thrown away
+        start = f"--task classification --train.init_from {last.folder}"
+        lines.append(f"  taskmask-train --data LABELLED --run runs/tuned {start}{plug_ins}")
     else:
         lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid")
         lines.append(f"  taskmask predict --from {last.folder}{plug_ins} --jsonl < texts.jsonl")

@@ -13,10 +13,10 @@ echo; echo "== 1. prepare: many docstrings without labels, few with"
 [ -e $out/few/dataset.json ] || taskmask-preprocess --train python-docs:valid --test python-docs:test --label family --vocab $out/corpus --out $out/few
 
 echo; echo "== 2. pre-training, the original model"
-taskmask-train --config "$here/settings.toml" --data $out/corpus --run $out/original --train.steps 600
+taskmask-train --config "$here/../selective_masking/settings.toml" --data $out/corpus --run $out/original --train.steps 600
 
 echo; echo "== 3. the teacher, fine-tuned on the few labels"
-taskmask-train --config "$here/settings.toml" --data $out/few --run $out/teacher --train.init_from $out/original --task classification --task.label family --train.steps 150
+taskmask-train --config "$here/../selective_masking/settings.toml" --data $out/few --run $out/teacher --train.init_from $out/original --task classification --task.label family --train.steps 150
 
 echo; echo "== 4. its labels, and the scores behind them, of the docstrings without; none of those to be tested"
 taskmask annotate --data $out/corpus --from $out/teacher --column pseudo=label sure=confidence logits=logits --leave-out $out/few --overwrite

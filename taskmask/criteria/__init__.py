@@ -49,7 +49,7 @@ def _is_pair(word: str) -> bool:
 class JointLossConfig:
     """Masked language modelling and (pseudo) labels together: the weighted sum of the two mean losses."""
 
-    mlm_weight: float = opt(1.0, "weight of masked language modelling (lambda)")
+    mlm_weight: float = opt(1.0, "weight of masked language modelling (lambda); for none at all --task.mlm false")
     label_weight: float = opt(1.0, "weight of the labels")
     target: Literal["hard", "soft"] = opt(
         "hard", "cross-entropy of the label, or divergence from a teacher (task.soft)"

@@ -41,6 +41,9 @@ class JointCriterion(Criterion):
         sums = {"mlm": logits.sum() * 0.0, "pseudo": self._of_labels(logits, labels, known, batch)}
         sums["pseudo_correct"] = ((logits.detach().argmax(-1) == labels) & known).sum(dtype=torch.float32)
         if "mlm" in batch.targets:
+            if not self.config.mlm_weight:
+                what, fix = "is 0, but the task masks what it reads", "--task.mlm false"
+                raise ConfigError(what, where="criterion.mlm_weight", expected="the text as it is", fix=fix)
             masked, right = outputs["mlm"].float(), batch.targets["mlm"]
             sums["mlm"] = F.cross_entropy(masked, right, reduction="sum")
             sums["mlm_correct"] = (masked.detach().argmax(-1) == right).sum(dtype=torch.float32)
@@ -48,6 +51,9 @@ class JointCriterion(Criterion):
 
     def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
         if self.config.target == "hard":
+            if "soft" in batch.targets:
+                what, fix = "is hard, but task.soft names a teacher's answers", "--criterion distillation"
+                raise ConfigError(what, where="criterion.target", expected="soft, or no task.soft", fix=fix)
             return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         if "soft" not in batch.targets:
             what, fix = "is soft, but the task has no teacher's answers", "name their columns with task.soft"

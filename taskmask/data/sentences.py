@@ -18,13 +18,13 @@ BEHIND = "\"'”’»)]」』"
 
 
 def sentence_numbers(rows: Rows) -> np.ndarray:
-    """Returns int32 [B, T], the number of each token's sentence in its row, from 0; -1 at special tokens and padding.
+    """Returns int32 [B, T], the number of each token's sentence in its row, from 0; -1 at what is no content.
 
     A sentence ends with a word of closing punctuation, quotation marks and brackets behind it included, where a word
     follows: so "3.5" is whole, but "Mr. Smith" is not.
     """
     closes, trails = closing_pieces(rows.vocab)
-    words = rows.words
+    words = content_words(rows)
     inside = words >= 0
     ends = np.zeros(rows.shape, bool)
     open_end = np.zeros(len(words), bool)
@@ -38,6 +38,14 @@ def sentence_numbers(rows: Rows) -> np.ndarray:
     follows[:, 1:] = ends[:, :-1] & ~ends[:, 1:] & starts_word[:, 1:] & inside[:, 1:]
     numbers = np.cumsum(follows | (inside & ~np.pad(inside, ((0, 0), (1, 0)))[:, :-1]), axis=1, dtype=np.int32) - 1
     return np.where(inside, numbers, np.int32(-1))
+
+
+def content_words(rows: Rows) -> np.ndarray:
+    """Returns int32 [B, T], the number of each token's word in its row, `<unk>` a word like others; -1 elsewhere."""
+    words, is_unknown = rows.words, rows.tokens == rows.vocab.unk
+    inside = (words >= 0) | is_unknown
+    starts = inside & (is_unknown | (words != np.pad(words, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]))
+    return np.where(inside, np.cumsum(starts, axis=1, dtype=np.int32) - 1, np.int32(-1))
 
 
 @functools.lru_cache(maxsize=4)

@@ -189,6 +189,15 @@ class Examples(Source):
         self.is_cut = sizes + second > kept + kept_second
         self._note({"text": sizes, "second text": second} if pair else {"text": sizes}, length)
 
+    def only(self, rows: np.ndarray, why: str) -> Examples:
+        """Leaves out all but these rows [n], and notes how many and why."""
+        if out := len(self) - len(rows):
+            self.notes.append(f"split {self.split.name}: {out:,} of {len(self):,} rows {why}, and are left out")
+            pair = ("pair_starts", "pair_stops") if self.pair else ()
+            for name in ("starts", "stops", "stored", "lengths", "is_cut", *pair):
+                setattr(self, name, getattr(self, name)[rows])
+        return self
+
     def _note(self, sizes: dict[str, np.ndarray], length: int) -> None:
         where = f"split {self.split.name}"
         if cut := int(self.is_cut.sum()):
@@ -216,3 +225,22 @@ class Examples(Source):
             vocab.pair_separators,
         )
         return self._rows(tokens, lengths, ids, segments=segments)
+
+
+def labelled_rows(split: Split, label: str) -> np.ndarray:
+    """Returns the stored rows, int64 [n], that have a label in a column (0 or above), or a token that has.
+
+    Raises:
+        DataError: none has one.
+    """
+    values, known = split.values(label), np.zeros(split.rows, bool)
+    if split.column(label).kind == "row":
+        known[:] = values >= 0
+    else:
+        offsets = split.offsets("tokens")
+        full = np.flatnonzero(np.diff(offsets))
+        known[full] = np.maximum.reduceat(values, offsets[full]) >= 0
+    if split.rows and not known.any():
+        what, fix = f"no row has a label in column {label!r}", "name another column with task.label"
+        raise DataError(what, where=f"{split.folder}, split {split.name}", expected="one or more", fix=fix)
+    return np.flatnonzero(known)

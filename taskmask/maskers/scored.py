@@ -19,8 +19,11 @@ from taskmask.maskers.runs import token_column
 class ScoredConfig(MaskerConfig):
     """Options of masking by scores; the ratio is the most that is masked of a row."""
 
-    column: str = opt("score", "column with a number for each token; higher is masked rather")
-    choose: Literal["top", "sample"] = opt("top", "the highest scores, or drawn in proportion to the scores")
+    column: str = opt(
+        "score",
+        "column with a number for each token; the highest are masked; of word_importance's score the lowest matter",
+    )
+    choose: Literal["top", "sample"] = opt("top", "the highest scores, or drawn in proportion to the scores above 0")
     above: float | None = opt(None, "only tokens with a score above this are candidates; none = all")
     fallback: Literal["none", "uniform"] = opt("none", "rows without a candidate: mask nothing, or uniformly")
     control: bool = opt(False, "mask as many tokens of each row, but drawn uniformly: the fair baseline")
@@ -62,12 +65,11 @@ class Scored(Masker):
 
     def _by_score(self, rows: Rows, draw: Draw) -> np.ndarray:
         budget, scores = self.budget(rows, draw), self.scores(rows)
+        is_drawn = self.config.choose == "sample"
         lowest = -np.inf if self.config.above is None else self.config.above
-        candidates = rows.maskable & (scores > lowest)
-        if self.config.choose == "sample":
-            chosen = sample_tokens(
-                np.where(candidates, np.maximum(scores, 0.0), 0.0), budget, draw.uniform("scored", rows.shape[1])
-            )
+        candidates = rows.maskable & (scores > (max(lowest, 0.0) if is_drawn else lowest))
+        if is_drawn:
+            chosen = sample_tokens(np.where(candidates, scores, 0.0), budget, draw.uniform("scored", rows.shape[1]))
         else:
             chosen = highest_at_random(scores, candidates, budget, draw)
         if self.config.fallback == "uniform":

@@ -86,6 +86,11 @@ class Task:
         """Which end of a metric is the good one."""
         return "min" if metric in cls.lower_is_better else "max"
 
+    @classmethod
+    def masks(cls, options: Any) -> bool:
+        """Whether it masks anything with these options; else it gets no masker."""
+        return cls.default_masker is not None
+
     def prepare(self, dataset: Dataset) -> None:
         """Looks at the dataset as a whole, once, before any row is read: to count classes, say."""
 

@@ -12,7 +12,7 @@ from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source
+from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.classification import classification_metrics
@@ -39,6 +39,8 @@ class TextTask(Task):
 
     default_masker = None
     measured_in_training = True
+    leaves_out = False
+    """Whether rows without a label (-1) are left out."""
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
@@ -49,7 +51,10 @@ class TextTask(Task):
         """The stored rows, one row each; longer ones are cut at their end."""
         columns: tuple[str, ...] = (self.config.label,) if labelled else ()
         relabel = self._relabelling(split, dataset) if labelled else {}
-        return Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
+        rows = Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
+        if not labelled or not self.leaves_out:
+            return rows
+        return rows.only(labelled_rows(split, self.config.label), f"have no label in {self.config.label}")
 
     def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
         """Raises a DataError unless the column holds what the task predicts; returns what `relabelling` does."""
@@ -109,13 +114,15 @@ class TextTask(Task):
 class Classification(TextTask):
     """Says the class of a text, or of a pair of texts.
 
-    A text that is longer than `data.length` is cut at its end (of a pair the longer one), and counted.
+    A text that is longer than `data.length` is cut at its end (of a pair the longer one), and counted. Rows without a
+    label, as `annotate --confident` leaves them, are left out.
 
     **Source:** Devlin et al. 2019 (BERT), section 4.1.
     """
 
     default_criterion = "classification"
     best = "accuracy"
+    leaves_out = True
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
@@ -127,7 +134,7 @@ class Classification(TextTask):
         train = dataset.splits.get("train")
         if train and self.config.label in train.columns and dataset.labels.get(self.config.label) == self.class_names:
             values = train.values(self.config.label)
-            self.class_counts = np.bincount(values, minlength=len(self.class_names))
+            self.class_counts = np.bincount(values[values >= 0], minlength=len(self.class_names))
 
     def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
         where, name = f"{split.folder}, split {split.name}", self.config.label

@@ -14,7 +14,8 @@ from taskmask.config import Problems, opt
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source
+from taskmask.data.source import Examples, Source, labelled_rows
+from taskmask.data.units import content_of
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
@@ -36,8 +37,8 @@ class JointMLMConfig(MaskedLMConfig):
     label: str = opt("label", "column with the labels of rows or of tokens; a row without one counts for MLM alone")
     soft: tuple[str, ...] = opt((), "columns with a teacher's answer: logits, or a column a class; for soft targets")
     soft_is: Literal["logits", "probabilities"] = opt("logits", "what these columns hold")
-    read: Literal["masked", "clean"] = opt("masked", "the text that the label is read from")
-    mlm: bool = opt(True, "mask tokens and predict them, too")
+    read: Literal["masked", "clean"] = opt("masked", "the text that the label is read from; without mlm the clean one")
+    mlm: bool = opt(True, "mask tokens and predict them, too; false: nothing is masked")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,10 +70,18 @@ class JointMLM(MaskedLM):
         self.class_names = labels.get(config.label, [])
         self.class_counts = np.zeros(len(self.class_names), np.int64)
         self.of_tokens = False
+        self.soft_order: list[int] = []  # the places of the classes among the scores of the dataset
+
+    @classmethod
+    def masks(cls, options: JointMLMConfig) -> bool:
+        """Whether tokens are masked."""
+        return options.mlm
 
     def prepare(self, dataset: Dataset) -> None:
-        """Looks whether the labels are those of rows or of tokens, and counts them."""
+        """Looks whether the labels are those of rows or of tokens, in which order they stand, and counts them."""
         name = self.config.label
+        names = dataset.labels.get(name, [])
+        self.soft_order = [names.index(one) for one in self.class_names if one in names]
         split = next((split for split in dataset.splits.values() if name in split.columns), None)
         self.of_tokens = bool(split) and split.column(name).kind == "aligned"  # type: ignore[union-attr]
         train = dataset.splits.get("train")
@@ -81,7 +90,7 @@ class JointMLM(MaskedLM):
             self.class_counts = np.bincount(values[values >= 0], minlength=len(self.class_names))
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
-        """The stored rows, one row each; longer ones are cut at their end."""
+        """The stored rows, one row each; longer ones are cut at their end; without MLM only those with a label."""
         where = f"{split.folder}, split {split.name}"
         if len(self.class_names) < 2:
             what = f"column {self.config.label!r} has {len(self.class_names)} labels"
@@ -92,9 +101,14 @@ class JointMLM(MaskedLM):
             what = f"task.soft names {sum(widths)} scores a row: {', '.join(self.config.soft)}"
             fix = "one column of logits, or a column for each class in their order"
             raise DataError(what, where=where, expected=f"{len(self.class_names)}, one a class", fix=fix)
+        if self.config.soft and set(dataset.labels[self.config.label]) != set(self.class_names):
+            what = f"the scores of task.soft are those of {', '.join(dataset.labels[self.config.label][:20])}"
+            fix = "use a model that was trained with these classes"
+            raise DataError(what, where=where, expected=f"of {', '.join(self.class_names[:20])}", fix=fix)
         masker = self.masker.columns if self.masker else ()
         columns = tuple(dict.fromkeys((self.config.label, *self.config.soft, *masker)))
-        return Examples(split, self.vocab, data.length, "", columns, relabel)
+        rows, known = Examples(split, self.vocab, data.length, "", columns, relabel), labelled_rows(split, columns[0])
+        return rows if self.config.mlm else rows.only(known, f"have no label in {columns[0]}")
 
     def heads(self) -> dict[str, HeadSpec]:
         """The language-model head, where tokens are masked, and "pseudo" with a score for each class."""
@@ -102,34 +116,32 @@ class JointMLM(MaskedLM):
         return {**(super().heads() if self.config.mlm else {}), HEAD: pseudo}
 
     @property
-    def views(self) -> int:
-        """Rows of a batch that one row of the dataset becomes."""
-        masked = super().views if self.reads_masks else 0
-        return masked + (self.config.read == "clean")
+    def is_clean(self) -> bool:
+        """Whether the label is read from the text as it is."""
+        return self.config.read == "clean" or not self.config.mlm
 
     @property
-    def reads_masks(self) -> bool:
-        """Whether masked rows are in the batch."""
-        return self.config.mlm or self.config.read == "masked"
+    def views(self) -> int:
+        """Rows of a batch that one row of the dataset becomes."""
+        return (super().views if self.config.mlm else 0) + self.is_clean
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Masked rows, clean ones, or both, the masked ones first; rows that no label is read from have none."""
-        made = super().make_batch(rows, draw) if self.reads_masks else None
+        made = super().make_batch(rows, draw) if self.config.mlm else None
         masked = [made.inputs["tokens"]] if made else []
-        is_clean = self.config.read == "clean"
-        tokens = np.concatenate([*masked, *([rows.tokens] if is_clean else [])])
+        tokens = np.concatenate([*masked, *([rows.tokens] if self.is_clean else [])])
         times = len(tokens) // max(len(rows.ids), 1)
         inputs: dict[str, Any] = {"tokens": tokens, "positions": {}}
         if not rows.is_full:
             inputs["keep"] = np.tile(rows.keep, (times, 1))
         targets: dict[str, Any] = {}
-        if made and self.config.mlm:
+        if made:
             inputs["positions"]["mlm"], targets["mlm"] = made.inputs["positions"]["mlm"], made.targets["mlm"]
-        asked = np.full(times, not is_clean)  # of the copies of the rows, those that the label is read from
+        asked = np.full(times, not self.is_clean)  # of the copies of the rows, those that the label is read from
         asked[-1:] = True
         label, soft = rows.columns[self.config.label], self._soft(rows)
         if self.of_tokens:
-            known = (label >= 0) & ~rows.vocab.is_special[rows.tokens]
+            known = (label >= 0) & content_of(rows)
             places = np.flatnonzero(asked[:, None, None] & known)
             inputs["positions"][HEAD], here = places, places % rows.tokens.size
             targets[HEAD] = label.reshape(-1)[here].astype(np.int64)
@@ -147,7 +159,8 @@ class JointMLM(MaskedLM):
             return None
         columns = [rows.columns[name] for name in self.config.soft]
         depth = 3 if self.of_tokens else 2
-        values = np.concatenate([c if c.ndim == depth else c[..., None] for c in columns], axis=-1).astype(np.float32)
+        values = np.concatenate([c if c.ndim == depth else c[..., None] for c in columns], axis=-1)
+        values = values[..., self.soft_order].astype(np.float32)
         return values if self.config.soft_is == "logits" else np.log(np.maximum(values, 1e-7))
 
     def metrics(self, totals: Totals) -> dict[str, float]:

@@ -16,7 +16,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.episodes import QUESTION, QUESTION_LENGTHS, Episodes
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source
+from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.targets import shift_right
 from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS
 from taskmask.data.units import Units
@@ -78,7 +78,8 @@ class MetaMasking(Task):
         """Counts the classes of the split train."""
         train, label = dataset.splits.get("train"), self.config.label
         if self.class_names and train and dataset.labels.get(label) == self.class_names and label in train.columns:
-            self.class_counts = np.bincount(train.values(label), minlength=len(self.class_names))
+            values = train.values(label)
+            self.class_counts = np.bincount(values[values >= 0], minlength=len(self.class_names))
 
     @property
     def head(self) -> str:
@@ -101,7 +102,8 @@ class MetaMasking(Task):
         if len(self.class_names) < 2:
             what = f"column {config.label!r} has {len(self.class_names)} labels"
             raise ConfigError(what, where="task.label", expected="two or more, or task.question")
-        return Examples(split, self.vocab, data.length, "", (config.label,), relabel)
+        rows = Examples(split, self.vocab, data.length, "", (config.label,), relabel)
+        return rows.only(labelled_rows(split, config.label), f"have no label in {config.label}")
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Rows for the policy; and the inputs of filling in and of answering among the targets, where there are any."""

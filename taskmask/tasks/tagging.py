@@ -191,12 +191,13 @@ class Tagging(Task):
         return names if is_clear else [f"f1_{number}" for number in range(len(names))]
 
     def annotations(self) -> dict[str, Column]:
-        """For each token: the label, its probability, and the probability of one label."""
+        """For each token: the label, its probability, and the probability or the logit of one label."""
         half = Column("aligned", "float16", of="tokens")
         return {
             "label": Column("aligned", "int32", of="tokens"),
             "confidence": half,
             **{f"probability:{name}": half for name in self.class_names},
+            **{f"logit:{name}": half for name in self.class_names},
         }
 
     def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
@@ -207,14 +208,14 @@ class Tagging(Task):
         first = first | (positions % tokens.shape[1] == 1)  # the rest of a word that a row begins with
         number = torch.arange(len(positions), device=positions.device)
         said_at = torch.where(first, number, 0).cummax(0).values
-        chances = outputs["label"].float().softmax(-1)[said_at]
-        columns = {f"probability:{name}": number for number, name in enumerate(self.class_names)}
+        logits = outputs["label"].float()[said_at]
+        chances = logits.softmax(-1)
+        columns = {f"probability:{name}": chances[:, n] for n, name in enumerate(self.class_names)}
+        columns |= {f"logit:{name}": logits[:, n] for n, name in enumerate(self.class_names)}
+        columns |= {"label": chances.argmax(-1), "confidence": chances.amax(-1)}
         found = {}
         for name in what:
-            if name in columns:
-                values = chances[:, columns[name]]
-            else:
-                values = chances.argmax(-1) if name == "label" else chances.amax(-1)
+            values = columns[name]
             found[name] = values.new_zeros(tokens.shape).flatten().index_copy(0, positions, values)
         return {name: values.view(tokens.shape).cpu().numpy() for name, values in found.items()}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -15,15 +16,15 @@ from taskmask.config import Problems, opt
 from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.compact import by_length, compact
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.sentences import sentence_numbers
+from taskmask.data.sentences import content_words, sentence_numbers
 from taskmask.data.source import Source
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Ask
 from taskmask.tasks.classification import Classification, ClassificationConfig
 
-NAMES = {"important": ["plain", "important"], "use": ["used", "misclassified", "unsure"]}
-USED, MISCLASSIFIED, UNSURE = range(3)
+NAMES = {"important": ["plain", "important"], "use": ["used", "misclassified", "unsure", "unlabelled"]}
+USED, MISCLASSIFIED, UNSURE, UNLABELLED = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class WordImportanceConfig(ClassificationConfig):
     """How a text is taken apart, and from where on a word is important."""
 
     delta: float = opt(0.05, "important: P(y|s) - P(y|buffer + word) below this (delta)")
-    guard: bool = opt(True, "leave out texts that the classifier is hardly sure of, or that any word makes it sure of")
+    guard: bool = opt(True, "leave out texts that the classifier is hardly sure of, or as sure without a word")
     margin: float = opt(0.1, "guard: P(y|s) must be above chance, or that of an empty text, by delta and this")
     unit: Literal["token", "word"] = opt("token", "what is added to the buffer, and dropped from it, at once")
     sentences: bool = opt(True, "each sentence for itself, where there is one text; false: the whole text")
@@ -82,10 +83,11 @@ class WordImportance(Classification):
     out of the buffer again; else it stays. So a word is important that makes the classifier about as sure as the whole
     text does, behind words that say nothing: of several words that say the same, each.
 
-    Texts that the classifier gets wrong are left out: their tokens have no label (-1) and no score (NaN). So are, by
-    the guard, those of which it is hardly surer than by chance (or than of an empty text, where that is less), and
-    those of which more than half would be important, since any word will do. Of a text with several second texts
-    (aspects), a row each, a word is important if it is for one of them; its score is the lowest.
+    Texts that have no label, or that the classifier gets wrong, are left out: their tokens have no label (-1) and no
+    score (NaN). So are, by the guard, those of which it is hardly surer than by chance (or than of an empty text, where
+    that is less), and those of which it is as sure, up to delta, as of an empty text, where more than half would be
+    important, since any word will do. Of a text with several second texts (aspects), a row each, a word is important if
+    it is for one of them; its score is the lowest: the lower a score, the more its word matters.
 
     **Source:** Gu et al. 2020 (arXiv 2004.09733), section 3.2, equation 1; delta is 0.05 there, 0.01 in the authors'
     code. Differs from that code: what is left out has no label, instead of the label "not important"; the guard; whole
@@ -93,6 +95,11 @@ class WordImportance(Classification):
     """
 
     config: WordImportanceConfig
+    leaves_out = False  # every row is annotated
+
+    def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
+        super().__init__(config, vocab, masker, labels)
+        self._texts: dict[str, np.ndarray] = {}  # of each split what `first_texts` gives, made once
 
     def annotations(self) -> dict[str, Column]:
         """For each token: whether it is important, its score S(w), and whether its text was used, or why not."""
@@ -114,7 +121,7 @@ class WordImportance(Classification):
         self, ask: Ask, source: Source, ids: np.ndarray, what: tuple[str, ...], max_tokens: int, advance: Callable
     ) -> dict[str, list[np.ndarray]]:
         """Returns the values of rows, those of the same text with other aspects looked at too."""
-        asked, group = siblings(source, ids) if self.config.pair else (ids, np.arange(len(ids)))
+        asked, group = self.siblings(source.split, ids) if self.config.pair else (ids, np.arange(len(ids)))
         rows = source[asked]
         score, use = (lowest_of_groups(values, group) for values in self.look(ask, rows, max_tokens))
         important = np.where(np.isnan(score), -1, score < self.config.delta)
@@ -122,6 +129,15 @@ class WordImportance(Classification):
         mine = np.searchsorted(asked, ids)
         values = {"score": score[mine], "important": important[mine], "use": np.nan_to_num(use[mine], nan=-1)}
         return {name: list(values[name]) for name in what}
+
+    def siblings(self, split: Split, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns all rows with the same first text as one of `ids`, rising, and the number of the text of each."""
+        key = str(split.folder / split.name)
+        if key not in self._texts:
+            self._texts[key] = first_texts(split, self.vocab.eos)
+        group = self._texts[key]
+        asked = np.flatnonzero(np.isin(group, group[ids]))
+        return asked, group[asked]
 
     def scores(self, ask: Ask, rows: Rows, max_tokens: int) -> np.ndarray:
         """Returns S(w), float64 [B, T]; NaN at what is no text, and in what is left out."""
@@ -131,7 +147,8 @@ class WordImportance(Classification):
         """Returns S(w) and the number of its text's use, float64 [B, T] both; NaN at what is no text."""
         every = self.apart(rows)
         sure, right = self.chances(ask, every, every.mine | every.fixed, max_tokens)
-        use = np.where(right, USED, MISCLASSIFIED)
+        use = np.where(every.gold < 0, UNLABELLED, np.where(right, USED, MISCLASSIFIED))
+        empty = np.full(len(use), -np.inf)
         if self.config.guard:
             empty, _ = self.chances(ask, every, every.fixed, max_tokens)
             # an empty text is of some class too, often for certain: not all texts of that class are to go
@@ -139,16 +156,16 @@ class WordImportance(Classification):
             use[right & (sure < floor + self.config.delta + self.config.margin)] = UNSURE
         looked_at = np.flatnonzero(use == USED)
         texts, sure = every.take(looked_at), sure[looked_at]
-        units = rows.words[texts.row] if self.config.unit == "word" else np.cumsum(texts.mine, axis=1)
+        units = content_words(rows)[texts.row] if self.config.unit == "word" else np.cumsum(texts.mine, axis=1)
         found = self.grow(ask, texts, _from_zero(units, texts.mine), sure, max_tokens)
-        if self.config.guard:
-            by_any = (found < self.config.delta).sum(axis=1) > texts.mine.sum(axis=1) / 2
-            use[looked_at[by_any]], found[by_any] = UNSURE, np.nan
+        says_all = sure - empty[looked_at] < self.config.delta  # without a word, too
+        by_any = says_all & ((found < self.config.delta).sum(axis=1) > texts.mine.sum(axis=1) / 2)
+        use[looked_at[by_any]], found[by_any] = UNSURE, np.nan
         return texts.spread(found), every.spread(np.broadcast_to(use[:, None], every.mine.shape))
 
     def apart(self, rows: Rows) -> Texts:
         """Takes rows apart into the texts that are looked at."""
-        is_text = ~rows.vocab.is_special[rows.tokens]
+        is_text = content_words(rows) >= 0
         if "segments" in rows.columns:
             is_text &= rows.columns["segments"] == 0
         parts = sentence_numbers(rows) if self.config.sentences and not self.config.pair else np.zeros(rows.shape, int)
@@ -217,15 +234,15 @@ def _from_zero(units: np.ndarray, inside: np.ndarray) -> np.ndarray:
     return np.where(inside, units - first[:, None], -1)
 
 
-def siblings(source: Source, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all rows with the same first text as one of `ids`, rising, and the number of the text of each."""
-    values, every = source.split.values("tokens"), np.arange(len(source))
-    known: dict[bytes, int] = {}
-    group = np.empty(len(source), np.int64)
-    for row, (start, stop) in enumerate(zip(source.starts, source.stops, strict=True)):
-        group[row] = known.setdefault(values[start:stop].tobytes(), len(known))
-    asked = every[np.isin(group, group[ids])]
-    return asked, group[asked]
+def first_texts(split: Split, eos: int) -> np.ndarray:
+    """Returns the number of the first text of each row, int64 [rows], whole and without the `</s>` that closes it."""
+    values, known = split.values("tokens"), dict[bytes, int]()
+    group = np.empty(split.rows, np.int64)
+    for row, (start, stop) in enumerate(pairwise(split.offsets("tokens").tolist())):
+        text = values[start:stop]
+        closes = len(text) > 0 and text[-1] == eos
+        group[row] = known.setdefault(text[: len(text) - closes].tobytes(), len(known))
+    return group
 
 
 def lowest_of_groups(scores: np.ndarray, group: np.ndarray) -> np.ndarray:

@@ -29,17 +29,18 @@ from taskmask.errors import ConfigError, DataError, did_you_mean
 from taskmask.faults import reach
 from taskmask.machine import storage_errors, written_whole
 from taskmask.settings import Settings, parse
-from taskmask.tasks.base import Answers
+from taskmask.tasks.base import Answers, Task
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
-from taskmask.training.parts import DataParts, build_data
+from taskmask.training.parts import DataParts, build_data, build_task
 from taskmask.training.precision import autocast, speed_up_fp32
 from taskmask.training.run import lock
 from taskmask.training.selection import Selection, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
+KEPT = "texts that are to be tested keep their label; --overwrite --leave-out {} takes it away"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Annotated:
         computed_tokens: tokens that went through the model this time, in all processes; the others were done before.
         seconds: time this call took.
         notes: what people should know of the rows.
+        pair: column with the second text that the model reads; "" where there is one text.
     """
 
     columns: dict[str, str]
@@ -61,6 +63,7 @@ class Annotated:
     computed_tokens: int
     seconds: float
     notes: list[str]
+    pair: str = ""
 
 
 def annotate(
@@ -101,13 +104,10 @@ def annotate(
     names = tuple(splits) or tuple(Dataset.open(data).splits)
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
     columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
-    specs = check_columns(parts, columns)
-    if keep != Selection():
-        for what in ("label", "confidence"):
-            column_with(columns, what, "--confident, --balance, --leave-out")
-    tested = texts_to_test(keep.leave_out)
+    specs = check_columns(parts, columns, keep)
+    check_heads(loaded, settings, parts)
     model = loaded.objective(settings, parts.task).model.to(device)
-    work = Work(settings, parts, columns, specs, model, world, device, keep, tested)
+    work = Work(settings, parts, columns, specs, model, world, device, keep, texts_to_test(keep.leave_out))
     notes = [note for source in parts.sources.values() for note in source.notes]
     with (
         work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
@@ -122,7 +122,10 @@ def annotate(
     distributed.leave()
     lengths = [part.lengths for part in parts.sources.values()]
     rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
-    return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes)
+    if "label" in columns.values() and "train" in names and not keep.leave_out:
+        notes.append(KEPT.format(loaded.settings.data.path or "DIR"))
+    pair = getattr(parts.task.config, "pair", "")
+    return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes, pair)
 
 
 def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assignment]:
@@ -133,11 +136,11 @@ def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assi
     return [*own, *named, *shared, *(given for given in overrides if given not in named)]
 
 
-def check_columns(parts: DataParts, columns: Mapping[str, str]) -> dict[str, Column]:
+def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection) -> dict[str, Column]:
     """Returns {name: kind and type} of the new columns.
 
     Raises:
-        ConfigError: the task does not give that, or not a value for each stored row.
+        ConfigError: the task does not give that, or what labels are chosen by is not asked for.
     """
     known = parts.task.annotations()
     if not known:
@@ -152,15 +155,35 @@ def check_columns(parts: DataParts, columns: Mapping[str, str]) -> dict[str, Col
                 expected=f"one of {', '.join(list(known)[:12])}{' ...' if len(known) > 12 else ''}",
                 fix=did_you_mean(what, known),
             )
+    for what in ("label", "confidence") if keep != Selection() else ():
+        column_with(columns, what, "--confident, --balance, --leave-out", parts.task)
     return {name: known[what] for name, what in columns.items()}
 
 
-def column_with(columns: Mapping[str, str], what: str, option: str) -> str:
+def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataParts) -> None:
+    """Raises a ConfigError if the model has no head for another task than its own."""
+    if settings.task.name == loaded.settings.task.name:
+        return
+    own, asked = build_task(loaded.settings, parts.vocab, loaded.labels).heads(), parts.task.heads()
+    if own != asked:
+        said = [", ".join(f"{name} of a {spec.kind}" for name, spec in heads.items()) for heads in (own, asked)]
+        raise ConfigError(
+            f"is a run of task {loaded.settings.task.name}, which says {said[0]}",
+            where=f"--from, task {settings.task.name}",
+            expected=said[1],
+            fix="name a run that learned it",
+        )
+
+
+def column_with(columns: Mapping[str, str], what: str, option: str, task: Task | None = None) -> str:
     """Returns the first of the new columns with this in it, by which an option chooses.
 
     Raises:
-        ConfigError: it is not asked for.
+        ConfigError: it is not asked for, or the task does not give it.
     """
+    if task and what not in task.annotations():
+        fix = "leave the option out, or name a task of labels with --task"
+        raise ConfigError(f"chooses by {what}, which task {type(task).__name__} does not give", where=option, fix=fix)
     found = [name for name, given in columns.items() if given == what]
     if not found:
         asked = " ".join(f"{name}={given}" for name, given in columns.items())

@@ -86,10 +86,10 @@ def shares(dataset: Dataset, split: str, column: str) -> str:
     return f"{column} of {split}, of {counts.sum():,} {'tokens' if of_tokens else 'rows'}: {', '.join(shown)}"
 
 
-def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -> int:
+def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, pair: str = "") -> int:
     """Writes the rows with a label as a tsv of label and text, to be mixed into fine-tuning; returns how many.
 
-    The field of the label is called like the column.
+    The field of the label is called like the column, and so is that of the second text, where `pair` names one.
 
     Raises:
         ConfigError: the labels are those of tokens.
@@ -101,13 +101,16 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str) -
         raise ConfigError(what, where="--to-tsv", expected="one for each text", fix=fix)
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
     with written_whole(Path(file)) as stream:
-        stream.write(f"{column}\ttext\n".encode())
+        texts = {"tokens": "text", pair: pair} if pair else {"tokens": "text"}
+        stream.write("\t".join([column, *texts.values()]).encode() + b"\n")
         for name in splits:
             split = dataset.split(name)
-            tokens, offsets, labels = split.values("tokens"), split.offsets("tokens"), split.values(column)
+            labels = split.values(column)
+            stored = [(split.values(text), split.offsets(text)) for text in texts]
             for row in np.flatnonzero(labels >= 0).tolist():
-                text = " ".join(vocab.decode(tokens[offsets[row] : offsets[row + 1]]).split())
-                stream.write(f"{names[labels[row]]}\t{text}\n".encode())
+                parts = [vocab.decode(tokens[offsets[row] : offsets[row + 1]]) for tokens, offsets in stored]
+                fields = [names[labels[row]], *(" ".join(part.split()) for part in parts)]
+                stream.write("\t".join(fields).encode() + b"\n")
                 rows += 1
     return rows
 

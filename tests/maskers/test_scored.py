@@ -73,6 +73,19 @@ def test_drawn_in_proportion_to_the_score(scored):
     assert mask[:, [3, 6]].sum() == 3000
 
 
+def test_where_nothing_can_be_drawn_the_fallback_masks(scored):
+    """A draw in proportion to scores needs one above 0: a row without is a row without a candidate."""
+    rows = scored(lambda place: np.where(place % 2, 0.0, -1.0))
+    assert masks(rows, choose="sample", ratio=0.3).sum() == 0
+    uniform = masks(rows, choose="sample", fallback="uniform", ratio=0.3)
+    assert (abs(uniform.sum(1) - 0.3 * rows.maskable.sum(1)) < 1).all()
+    rows.columns["score"][:20, 3] = 1
+    mixed = masks(rows, choose="sample", fallback="uniform", ratio=0.3)
+    assert all(np.flatnonzero(row).tolist() == [3] for row in mixed[:20]) and (mixed[20:] == uniform[20:]).all()
+    below = masks(rows, choose="sample", fallback="uniform", above=-5.0, ratio=0.3)
+    assert np.array_equal(below, mixed)
+
+
 def test_what_has_no_score_is_no_candidate(scored):
     rows = scored(lambda place: np.where(place < 4, np.nan, 1.0))
     for options in ({}, {"choose": "sample"}, {"above": 0.5}):

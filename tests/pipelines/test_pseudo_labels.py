@@ -17,6 +17,7 @@ SOFT = {"criterion": "distillation"}
 VARIANTS = {
     "v1_joint": ({"name": "joint_mlm", "label": "pseudo"}, {}),
     "one_hot": (CLEAN, {}),
+    "kl_mlm": ({"name": "joint_mlm", "label": "pseudo", "soft": ["logits"]}, SOFT),
     "v4_kl": ({**CLEAN, "soft": ["logits"]}, SOFT),
 }
 

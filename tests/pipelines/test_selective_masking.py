@@ -1,7 +1,9 @@
 """Selective masking whole, on texts whose important words are known: classifier, importance, tagger, scores, masks."""
 
 import itertools
+import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +12,10 @@ from planted_help import BAD, GOOD, sentence, settings, write_tsv
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.source import RowSource
+from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
+from taskmask.training import checkpoint
 from taskmask.training.annotate import annotate
 from taskmask.training.evaluate import evaluate
 from taskmask.training.run import train
@@ -80,14 +84,33 @@ def test_the_classifier_finds_the_planted_words(annotated):
     assert annotated.labels["important"] == ["plain", "important"]
 
 
-def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated):
+@pytest.fixture(scope="module")
+def tagger(folder, annotated):
+    """A tagger of important words; the best of several validations, by their F1."""
     tagging = {"name": "tagging", "label": "important", "pieces": "all"}
     more = {
-        "train": {"metric": "f1_important"},
+        "train": {"metric": "f1_important", "valid_every": 50},
         "criterion": {"name": "classification", "class_weights": ["important=3"]},
     }
     train(settings(folder, "task", "tagger", tagging, 250, **more))
+    return str(folder / "tagger")
+
+
+def test_the_best_tagger_is_that_of_the_best_f1(tagger):
+    log = [json.loads(line) for line in (Path(tagger) / "log.jsonl").read_text().splitlines()]
+    scores = [row["f1_important"] for row in log if row["kind"] == "valid"]
+    best = checkpoint.best_of(Path(tagger), "max")
+    assert len(scores) == 5 and checkpoint.score_of(best) == pytest.approx(max(scores), abs=1e-4)
+    assert "_f1_important-" in best.name
+
+
+def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated, tagger):
     annotate(str(folder / "tagger"), str(folder / "domain"), {"score": "probability:important"})
+    with pytest.raises(
+        ConfigError, match="is a run of task tagging, which says label of a token; expected label of a row"
+    ):
+        words = ["--data", str(folder / "task"), "--from", str(folder / "tagger"), "--task", "word_importance"]
+        annotate_command([*words, "--task.label", "label", "--column", "again"])
     domain = Dataset.open(folder / "domain")
     split, truth = domain.split("train"), planted(domain, "train")
     score = np.asarray(split.values("score"), np.float64)
@@ -104,9 +127,24 @@ def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated):
         hits[control], counts[control] = (mask & keywords).sum(), mask.sum(1)
     assert (counts[False] == counts[True]).all() and hits[False] >= 5 * hits[True] > 0
     masker = {"name": "scored", "column": "score", "above": 0.5}
+    train(settings(folder, "domain", "general", "masked_lm", 20))  # what the guided stage goes on with
     done = train(
         settings(
-            folder, "domain", "guided", "masked_lm", 20, masker=masker, train={"init_from": str(folder / "classifier")}
+            folder, "domain", "guided", "masked_lm", 20, masker=masker, train={"init_from": str(folder / "general")}
         )
     )
     assert done.step == 20
+
+
+def test_a_tagger_teaches_by_its_scores(folder, tagger):
+    """Predictions for pre-training, of tokens: logits become columns, and a student comes to say the same."""
+    columns = ["--column", "tag=label", "plain=logit:plain", "matters=logit:important", "chance=probability:important"]
+    assert annotate_command(["--data", str(folder / "domain"), "--from", tagger, *columns]) == 0
+    split = Dataset.open(folder / "domain").split("train")
+    plain, matters, chance = (np.asarray(split.values(n), np.float64) for n in ("plain", "matters", "chance"))
+    known = np.isfinite(chance)
+    np.testing.assert_allclose(1 / (1 + np.exp(plain - matters))[known], chance[known], atol=0.01)
+    task = {"name": "joint_mlm", "label": "tag", "soft": ["plain", "matters"], "mlm": False}
+    train(settings(folder, "domain", "student", task, 150, criterion="distillation"))
+    found = evaluate(str(folder / "student"), split="train")
+    assert found["label_accuracy"] > 0.97 and found["label_loss"] < 0.1

@@ -8,6 +8,7 @@ from task_data_help import ragged, write
 
 from taskmask.data.columns import Column
 from taskmask.data.draws import Draw
+from taskmask.data.source import Examples
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import ConfigError, DataError
 from taskmask.settings import Settings
@@ -46,7 +47,8 @@ def make(data, criterion=None, **task):
     chosen = Settings.of(task={"name": "joint_mlm", **task}, data={"path": data, "length": 40}, model=MODEL,
                          masker={"name": "uniform", "ratio": 0.3}, criterion=criterion or "joint")  # fmt: skip
     parts = build_data(chosen, ["train"])
-    rows = parts.sources["train"][np.arange(4)]
+    columns = parts.sources["train"].columns
+    rows = Examples(parts.dataset.split("train"), parts.vocab, 40, "", columns)[np.arange(4)]
     batch = parts.task.make_batch(rows, Draw(1, 1, rows.ids))
     objective = build_objective(chosen, parts.task).eval()
     return objective, rows, batch, batch.map(torch.from_numpy)
@@ -58,6 +60,73 @@ def test_the_clean_text_alone_is_the_text(data):
     assert batch.inputs["tokens"].tobytes() == rows.tokens.tobytes() and "mlm" not in batch.targets
     assert batch.targets["pseudo"].tolist() == LABELS and batch.num_tokens == rows.lengths.sum()
     assert set(objective.model.heads) == {"pseudo"}
+
+
+def test_without_masked_language_modelling_nothing_is_masked_and_rows_without_a_label_are_out(data):
+    """`--task.mlm false` alone is enough: what is read is the text, to the byte, and no masker is left."""
+    _, rows, batch, _ = make(data, mlm=False)
+    assert batch.inputs["tokens"].tobytes() == rows.tokens.tobytes() and "mlm" not in batch.targets
+    for label, kept in (("label", [0, 1, 3]), ("tags", [0, 1, 2, 3])):
+        chosen = Settings.of(
+            task={"name": "joint_mlm", "mlm": False, "label": label}, masker="span", data={"path": data}
+        )
+        parts = build_data(chosen, ["train"])
+        assert chosen.masker is None and parts.task.views == 1
+        assert parts.sources["train"].stored.tolist() == kept
+    with pytest.raises(ConfigError, match=r"criterion.mlm_weight: is 0.*--task.mlm false"):
+        objective, _, _, given = make(data, {"name": "joint", "mlm_weight": 0.0})
+        objective(given)
+
+
+def test_a_teacher_is_heard_or_the_run_ends(data):
+    objective, _, _, batch = make(data, soft=["logits"])
+    with pytest.raises(ConfigError, match=r"criterion.target: is hard, but task.soft .*--criterion distillation"):
+        objective(batch)
+
+
+def test_a_dataset_without_a_label_is_refused(vocab, tmp_path):
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)]
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "label": (Column("row", "int32"), np.full(4, -1)),
+        "tags": (Column("aligned", "int32", of="tokens"), np.full(sum(map(len, rows)), -1)),
+    }
+    write(tmp_path / "data", vocab, {"train": columns}, {"label": ["bad", "good"], "tags": ["O", "X"]})
+    for options in ({}, {"mlm": False}, {"label": "tags"}):
+        with pytest.raises(DataError, match="split train: no row has a label in column"):
+            make(str(tmp_path / "data"), **options)
+
+
+@pytest.mark.parametrize("label", ["label", "tags"])
+def test_the_scores_follow_classes_in_another_order(data, label):
+    """A checkpoint that knows the classes the other way round gives the same answers, of labels and of scores."""
+    options = {"label": "label", "soft": ["logits"]} if label == "label" else {"label": "tags", "soft": ["p0", "p1"]}
+    found = []
+    for names in (["bad", "good"], ["good", "bad"]) if label == "label" else (["O", "X"], ["X", "O"]):
+        parts = build_data(Settings.of(task={"name": "joint_mlm", **options}, data={"path": data}), ["train"],
+                           {label: names})  # fmt: skip
+        rows = parts.sources["train"][np.arange(4)]
+        targets = parts.task.make_batch(rows, Draw(1, 1, rows.ids)).targets
+        labels = targets["pseudo"]
+        found.append((np.where(labels < 0, "none", np.array(names)[labels]).tolist(), targets["soft"]))
+    assert found[0][0] == found[1][0] and np.array_equal(found[0][1], found[1][1][:, ::-1])
+    assert not np.array_equal(found[0][1], found[1][1])
+
+
+def test_scores_of_other_classes_are_refused(vocab, tmp_path):
+    """Even where no text is of the class that the model does not know."""
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)]
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "label": (Column("row", "int32"), np.array(LABELS)),
+        "logits": (Column("row", "float16", 3), np.zeros((4, 3))),
+    }
+    write(tmp_path / "data", vocab, {"train": columns}, {"label": ["bad", "good", "neither"]})
+    chosen = Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": str(tmp_path / "data")})
+    with pytest.raises(
+        DataError, match=r"scores of task.soft are those of bad, good, neither; expected of bad, good, other"
+    ):
+        build_data(chosen, ["train"], {"label": ["bad", "good", "other"]})
 
 
 def test_the_masked_text_is_that_of_masked_language_modelling(data):

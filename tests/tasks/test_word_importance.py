@@ -95,6 +95,28 @@ def test_by_hand(vocab, text, weights, delta, expected, scores):
         assert wanted is None or value == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("text", "weights", "delta", "expected"),
+    [
+        ("the movie is great", {"great": 3}, 0.05, ["great"]),
+        ("this movie is great and fun", {"great": 2, "fun": 1}, 0.05, ["fun"]),
+        ("this movie is great and fun", {"great": 2, "fun": 1}, 0.10, ["great"]),
+        ("fun and great movie", {"great": 2, "fun": 1}, 0.10, ["great"]),
+        ("great great plot", {"great": 3}, 0.05, ["great", "great"]),
+        ("a fine plot", {"fine": 0.1}, 0.05, None),  # all three without the guard
+        ("great", {"great": 3}, 0.05, ["great"]),
+    ],
+)
+def test_by_hand_with_the_guard_of_the_defaults(vocab, text, weights, delta, expected):
+    """It leaves out the text of which the classifier is hardly sure, and no other."""
+    words = text.split()
+    task = WordImportance(WordImportanceConfig(delta=delta), vocab, None, {"label": ["bad", "good"]})
+    scores = task.scores(Bag(vocab, weights), rows_of(vocab, [np.concatenate(vocab.encode(words))]), 1000)[0, 1:-1]
+    assert np.isnan(scores).all() == (expected is None)
+    found = [word for word, score in zip(words, scores, strict=True) if score < delta]
+    assert found == (expected or [])
+
+
 def test_the_dropped_word_of_the_third_example(vocab):
     """After great is taken out, fun alone is far from sure."""
     _, scores = important(vocab, "this movie is great and fun", {"great": 2, "fun": 1}, delta=0.1)
@@ -121,11 +143,11 @@ def test_of_the_class_that_an_empty_text_has_those_without_a_keyword_are_left_ou
 
 
 def test_what_is_left_out_and_why(vocab):
-    texts = ["a fine plot", "the great movie", "great movie"]
-    rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in texts], labels=[1, 1, 0])
+    texts = ["a fine plot", "the great movie", "great movie", "great plot"]
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(text.split())) for text in texts], labels=[1, 1, 0, -1])
     scores, use = task_of(vocab, guard=True).look(Bag(vocab, {"fine": 0.1, "great": 3}), rows, 1000)
     told = [NAMES["use"][int(row[1])] for row in use]
-    assert told == ["unsure", "used", "misclassified"] and (np.isnan(use) == ~rows.maskable).all()
+    assert told == ["unsure", "used", "misclassified", "unlabelled"] and (np.isnan(use) == ~rows.maskable).all()
     assert (np.isfinite(scores) == (use == 0)).all()
 
 
@@ -158,6 +180,49 @@ def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies)
         left_out[:, place] = full - task.chances(bag, task.apart(rows), kept, 4096)[0]
     recall = ((left_out > 0.05) & truth).sum() / truth.sum()
     assert recall == (1.0 if copies == 1 else 0.0)
+
+
+@pytest.mark.parametrize("delta", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("copies", [2, 3])
+def test_different_keywords_of_which_one_suffices_are_all_found(vocab, copies, delta):
+    random = np.random.default_rng(copies)
+    pieces = ordinary(vocab)
+    keywords, others = pieces[:20], pieces[20:]
+    contents = []
+    for _ in range(60):
+        content = random.choice(others, 12)
+        content[random.choice(12, copies, replace=False)] = random.choice(keywords, copies, replace=False)
+        contents.append(content)
+    bag = Bag(vocab, {})
+    bag.table[keywords] = 12.0
+    rows = rows_of(vocab, contents)
+    for guard in (False, True):
+        found = task_of(vocab, delta=delta, guard=guard).scores(bag, rows, 4096) < delta
+        assert (found == np.isin(rows.tokens, keywords)).all()
+
+
+def test_the_longest_text_says_how_often_the_classifier_is_asked(vocab):
+    """All texts grow together: a call for the whole texts, and one for each place of the longest."""
+    sizes = [3, 11, 1, 7, 7]
+    bag = Bag(vocab, {"great": 3})
+    contents = [np.resize(ordinary(vocab)[:5], size) for size in sizes]
+    labels = [int(bag.table[content].sum() > 0) for content in contents]
+    task_of(vocab).scores(bag, rows_of(vocab, contents, labels), 10**6)
+    assert bag.calls == 1 + max(sizes)
+
+
+@pytest.mark.parametrize("unit", ["token", "word"])
+def test_an_unknown_piece_is_a_word_like_others(vocab, unit):
+    """It is added and judged in its place, stands in no buffer before it, and begins no sentence."""
+    (movie,), (great,) = vocab.encode(["movie", "great"])
+    content = [movie, vocab.unk, vocab.unk, great, movie]
+    rows, bag = rows_of(vocab, [content]), Bag(vocab, {"great": 3, vocab.unk: -1.0})
+    task = task_of(vocab, sentences=True, unit=unit)
+    assert sentence_numbers(rows)[0].tolist() == [-1, 0, 0, 0, 0, 0, -1]
+    scores = task.scores(bag, rows, 1000)[0]
+    shown = [row[1:-1] for row in bag.seen[1:]]  # the first is the whole text
+    assert shown == [tuple(content[:size]) for size in range(1, 5)] + [(*content[:3], movie)]
+    assert np.isfinite(scores[1:-1]).all() and (scores < 0.05).tolist() == [False] * 4 + [True] + [False] * 2
 
 
 def test_the_buffers_are_those_of_the_rule(vocab):
@@ -277,3 +342,27 @@ def test_a_word_matters_if_it_does_for_one_aspect(vocab, tmp_path):
         size = source.stops[number] - source.starts[number]
         both = part["important"][0][1 : 1 + size], whole["important"][number][1 : 1 + size]
         assert both[0].tolist() == both[1].tolist()
+
+
+def test_aspects_cut_the_text_at_different_lengths(vocab, tmp_path):
+    """Rows of one text belong together, however much of it a long aspect leaves; the texts are compared once."""
+    texts = ["the movie is a great and fine plot", "the movie is fun", "the movie is a great and fine plot"]
+    aspects = ["plot and fun this movie", "plot", "plot"]
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged([np.append(t, vocab.eos) for t in vocab.encode(texts)])),
+        "aspect": (
+            Column("ragged", vocab.token_dtype),
+            ragged([np.append(t, vocab.eos) for t in vocab.encode(aspects)]),
+        ),
+        "label": (Column("row", "int32"), np.array([0, 1, 1])),
+    }
+    write(tmp_path / "data", vocab, {"train": columns}, {"label": ["bad", "good"]})
+    dataset = Dataset.open(tmp_path / "data")
+    task = task_of(vocab, pair="aspect", guard=False)
+    source = task.source(dataset.split("train"), DataSettings(length=11), dataset)
+    assert (source.stops - source.starts).tolist() == [4, 4, 7]
+    bag = Bag(vocab, {"is": -6, "great": 12, "plot": -1})  # the first row is cut before "great": "is" makes it bad
+    whole = task.annotate_rows(bag, source, np.arange(3), ("important",), 400, lambda tokens: None)["important"]
+    assert whole[0][1:5].tolist() == whole[2][1:5].tolist() and whole[0][3] == 1 and whole[1][3] != 1
+    one = task.annotate_rows(bag, source, np.array([2]), ("important",), 400, lambda tokens: None)["important"][0]
+    assert one[1:8].tolist() == whole[2][1:8].tolist() and len(task._texts) == 1

@@ -1,5 +1,7 @@
 """A tiny dataset, made once, and the shortest ways to a run."""
 
+import shutil
+
 import pytest
 import torch
 import training_help as helpful
@@ -7,7 +9,7 @@ from training_help import write_dataset, write_labelled
 
 from taskmask.training import distributed
 from taskmask.training.parts import build_objective
-from taskmask.training.run import open_data
+from taskmask.training.run import open_data, train
 from taskmask.training.trainer import Trainer
 
 
@@ -59,3 +61,19 @@ def trainer(settings):
 def labelled(tmp_path_factory, data):
     """Texts with a second text and a label that can be told from them, in the vocabulary of `data`."""
     return write_labelled(tmp_path_factory.mktemp("labelled"), data)
+
+
+@pytest.fixture(scope="session")
+def model(labelled, tmp_path_factory):
+    """The run folder of a classifier of `labelled`."""
+    folder = tmp_path_factory.mktemp("model") / "run"
+    options = {"task": "classification", "train": {"steps": 30, "valid_every": 30}, "optim": {"lr": 5e-3}}
+    train(helpful.make(labelled, folder, **options))
+    return str(folder)
+
+
+@pytest.fixture
+def copy(labelled, tmp_path):
+    """A dataset with labels that may be written into."""
+    shutil.copytree(labelled, tmp_path / "copy")
+    return tmp_path / "copy"

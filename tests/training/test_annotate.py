@@ -22,19 +22,6 @@ from taskmask.training.run import train
 COLUMNS = {"guess": "label", "chances": "probabilities", "scores": "logits", "late": "probability:late"}
 
 
-@pytest.fixture(scope="module")
-def model(labelled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "run"
-    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
-    return str(folder)
-
-
-@pytest.fixture
-def copy(labelled, tmp_path):
-    shutil.copytree(labelled, tmp_path / "copy")
-    return tmp_path / "copy"
-
-
 @pytest.fixture
 def small_chunks(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 100)

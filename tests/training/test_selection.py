@@ -1,6 +1,7 @@
 """Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
 
-import shutil
+import json
+import re
 
 import numpy as np
 import pytest
@@ -9,24 +10,14 @@ from training_help import make
 from taskmask.data.add_column import add_column
 from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError
+from taskmask.settings import Settings
 from taskmask.training import annotate as module
+from taskmask.training.parts import build_data
 from taskmask.training.run import train
 from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
-
-
-@pytest.fixture(scope="module")
-def model(labelled, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "run"
-    train(make(labelled, folder, task="classification", train={"steps": 30, "valid_every": 30}, optim={"lr": 5e-3}))
-    return str(folder)
-
-
-@pytest.fixture
-def copy(labelled, tmp_path):
-    shutil.copytree(labelled, tmp_path / "copy")
-    return tmp_path / "copy"
+from taskmask_cli.train import main as train_command
 
 
 def annotated(model, copy, *words):
@@ -43,6 +34,33 @@ def test_only_the_sure_ones(model, copy, capsys):
     after, _ = annotated(model, copy, "--overwrite", "--confident", str(limit))
     assert (after == np.where(sure >= limit, before, -1)).all() and (after < 0).any() and (after >= 0).any()
     assert f"{(after >= 0).sum()} of {len(after)} labels kept" in capsys.readouterr().out
+
+
+def test_what_lost_its_label_is_left_out_of_what_learns_from_the_column(model, copy, tmp_path, capsys):
+    """A model is fine-tuned on the labels that were kept, and measured on rows with one."""
+    _, sure = annotated(model, copy)
+    limit = str(float(np.median(sure)))
+    columns = ["--column", "guess=label", "sure=confidence", "--confident", limit, "--overwrite"]
+    assert main(["--data", str(copy), "--from", model, *columns]) == 0
+    dataset = Dataset.open(copy)
+    for task in ("classification", "meta_masking"):
+        chosen = make(copy, tmp_path / task, task={"name": task, "label": "guess"}, train={"steps": 2})
+        parts = build_data(chosen, ["train", "valid"])
+        for split, source in parts.sources.items():
+            labels = np.asarray(dataset.split(split).values("guess"))
+            rows = source[np.arange(len(source))]
+            assert source.stored.tolist() == np.flatnonzero(labels >= 0).tolist() and (labels < 0).any()
+            assert rows.columns["guess"].tolist() == labels[labels >= 0].tolist()
+            assert (
+                f"split {split}: {(labels < 0).sum()} of {len(labels)} rows have no label in guess" in source.notes[0]
+            )
+        train_labels = np.asarray(dataset.split("train").values("guess"))
+        assert parts.task.class_counts.sum() == (train_labels >= 0).sum()
+    assert train(make(copy, tmp_path / "run", task={"name": "classification", "label": "guess"},
+                      train={"steps": 2, "valid_every": 2})).step == 2  # fmt: skip
+    assert main(["--data", str(copy), "--from", model, *columns[:3], "--confident", "1", "--overwrite"]) == 0
+    with pytest.raises(DataError, match=r"no row has a label in column 'guess'.*task\.label"):
+        build_data(chosen, ["train"])
 
 
 def test_as_many_of_each_class(model, copy):
@@ -85,6 +103,42 @@ def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled
     old, offsets = dataset.split("train").values("tokens"), dataset.split("train").offsets("tokens")
     kept = [old[offsets[row] : offsets[row + 1]] for row in np.flatnonzero(after >= 0)]
     assert np.array_equal(again.values("tokens"), np.concatenate(kept))
+
+
+def test_only_what_is_to_be_learned_becomes_a_file(model, copy, tmp_path, capsys):
+    """Without --split all splits are annotated; what is to be tested must not get into a file to learn from."""
+    words = ["--data", str(copy), "--from", model, "--column", "guess=label", "--overwrite"]
+    file = tmp_path / "pseudo.tsv"
+    for more, split in ([], "train"), (["--split", "valid"], "valid"):
+        assert main([*words, *more, "--to-tsv", str(file)]) == 0
+        rows, said = Dataset.open(copy).split(split).rows, capsys.readouterr().out
+        assert len(file.read_text().splitlines()) == rows + 1 and f"pseudo.tsv: {rows} rows of {split}\n" in said
+        assert ("--overwrite --leave-out" in said) == (split == "train")
+        assert re.search(r"\d rows, [\d,]+ tokens, \d+:\d\d \([\d,]+ tokens a second\)\n", said)
+    assert main([*words, "--leave-out", str(copy), "--column", "guess=label", "sure=confidence"]) == 0
+    assert "--overwrite --leave-out" not in capsys.readouterr().out
+
+
+def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
+    task = {"name": "classification", "pair": "place"}
+    train(make(labelled, tmp_path / "pair", task=task, train={"steps": 2}))
+    file = tmp_path / "pseudo.tsv"
+    words = ["--data", str(copy), "--from", str(tmp_path / "pair"), "--column", "guess=label", "--to-tsv", str(file)]
+    assert main(words) == 0
+    again = ["--train", str(file), "--out", str(tmp_path / "mixed"), "--label", "guess", "--text", "text", "place"]
+    assert preprocess([*again, "--workers", "0", "--vocab", str(copy)]) == 0
+    old, new = (Dataset.open(path).split("train") for path in (copy, tmp_path / "mixed"))
+    assert all(np.array_equal(old.values(name), new.values(name)) for name in ("tokens", "place"))
+
+
+def test_what_comes_after_labels_alone(labelled, tmp_path, capsys):
+    """No mask was learned: no masker is named, and what is advised is a fine-tuning."""
+    run = str(tmp_path / "run")
+    words = ["--data", str(labelled), "--run", run, "--task", "joint_mlm", "--task.mlm", "false", "--train.steps", "2"]
+    assert train_command([*words, "--model", "tiny", "--model.layers", "1", "--run.threads", "1"]) == 0
+    said = capsys.readouterr().err
+    assert f"--task classification --train.init_from {run}" in said and "<mask>" not in said and "--masker" not in said
+    assert Settings.of(json.loads((tmp_path / "run" / "settings.json").read_text())).masker is None
 
 
 def test_labels_of_tokens_are_chosen_alike(labelled):
@@ -154,3 +208,6 @@ def test_what_is_wrong_is_said(model, copy):
     ):
         with pytest.raises(ConfigError, match=said):
             main(["--data", str(copy), "--from", model, *words])
+    words = ["--task", "word_importance", "--column", "important", "--confident", "0.5"]
+    with pytest.raises(ConfigError, match="chooses by label, which task WordImportance does not give; leave"):
+        main(["--data", str(copy), "--from", model, *words])
