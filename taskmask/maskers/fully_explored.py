@@ -86,11 +86,10 @@ class FullyExplored(Masker):
         if (inner.never, inner.always) != (config.never, config.always):
             raise ConfigError(f"{config.of!r} has lists of its own", where="masker.of", fix=LISTS)
         self.columns = self.inner.columns
-        if self.num_masks * config.ratio == 1:
-            kept = {"whole_words", "exact_budget", "budget_within_a_word", "mean_budget"}
-            self.promises = tuple(name for name in self.inner.promises if name in kept)
-        else:
-            self.promises = (*(name for name in self.inner.promises if name == "whole_words"), "own_budget")
+        asked = self.num_masks * config.ratio  # 1 where a mask is the share that the ratio asks for
+        kept = {"whole_words", *(("exact_budget", "budget_within_a_word", "mean_budget") if asked == 1 else ())}
+        promised = tuple(name for name in self.inner.promises if name in kept)
+        self.promises = (*promised, "own_budget") if asked < 1 else promised
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:
         """Returns bool [K, B, T], or [1, B, T] of the mask whose turn it is."""
