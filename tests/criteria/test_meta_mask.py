@@ -154,6 +154,7 @@ def test_the_finite_difference_of_the_weights_is_near_the_exact_gradient():
     torch.testing.assert_close(near, exact, rtol=1e-3, atol=1e-3 * exact.abs().max().item())
 
 
+@pytest.mark.slow
 def test_reinforce_has_the_gradient_of_the_expected_loss():
     torch.manual_seed(3)
     model = Toy().double()
