@@ -155,17 +155,22 @@ def ordinary(vocab):
     return np.flatnonzero(~vocab.is_special)
 
 
-@pytest.mark.parametrize("copies", [1, 2, 3])
-def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies):
-    """With several keywords that say the same, taking one away changes nothing; the buffer finds each."""
+def planted(vocab, copies, different):
+    """Twenty keywords, and texts of other pieces with `copies` of `different` keywords in them."""
     random = np.random.default_rng(copies)
-    pieces = ordinary(vocab)
-    keywords, others = pieces[:20], pieces[20:]
+    keywords, others = np.split(ordinary(vocab), [20])
     contents = []
     for _ in range(60):
         content = random.choice(others, 12)
-        content[random.choice(12, copies, replace=False)] = random.choice(keywords)
+        content[random.choice(12, copies, replace=False)] = random.choice(keywords, different, replace=False)
         contents.append(content)
+    return keywords, contents
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies):
+    """With several keywords that say the same, taking one away changes nothing; the buffer finds each."""
+    keywords, contents = planted(vocab, copies, different=1)
     bag = Bag(vocab, {}, once=True)
     bag.table[keywords] = 6.0
     task, rows = task_of(vocab), rows_of(vocab, contents)
@@ -185,14 +190,7 @@ def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies)
 @pytest.mark.parametrize("delta", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("copies", [2, 3])
 def test_different_keywords_of_which_one_suffices_are_all_found(vocab, copies, delta):
-    random = np.random.default_rng(copies)
-    pieces = ordinary(vocab)
-    keywords, others = pieces[:20], pieces[20:]
-    contents = []
-    for _ in range(60):
-        content = random.choice(others, 12)
-        content[random.choice(12, copies, replace=False)] = random.choice(keywords, copies, replace=False)
-        contents.append(content)
+    keywords, contents = planted(vocab, copies, different=copies)
     bag = Bag(vocab, {})
     bag.table[keywords] = 12.0
     rows = rows_of(vocab, contents)
