@@ -121,6 +121,10 @@ def datasets(vocab, tmp_path_factory):
     labels = {"classification": {"label": ["bad", "good"]}, "tagging": {"tags": tags}}
     labels["joint_mlm"] = labels["classification"]
     labels["word_importance"] = labels["meta_masking"] = labels["classification"]
+    for name in [name for name in TASKS.names() if TASKS.get(name).of == "joint_mlm"]:
+        logits = (Column("row", "float16", width=2), np.zeros((4, 2), np.float16))
+        columns[name] = {**columns["joint_mlm"], "pseudo": columns["joint_mlm"]["label"], "logits": logits}
+        labels[name] = {"pseudo": ["bad", "good"]}
     folder = tmp_path_factory.mktemp("datasets")
     for name, split in columns.items():
         write(folder / name, vocab, {"train": split}, labels.get(name))
@@ -138,6 +142,7 @@ def settings_for(name, datasets):
 
 
 MEASURED_BY_BATCH = {"meta_masking"}  # an inner step is one of many rows: no row has a loss of its own
+UNMASKED = {"pseudo_one_hot", "pseudo_v4_kl"}  # they learn no masks, and fill none
 
 
 @pytest.mark.parametrize("name", TASKS.names())
@@ -151,7 +156,8 @@ def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
     sums, counts = objective(batch), objective.criterion.count(batch)
     weights = objective.criterion.weights
     assert set(counts) == set(weights) <= set(sums) and batch.num_tokens == task.views * rows.lengths.sum()
-    assert all(sums[name].isfinite() and sums[name].requires_grad for name in weights) and all(counts.values())
+    assert all(sums[name].isfinite() and sums[name].requires_grad for name in weights)
+    assert all(counts.values()) == (name not in UNMASKED) and any(counts.values())
     totals = {**{k: v.item() for k, v in sums.items()}, **{f"{k}_count": v for k, v in counts.items()}}
     assert "loss" in task.metrics(totals) and task.direction("loss") == "min"
     with torch.no_grad():
@@ -184,12 +190,17 @@ def test_every_task_says_what_it_annotates_and_predicts(name, datasets):
     record = {field: "the <mask> dogs jump" for field in task.fields}
     with torch.no_grad():
         found = task.annotate_rows(ask, source, rows.ids, tuple(columns), 300, done.append) if columns else {}
-        answers = task.predict(model, [record, record], 3, 120)
     assert set(found) == set(columns)
     for what, column in columns.items():
         of_rows = (len(rows.ids), column.width)[: 1 + (column.width > 1)]
         assert np.stack(found[what]).shape == (rows.shape if column.kind == "aligned" else of_rows)
     assert not columns or sum(done) == rows.lengths.sum()
+    if name in UNMASKED:
+        with pytest.raises(ConfigError, match="fills no masks"):
+            task.predict(model, [record], 3, 120)
+        return
+    with torch.no_grad():
+        answers = task.predict(model, [record, record], 3, 120)
     assert len(answers) == 2 and answers[0] == answers[1]
     assert json.loads(json.dumps(answers[0], allow_nan=False)) == answers[0] and any(task.say(record, answers[0]))
 

@@ -51,12 +51,9 @@ class JointLossConfig:
 
     mlm_weight: float = opt(1.0, "weight of masked language modelling (lambda); for none at all --task.mlm false")
     label_weight: float = opt(1.0, "weight of the labels")
-    target: Literal["hard", "soft"] = opt(
-        "hard", "cross-entropy of the label, or divergence from a teacher (task.soft)"
-    )
-    temperature: float = opt(1.0, "soft: what the logits of both are divided by; the loss is multiplied by its square")
+    temperature: float = opt(1.0, "task.soft: what all logits are divided by; the loss is multiplied by its square")
     direction: Literal["teacher_student", "student_teacher"] = opt(
-        "teacher_student", "soft: KL(teacher||student), or KL(student||teacher)"
+        "teacher_student", "task.soft: KL(teacher||student), or KL(student||teacher)"
     )
 
     def __post_init__(self) -> None:
@@ -145,10 +142,4 @@ CRITERIA.add("regression", config=NoOptions, load="taskmask.criteria.regression:
 CRITERIA.add("span", config=NoOptions, load="taskmask.criteria.span:SpanCriterion")
 CRITERIA.add("seq2seq", config=Seq2SeqLossConfig, load="taskmask.criteria.seq2seq:Seq2SeqCriterion")
 CRITERIA.add("joint", config=JointLossConfig, load="taskmask.criteria.joint:JointCriterion")
-CRITERIA.variant(
-    "distillation",
-    of="joint",
-    summary="A teacher's distribution as labels, beside masks or alone (Hinton et al. 2015).",
-    target="soft",
-)
 CRITERIA.add("meta_mask", config=MetaMaskLossConfig, load="taskmask.criteria.meta_mask:MetaMaskCriterion")

@@ -18,8 +18,8 @@ from taskmask.errors import ConfigError
 class JointCriterion(Criterion):
     """The mean loss of the masked tokens and that of the labels, each with its weight.
 
-    Labels are hard (cross-entropy) or a teacher's distribution (Kullback-Leibler divergence); targets below 0 have none
-    and do not count, whichever.
+    Labels are hard (cross-entropy) or, where the task has a teacher's answers, soft (Kullback-Leibler divergence from
+    them); targets below 0 have none and do not count, whichever.
 
     **Source:** Guo 2020 (arXiv 2011.09031), section 3.2 (plain sum) and 4.3 (divergence from the teacher's logits);
     Hinton et al. 2015 (arXiv 1503.02531), section 2 (temperature, and its square).
@@ -50,14 +50,8 @@ class JointCriterion(Criterion):
         return sums
 
     def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
-        if self.config.target == "hard":
-            if "soft" in batch.targets:
-                what, fix = "is hard, but task.soft names a teacher's answers", "--criterion distillation"
-                raise ConfigError(what, where="criterion.target", expected="soft, or no task.soft", fix=fix)
-            return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         if "soft" not in batch.targets:
-            what, fix = "is soft, but the task has no teacher's answers", "name their columns with task.soft"
-            raise ConfigError(what, where="criterion.target", fix=fix)
+            return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         heat = self.config.temperature
         ours, teacher = F.log_softmax(logits / heat, -1), F.log_softmax(batch.targets["soft"] / heat, -1)
         first, second = (teacher, ours) if self.config.direction == "teacher_student" else (ours, teacher)

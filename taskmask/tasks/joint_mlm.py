@@ -19,7 +19,7 @@ from taskmask.data.units import content_of
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
-from taskmask.registry import register_task
+from taskmask.registry import TASKS, register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Answers, Totals, relabelling
 from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
@@ -35,7 +35,9 @@ class JointMLMConfig(MaskedLMConfig):
     """Which columns hold the labels, and what the model reads."""
 
     label: str = opt("label", "column with the labels of rows or of tokens; a row without one counts for MLM alone")
-    soft: tuple[str, ...] = opt((), "columns with a teacher's answer: logits, or a column a class; for soft targets")
+    soft: tuple[str, ...] = opt(
+        (), "columns with a teacher's scores, learned in place of the label: logits, or one a class"
+    )
     soft_is: Literal["logits", "probabilities"] = opt("logits", "what these columns hold")
     read: Literal["masked", "clean"] = opt("masked", "the text that the label is read from; without mlm the clean one")
     mlm: bool = opt(True, "mask tokens and predict them, too; false: nothing is masked")
@@ -233,3 +235,14 @@ class JointMLM(MaskedLM):
             what, fix = "is false, so that this model fills no masks", "fine-tune it: --train.init_from RUN"
             raise ConfigError(what, where="task.mlm", fix=fix)
         return super().predict(model, records, top, max_length)
+
+
+def _preset(name: str, summary: str, **values: Any) -> None:
+    """A variant that the paper compares, with the columns of `annotate --column pseudo=label logits=logits`."""
+    TASKS.variant(name, of="joint_mlm", summary=f"{summary} (Guo 2020, table 8).", label="pseudo", **values)
+
+
+_preset("pseudo_v1_joint", "A teacher's labels and masked tokens, both of masked text: version 1")
+_preset("pseudo_one_hot", "A teacher's labels alone, of the text as it is", mlm=False)
+_preset("pseudo_kl_mlm", "A teacher's scores and masked tokens, both of masked text", soft=("logits",))
+_preset("pseudo_v4_kl", "A teacher's scores alone, of the text as it is: version 4", soft=("logits",), mlm=False)

@@ -145,6 +145,6 @@ def test_a_tagger_teaches_by_its_scores(folder, tagger):
     known = np.isfinite(chance)
     np.testing.assert_allclose(1 / (1 + np.exp(plain - matters))[known], chance[known], atol=0.01)
     task = {"name": "joint_mlm", "label": "tag", "soft": ["plain", "matters"], "mlm": False}
-    train(settings(folder, "domain", "student", task, 150, criterion="distillation"))
+    train(settings(folder, "domain", "student", task, 150))
     found = evaluate(str(folder / "student"), split="train")
     assert found["label_accuracy"] > 0.97 and found["label_loss"] < 0.1

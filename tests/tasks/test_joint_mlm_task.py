@@ -78,12 +78,6 @@ def test_without_masked_language_modelling_nothing_is_masked_and_rows_without_a_
         objective(given)
 
 
-def test_a_teacher_is_heard_or_the_run_ends(data):
-    objective, _, _, batch = make(data, soft=["logits"])
-    with pytest.raises(ConfigError, match=r"criterion.target: is hard, but task.soft .*--criterion distillation"):
-        objective(batch)
-
-
 def test_a_dataset_without_a_label_is_refused(vocab, tmp_path):
     rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)]
     columns = {
@@ -166,7 +160,7 @@ def test_the_loss_is_the_sum_of_the_parts_and_rows_without_a_label_count_for_mas
 @pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_divergence_from_the_teacher(data, direction, temperature):
-    options = {"name": "joint", "target": "soft", "temperature": temperature, "direction": direction}
+    options = {"name": "joint", "temperature": temperature, "direction": direction}
     objective, rows, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
     ours, teacher = objective.model(**batch.inputs)["pseudo"], torch.from_numpy(rows.columns["logits"]).float()
     p, q = (teacher / temperature).softmax(-1), (ours / temperature).softmax(-1)
@@ -177,7 +171,7 @@ def test_divergence_from_the_teacher(data, direction, temperature):
 
 
 def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
-    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"], read="clean", mlm=False)
+    objective, _, _, batch = make(data, soft=["logits"], read="clean", mlm=False)
     outputs = {"pseudo": batch.targets["soft"].clone().requires_grad_()}
     loss = objective.criterion.loss(outputs, batch)["pseudo"]
     (gradient,) = torch.autograd.grad(loss, outputs["pseudo"])
@@ -185,7 +179,7 @@ def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
 
 
 def test_what_is_evaluated_is_the_divergence_that_is_learned(data):
-    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"])
+    objective, _, _, batch = make(data, soft=["logits"])
     task = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": data}), []).task
     answers = task.answers({name: out.detach() for name, out in objective.model(**batch.inputs).items()}, batch)
     for name, total in objective(batch).items():
@@ -193,7 +187,7 @@ def test_what_is_evaluated_is_the_divergence_that_is_learned(data):
 
 
 def test_a_teacher_that_is_sure_is_a_hard_label(data):
-    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"}, soft=["logits"], read="clean", mlm=False)
+    objective, _, _, batch = make(data, soft=["logits"], read="clean", mlm=False)
     labels = batch.targets["pseudo"]
     batch.targets["soft"] = F.one_hot(labels.clamp(min=0), 2).float() * 1e4
     outputs = objective.model(**batch.inputs)
@@ -202,7 +196,7 @@ def test_a_teacher_that_is_sure_is_a_hard_label(data):
 
 
 def test_labels_of_tokens(data):
-    objective, rows, batch, given = make(data, {"name": "joint", "target": "soft"}, label="tags", soft=["p0", "p1"],
+    objective, rows, batch, given = make(data, label="tags", soft=["p0", "p1"],
                                          soft_is="probabilities", read="clean")  # fmt: skip
     places, tags = batch.inputs["positions"]["pseudo"], rows.columns["tags"]
     here = places - rows.tokens.size  # in the clean copy
@@ -226,9 +220,6 @@ def test_what_is_wrong_is_said(data):
     ):
         with pytest.raises(error, match=said):
             make(data, **options)
-    objective, _, _, batch = make(data, {"name": "joint", "target": "soft"})
-    with pytest.raises(ConfigError, match="no teacher's answers"):
-        objective(batch)
     objective, *_ = make(data, mlm=False, read="clean")
     task = build_data(Settings.of(task={"name": "joint_mlm", "mlm": False}, data={"path": data}), []).task
     with pytest.raises(ConfigError, match=r"task.mlm: is false.*fine-tune it"):
