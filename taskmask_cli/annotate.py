@@ -18,7 +18,7 @@ A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and 
 With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score
 (S(w): the lower, the more it matters, so nothing that --masker scored can take) and use (used, or why not).
 Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
-(--balance), and none of texts that another dataset tests on (--leave-out); the others become no label.
+(--balance). In train no text keeps one that stands in valid or test of the model's own data, or of --leave-out.
 
 The same command goes on where a killed one stopped. Several processes (torchrun) share the rows and write the same.
 Any setting of the run can be changed with --section.field VALUE, such as --train.max_tokens."""
@@ -97,7 +97,7 @@ def add_options(parser: Parser) -> Parser:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="keep no label of a text in valid or test of these datasets",
+        help="in train keep no label of a text in valid or test of these datasets, nor of the model's own",
     )
     parser.add_argument(
         "--to-tsv",

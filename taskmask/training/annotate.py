@@ -40,7 +40,9 @@ from taskmask.training.selection import Selection, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
-KEPT = "texts that are to be tested keep their label; --overwrite --leave-out {} takes it away"
+UNGUARDED = (
+    "the model's own data, {}, is gone: a text that it tests on keeps its label; --leave-out DIR names where it is"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,8 @@ def annotate(
         splits: names of the splits; all where there are none.
         overrides: settings that differ from the run's.
         overwrite: replace columns of these names.
-        keep: which labels are written; the others are no label (-1). The confidence must be asked for, too.
+        keep: which labels are written; the others are no label (-1). To choose by the confidence it must be asked for,
+            too. In split train no text has a label that stands in valid or test of the data the model was trained on.
         begin: called with the tokens in all and those already done; returns what is called with those of each batch.
 
     Raises:
@@ -107,7 +110,9 @@ def annotate(
     specs = check_columns(parts, columns, keep)
     check_heads(loaded, settings, parts)
     model = loaded.objective(settings, parts.task).model.to(device)
-    work = Work(settings, parts, columns, specs, model, world, device, keep, texts_to_test(keep.leave_out))
+    pair = getattr(parts.task.config, "pair", "")
+    keep, own_is_gone = guard(keep, loaded.settings.data.path, columns)
+    work = Work(settings, parts, columns, specs, model, world, device, keep, pair, texts_to_test(keep.leave_out, pair))
     notes = [note for source in parts.sources.values() for note in source.notes]
     with (
         work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
@@ -122,9 +127,8 @@ def annotate(
     distributed.leave()
     lengths = [part.lengths for part in parts.sources.values()]
     rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
-    if "label" in columns.values() and "train" in names and not keep.leave_out:
-        notes.append(KEPT.format(loaded.settings.data.path or "DIR"))
-    pair = getattr(parts.task.config, "pair", "")
+    if own_is_gone and "train" in names:
+        notes.append(UNGUARDED.format(loaded.settings.data.path or "which has no path"))
     return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes, pair)
 
 
@@ -155,9 +159,19 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
                 expected=f"one of {', '.join(list(known)[:12])}{' ...' if len(known) > 12 else ''}",
                 fix=did_you_mean(what, known),
             )
-    for what in ("label", "confidence") if keep != Selection() else ():
+    chooses = ["label", "confidence"] if keep.by_confidence else ["label"] if keep.leave_out else []
+    for what in chooses:
         column_with(columns, what, "--confident, --balance, --leave-out", parts.task)
     return {name: known[what] for name, what in columns.items()}
+
+
+def guard(keep: Selection, own: str, columns: Mapping[str, str]) -> tuple[Selection, bool]:
+    """Returns the selection with the model's own data left out, too; and whether labels are written without that."""
+    if "label" not in columns.values() or own in keep.leave_out:
+        return keep, False
+    if not own or not Path(own).is_dir():
+        return keep, not keep.leave_out
+    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), False
 
 
 def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataParts) -> None:
@@ -212,6 +226,7 @@ class Work:
     world: World
     device: torch.device
     keep: Selection
+    pair: str
     tested: set[str]
 
     @contextlib.contextmanager
@@ -312,9 +327,12 @@ class Work:
 
     def chosen(self, folder: Path, split: str, source: Source, name: str, notes: list[str]) -> Iterator[np.ndarray]:
         """Yields the values of a column of labels of which only some are kept; notes how many."""
-        confidence = column_with(self.columns, "confidence", "keep")
-        labels, sure = (np.concatenate(list(self.values(folder, split, source, n))) for n in (name, confidence))
-        labels, said = select(source.split, self.parts.vocab, labels, sure, self.keep, self.tested)
+        labels = np.concatenate(list(self.values(folder, split, source, name)))
+        sure = None
+        if self.keep.by_confidence:
+            confidence = column_with(self.columns, "confidence", "keep")
+            sure = np.concatenate(list(self.values(folder, split, source, confidence)))
+        labels, said = select(source.split, self.parts.vocab, labels, sure, self.keep, self.tested, self.pair)
         notes.append(f"{name} {said}")
         yield labels
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ class Selection:
     Args:
         above: the least confidence; 0: any.
         balanced: keep as many of each class, the most confident ones.
-        leave_out: datasets whose splits valid and test must not be learned from.
+        leave_out: datasets whose splits valid and test must not be learned from: their texts get no label in train.
     """
 
     above: float = 0.0
@@ -37,9 +36,20 @@ class Selection:
         if not 0 <= self.above <= 1:
             raise ConfigError(f"is {self.above}", where="--confident", expected="a share from 0 to 1")
 
+    @property
+    def by_confidence(self) -> bool:
+        """Whether labels are chosen by how sure the model is of them."""
+        return self.above > 0 or self.balanced
+
 
 def select(
-    split: Split, vocab: Vocabulary, labels: np.ndarray, sure: np.ndarray, chosen: Selection, tested: set[str]
+    split: Split,
+    vocab: Vocabulary,
+    labels: np.ndarray,
+    sure: np.ndarray | None,
+    chosen: Selection,
+    tested: set[str],
+    pair: str = "",
 ) -> tuple[np.ndarray, str]:
     """Takes the labels away (-1) that are not to be kept.
 
@@ -47,21 +57,27 @@ def select(
         split: the split.
         vocab: its vocabulary.
         labels: int [N], of its rows or of its tokens.
-        sure: float [N], how sure the model is of them.
+        sure: float [N], how sure the model is of them; None where nothing is chosen by it.
         chosen: what to keep.
         tested: what `texts_to_test` gives of `chosen.leave_out`.
+        pair: column with the second text of a row; "" where it has one.
 
     Returns:
         The labels; what was done, for people.
     """
-    leaked = np.array([text in tested for text in texts_of(split, vocab)] if tested else np.zeros(split.rows), bool)
+    guarded = split.name == "train" and bool(tested)
+    leaked = np.array(
+        [text in tested for text in texts_of(split, vocab, pair)] if guarded else np.zeros(split.rows), bool
+    )
     if len(labels) != split.rows:
         leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
     known = labels >= 0
-    kept = known & ~leaked & (sure >= chosen.above)
-    if chosen.balanced:
+    kept = known & ~leaked
+    if sure is not None:
+        kept &= sure >= chosen.above
+    if sure is not None and chosen.balanced:
         kept = balance(labels, sure, kept)
-    left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if chosen.leave_out else ""
+    left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if guarded else ""
     said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}"
     return np.where(kept, labels, -1).astype(labels.dtype), said
 
@@ -130,21 +146,25 @@ def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarra
     return chosen
 
 
-def texts_to_test(datasets: Sequence[str]) -> set[str]:
-    """Returns the texts of the splits valid and test of datasets, without case, blanks and punctuation."""
+def texts_to_test(datasets: Sequence[str], pair: str = "") -> set[str]:
+    """Returns the texts of the splits valid and test of datasets, as `texts_of` has them."""
     found: set[str] = set()
     for path in datasets:
         dataset = Dataset.open(path)
         vocab = dataset.vocabulary()
         for name in {"valid", "test"} & dataset.splits.keys():
-            found |= set(texts_of(dataset.split(name), vocab))
+            found |= set(texts_of(dataset.split(name), vocab, pair))
     return found
 
 
-def texts_of(split: Split, vocab: Vocabulary) -> list[str]:
-    """Returns the text of every stored row, without case, blanks and punctuation."""
-    tokens, offsets = split.values("tokens"), split.offsets("tokens").tolist()
+def texts_of(split: Split, vocab: Vocabulary, pair: str = "") -> list[str]:
+    """Returns the text of every stored row, without case, blanks and punctuation, and of column `pair`, if any."""
+    columns = [name for name in ("tokens", pair) if name in split.columns]
+    stored = [(split.values(name), split.offsets(name)) for name in columns]
     return [
-        re.sub(r"[\W_]+", "", vocab.decode(tokens[start:stop]).casefold())
-        for start, stop in itertools.pairwise(offsets)
+        "\n".join(
+            re.sub(r"[\W_]+", "", vocab.decode(tokens[offsets[row] : offsets[row + 1]]).casefold())
+            for tokens, offsets in stored
+        )
+        for row in range(split.rows)
     ]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -66,6 +67,7 @@ def test_what_lost_its_label_is_left_out_of_what_learns_from_the_column(model, c
 def test_as_many_of_each_class(model, copy):
     before, sure = annotated(model, copy)
     after, _ = annotated(model, copy, "--overwrite", "--balance")
+    before, sure, after = (values[before >= 0] for values in (before, sure, after))  # of texts that are not tested
     counts = np.bincount(after[after >= 0])
     assert (
         len(set(counts[counts > 0].tolist())) == 1
@@ -76,9 +78,10 @@ def test_as_many_of_each_class(model, copy):
         assert len(left) == 0 or kept.min() >= left.max()
 
 
-def test_no_text_that_is_to_be_tested(model, copy, labelled, capsys):
-    """The dataset of the task itself is left out: of its own texts none in valid or test keeps a label."""
-    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+@pytest.mark.parametrize("named", [False, True])
+def test_no_text_that_is_to_be_tested(named, model, copy, labelled, capsys):
+    """The model's own data is left out without a word: of its texts none in valid or test keeps a label."""
+    after, _ = annotated(model, copy, *(["--leave-out", str(labelled)] if named else []))
     dataset = Dataset.open(copy)
     vocab = dataset.vocabulary()
     tested = texts_to_test([str(labelled)])
@@ -111,12 +114,11 @@ def test_only_what_is_to_be_learned_becomes_a_file(model, copy, tmp_path, capsys
     file = tmp_path / "pseudo.tsv"
     for more, split in ([], "train"), (["--split", "valid"], "valid"):
         assert main([*words, *more, "--to-tsv", str(file)]) == 0
-        rows, said = Dataset.open(copy).split(split).rows, capsys.readouterr().out
+        labels = np.asarray(Dataset.open(copy).split(split).values("guess"))
+        rows, said = int((labels >= 0).sum()), capsys.readouterr().out
+        assert (rows < len(labels)) == (split == "train")  # without what the model's own data tests on
         assert len(file.read_text().splitlines()) == rows + 1 and f"pseudo.tsv: {rows} rows of {split}\n" in said
-        assert ("--overwrite --leave-out" in said) == (split == "train")
         assert re.search(r"\d rows, [\d,]+ tokens, \d+:\d\d \([\d,]+ tokens a second\)\n", said)
-    assert main([*words, "--leave-out", str(copy), "--column", "guess=label", "sure=confidence"]) == 0
-    assert "--overwrite --leave-out" not in capsys.readouterr().out
 
 
 def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
@@ -128,7 +130,11 @@ def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
     again = ["--train", str(file), "--out", str(tmp_path / "mixed"), "--label", "guess", "--text", "text", "place"]
     assert preprocess([*again, "--workers", "0", "--vocab", str(copy)]) == 0
     old, new = (Dataset.open(path).split("train") for path in (copy, tmp_path / "mixed"))
-    assert all(np.array_equal(old.values(name), new.values(name)) for name in ("tokens", "place"))
+    kept = np.flatnonzero(np.asarray(old.values("guess")) >= 0)
+    for name in ("tokens", "place"):
+        values, offsets = old.values(name), old.offsets(name)
+        told = [values[offsets[row] : offsets[row + 1]] for row in kept]
+        assert np.array_equal(np.concatenate(told), new.values(name)) and 0 < len(kept) < old.rows
 
 
 def test_what_comes_after_labels_alone(labelled, tmp_path, capsys):
@@ -175,7 +181,7 @@ def test_no_label_is_seen_before_it_is_chosen(model, copy, labelled, monkeypatch
         seen.append(np.asarray(split.values("guess")) if "guess" in split.columns else None)
 
     monkeypatch.setattr(module, "add_column", add)
-    after, _ = annotated(model, copy, "--leave-out", str(labelled))
+    after, _ = annotated(model, copy)
     assert any(one is not None for one in seen) and (after < 0).any()
     assert all(one is None or np.array_equal(one, after) for one in seen)
 
@@ -185,6 +191,29 @@ def test_what_is_to_be_tested_is_looked_for_first(model, copy, monkeypatch):
     monkeypatch.setattr(module.Work, "compute", None)
     with pytest.raises(DataError, match="this is no dataset"):
         annotated(model, copy, "--leave-out", str(copy / "nothing"))
+
+
+def test_both_texts_of_a_pair_are_what_is_tested(labelled):
+    """A first text that is tested with another second one is no leak."""
+    dataset = Dataset.open(labelled)
+    split, vocab = dataset.split("train"), dataset.vocabulary()
+    alone, both = texts_of(split, vocab), texts_of(split, vocab, "place")
+    assert all(text.partition("\n")[0] == first for text, first in zip(both, alone, strict=True))
+    tested = {f"{alone[0]}\nelsewhere", both[1]}
+    found, _ = select(split, vocab, np.zeros(split.rows, int), None, Selection(), tested, "place")
+    assert (found < 0).tolist() == [text == both[1] for text in both]
+
+
+def test_where_the_models_own_data_is_gone_it_is_said(labelled, copy, tmp_path, capsys):
+    shutil.copytree(labelled, tmp_path / "own")
+    run = str(tmp_path / "run")
+    train(make(tmp_path / "own", run, task="classification", train={"steps": 1}))
+    shutil.rmtree(tmp_path / "own")
+    after, _ = annotated(run, copy)
+    assert "is gone: a text that it tests on keeps its label; --leave-out DIR" in capsys.readouterr().out
+    assert (after >= 0).all()
+    after, _ = annotated(run, copy, "--overwrite", "--leave-out", str(labelled))
+    assert (after < 0).any() and "is gone" not in capsys.readouterr().out
 
 
 def test_texts_are_compared_without_case_and_punctuation(labelled):
