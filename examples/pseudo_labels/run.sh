@@ -19,10 +19,10 @@ echo; echo "== 3. the teacher, fine-tuned on the few labels"
 taskmask-train --config "$here/../selective_masking/settings.toml" --data $out/few --run $out/teacher --train.init_from $out/original --task classification --task.label family --train.steps 150
 
 echo; echo "== 4. its labels, and the scores behind them, of the docstrings without; none of those to be tested"
-taskmask annotate --data $out/corpus --from $out/teacher --column pseudo=label sure=confidence logits=logits --leave-out $out/few --overwrite
+taskmask annotate --data $out/corpus --from $out/teacher --column pseudo=label sure=confidence logits=logits --overwrite
 
 echo; echo "== 5. for classic self-training: the sure ones, as many of each family, beside the labels of people"
-taskmask annotate --data $out/corpus --from $out/teacher --column family=label family_sure=confidence --confident 0.5 --balance --leave-out $out/few --to-tsv $out/sure.tsv --overwrite
+taskmask annotate --data $out/corpus --from $out/teacher --column family=label family_sure=confidence --confident 0.5 --balance --to-tsv $out/sure.tsv --overwrite
 taskmask-preprocess --train python-docs:valid $out/sure.tsv --test python-docs:test --label family --vocab $out/corpus --out $out/mixed --overwrite
 
 echo; echo "== 6. go on from the original model with each variant, fine-tune, report"

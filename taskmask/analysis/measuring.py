@@ -17,10 +17,8 @@ from taskmask.models.base import Model
 from taskmask.registry import CRITERIA, MODELS
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
-from taskmask.training.distributed import World
-from taskmask.training.evaluate import find_over, metrics_of, value_of
 from taskmask.training.loader import BatchMaker, Position, training_tickets
-from taskmask.training.parts import DataParts, build_objective
+from taskmask.training.parts import DataParts
 from taskmask.training.pretrained import HEADS, POSITIONS
 from taskmask.training.run import in_steps
 
@@ -113,15 +111,6 @@ def _body(settings: Settings, task: Task) -> dict[str, tuple[int, ...]]:
     model = _without_weights(settings, task)
     shapes = {f"model.{name}": tuple(p.shape) for name, p in model.named_parameters()}
     return {name: shape for name, shape in shapes.items() if not name.startswith((HEADS, *POSITIONS))}
-
-
-def check_metric(settings: Settings, parts: DataParts) -> None:
-    """Tries on a few rows whether there is the metric that is asked for."""
-    if settings.train.metric and "valid" in parts.sources:
-        objective, maker = build_objective(settings, parts.task), BatchMaker(parts, "valid", settings)
-        found = find_over(objective, maker, World(), torch.device("cpu"), with_answers=True, most=1)
-        assert found is not None  # nobody asked it to stop
-        value_of(metrics_of(parts.task, found, maker.source), settings.train.metric)
 
 
 def _without_weights(settings: Settings, task: Task) -> Model:

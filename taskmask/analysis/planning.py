@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from taskmask.analysis.cost import Shape
 from taskmask.analysis.experiment import Experiment
-from taskmask.analysis.measuring import Measured, check_metric, check_same_body, measure
+from taskmask.analysis.measuring import Measured, check_same_body, measure
 from taskmask.analysis.results import Cost
 from taskmask.errors import ConfigError, DataError, TaskmaskError
 from taskmask.registry import REGISTRIES, user_dir_checksums
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training.distributed import World
-from taskmask.training.parts import DataParts
+from taskmask.training.evaluate import check_metric
+from taskmask.training.parts import DataParts, build_objective
 from taskmask.training.run import check_world, open_data
 
 Kind = Literal["pretraining", "intermediate", "finetuning"]
@@ -211,7 +214,7 @@ class Planner:
             )
         check_same_body(settings, self.experiment.first, parts.task)
         self.measured(settings)
-        check_metric(settings, parts)
+        check_metric(parts, settings, build_objective(settings, parts.task), World(), torch.device("cpu"))
         if task:
             self._check_split(settings, parts, task)
 

@@ -111,9 +111,9 @@ def annotate(
     check_heads(loaded, settings, parts)
     model = loaded.objective(settings, parts.task).model.to(device)
     pair = getattr(parts.task.config, "pair", "")
-    keep, own_is_gone = guard(keep, loaded.settings.data.path, columns)
+    keep, unguarded = guard(keep, loaded.settings.data.path, columns, names)
     work = Work(settings, parts, columns, specs, model, world, device, keep, pair, texts_to_test(keep.leave_out, pair))
-    notes = [note for source in parts.sources.values() for note in source.notes]
+    notes = [*unguarded, *(note for source in parts.sources.values() for note in source.notes)]
     with (
         work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
         distributed.peers_watched(world),
@@ -127,8 +127,6 @@ def annotate(
     distributed.leave()
     lengths = [part.lengths for part in parts.sources.values()]
     rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
-    if own_is_gone and "train" in names:
-        notes.append(UNGUARDED.format(loaded.settings.data.path or "which has no path"))
     return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes, pair)
 
 
@@ -165,13 +163,13 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
     return {name: known[what] for name, what in columns.items()}
 
 
-def guard(keep: Selection, own: str, columns: Mapping[str, str]) -> tuple[Selection, bool]:
-    """Returns the selection with the model's own data left out, too; and whether labels are written without that."""
-    if "label" not in columns.values() or own in keep.leave_out:
-        return keep, False
+def guard(keep: Selection, own: str, columns: Mapping[str, str], splits: Iterable[str]) -> tuple[Selection, list[str]]:
+    """Returns the selection with the model's own data left out, too; where that cannot be, a note for people."""
+    if "label" not in columns.values() or "train" not in splits or own in keep.leave_out:
+        return keep, []
     if not own or not Path(own).is_dir():
-        return keep, not keep.leave_out
-    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), False
+        return keep, [] if keep.leave_out else [UNGUARDED.format(own or "which has no path")]
+    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), []
 
 
 def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataParts) -> None:

@@ -17,13 +17,13 @@ from taskmask.data.source import Source
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.faults import reach
 from taskmask.metrics.bootstrap import Measure, intervals
-from taskmask.settings import parse
+from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers, Task
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import BatchMaker, batches, frozen_tickets, on_device, workers_watched
 from taskmask.training.objective import Objective
-from taskmask.training.parts import build_data
+from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 
 STOP_EVERY, SHOWN_ROWS = 16, 4
@@ -129,14 +129,30 @@ def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
     return {name: float(value) for name, value in both.items()}  # numbers of numpy are no JSON, and no checkpoint
 
 
-def value_of(metrics: dict[str, float], name: str) -> float:
+def check_metric(
+    parts: DataParts, settings: Settings, objective: Objective, world: World, device: torch.device
+) -> None:
+    """Tries on a few rows whether validations in training will give the metric that `train.metric` names, if any.
+
+    Raises:
+        ConfigError: they will not.
+    """
+    if settings.train.metric and "valid" in parts.sources:
+        task, maker = parts.task, BatchMaker(parts, "valid", settings)
+        found = find_over(objective, maker, world, device, with_answers=task.measured_in_training, most=1)
+        assert found is not None  # nobody asked it to stop
+        more = "" if getattr(task.config, "validate", True) else "for more of them --task.validate true"
+        value_of(metrics_of(task, found, maker.source), settings.train.metric, more)
+
+
+def value_of(metrics: dict[str, float], name: str, more: str = "") -> float:
     """Returns the metric that `train.metric` names.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name; `more` says how to come by further ones.
     """
     if name not in metrics:
-        fix = did_you_mean(name, metrics)
+        fix = did_you_mean(name, metrics) or more
         raise ConfigError(f"is {name!r}", where="train.metric", expected=f"one of {', '.join(metrics)}", fix=fix)
     return metrics[name]
 

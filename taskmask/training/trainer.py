@@ -24,7 +24,7 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint
 from taskmask.training.blame import first_bad_place
 from taskmask.training.distributed import World, check_replicas
-from taskmask.training.evaluate import find_over, guesses, metrics_of, value_of
+from taskmask.training.evaluate import check_metric, find_over, guesses, metrics_of, value_of
 from taskmask.training.loader import (
     BatchMaker,
     Ticket,
@@ -106,13 +106,9 @@ class Trainer:
         return self.progress
 
     def check_metric(self) -> None:
-        """Tries on a few rows, before anything is trained, whether there is the metric that is asked for."""
-        if self.settings.train.metric and not self.progress.position.step and "valid" in self.parts.sources:
-            task, maker = self.parts.task, BatchMaker(self.parts, "valid", self.settings)
-            asked = task.measured_in_training
-            found = find_over(self.objective, maker, self.world, self.device, with_answers=asked, most=1)
-            assert found is not None  # nobody asked it to stop
-            value_of(metrics_of(task, found, maker.source), self.metric)
+        """Tries, before anything is trained, whether there is the metric that is asked for."""
+        if not self.progress.position.step:
+            check_metric(self.parts, self.settings, self.objective, self.world, self.device)
 
     @property
     def finished(self) -> bool:

@@ -118,8 +118,10 @@ def test_generated_texts_may_pick_the_best_checkpoint(folder):
     some = str(folder / "test.jsonl")
     run("preprocess", "--train", some, "--valid", some, "--text", "question", "--list", "answers", "choices",
         "--vocab", folder / "corpus", "--out", folder / "few", "--workers", "0")  # fmt: skip
-    words = ["--task.choices", "choices", "--task.max_length", "12", "--task.validate", "true"]
-    run("train", "--data", folder / "few", "--run", folder / "picked", "--task", "seq2seq", *words, "--train.metric",
-        "exact_match", "--train.init_from", folder / "fine", "--train.steps", "2", "--train.valid_every", "1",
-        *SMALL, *FAST)  # fmt: skip
+    words = ["--task", "seq2seq", "--task.choices", "choices", "--task.max_length", "12", "--train.metric",
+             "exact_match", "--train.init_from", folder / "fine", "--train.steps", "2", "--train.valid_every", "1",
+             *SMALL, *FAST]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"is 'exact_match'; expected one of .*for more of them --task.validate true"):
+        run("train", "--data", folder / "few", "--run", folder / "refused", *words)
+    run("train", "--data", folder / "few", "--run", folder / "picked", *words, "--task.validate", "true")
     assert load(str(folder / "picked")).step in (1, 2)
