@@ -39,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.log import duration
     from taskmask.training.selection import Selection, shares, write_tsv
 
-    keep = Selection(options.confident, options.balance, tuple(options.leave_out))
-    if options.to_tsv:
-        column_with({name: what or "label" for name, what in columns.items()}, "label", "--to-tsv")
+    keep = Selection(options.confident, options.balance, tuple(options.leave_out), bool(options.to_tsv))
 
     bars: list[Any] = []
 

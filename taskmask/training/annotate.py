@@ -157,9 +157,11 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
                 expected=f"one of {', '.join(list(known)[:12])}{' ...' if len(known) > 12 else ''}",
                 fix=did_you_mean(what, known),
             )
-    chooses = ["label", "confidence"] if keep.by_confidence else ["label"] if keep.leave_out else []
-    for what in chooses:
+    for what in ["label"] * keep.chooses + ["confidence"] * keep.by_confidence:
         column_with(columns, what, "--confident, --balance, --leave-out", parts.task)
+    if keep.of_rows and known[columns[column_with(columns, "label", "--to-tsv", parts.task)]].kind != "row":
+        fix = "learn from the column: --task tagging"
+        raise ConfigError("has a label for each token", where="--to-tsv", expected="one for each text", fix=fix)
     return {name: known[what] for name, what in columns.items()}
 
 
@@ -318,7 +320,7 @@ class Work:
             for name, spec in self.specs.items():
                 reach("annotate.merge")
                 values = self.values(folder, split, source, name)
-                if self.columns[name] == "label" and self.keep != Selection():
+                if self.columns[name] == "label" and self.keep.chooses:
                     values = self.chosen(folder, split, source, name, notes)
                 add_column(self.parts.dataset.path, split, name, spec, values, self.labels_of(name), overwrite=True)
         return notes

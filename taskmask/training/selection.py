@@ -26,11 +26,13 @@ class Selection:
         above: the least confidence; 0: any.
         balanced: keep as many of each class, the most confident ones.
         leave_out: datasets whose splits valid and test must not be learned from: their texts get no label in train.
+        of_rows: the labels must be those of rows, since they are to become a file of labels and texts.
     """
 
     above: float = 0.0
     balanced: bool = False
     leave_out: tuple[str, ...] = ()
+    of_rows: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.above <= 1:
@@ -40,6 +42,11 @@ class Selection:
     def by_confidence(self) -> bool:
         """Whether labels are chosen by how sure the model is of them."""
         return self.above > 0 or self.balanced
+
+    @property
+    def chooses(self) -> bool:
+        """Whether some labels may be taken away."""
+        return self.by_confidence or bool(self.leave_out)
 
 
 def select(
@@ -107,14 +114,8 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, p
 
     The field of the label is called like the column, and so is that of the second text, where `pair` names one.
 
-    Raises:
-        ConfigError: the labels are those of tokens.
-
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
     """
-    if any(dataset.split(name).column(column).kind != "row" for name in splits):
-        what, fix = f"column {column!r} has a label for each token", "learn from the column: --task tagging"
-        raise ConfigError(what, where="--to-tsv", expected="one for each text", fix=fix)
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
     with written_whole(Path(file)) as stream:
         texts = {"tokens": "text", pair: pair} if pair else {"tokens": "text"}

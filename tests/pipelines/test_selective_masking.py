@@ -140,6 +140,10 @@ def test_a_tagger_teaches_by_its_scores(folder, tagger):
     """Predictions for pre-training, of tokens: logits become columns, and a student comes to say the same."""
     columns = ["--column", "tag=label", "plain=logit:plain", "matters=logit:important", "chance=probability:important"]
     assert annotate_command(["--data", str(folder / "domain"), "--from", tagger, *columns]) == 0
+    with pytest.raises(ConfigError, match="--to-tsv: has a label for each token; expected one for each text"):
+        annotate_command(
+            ["--data", str(folder / "domain"), "--from", tagger, "--column", "t=label", "--to-tsv", "a.tsv"]
+        )
     split = Dataset.open(folder / "domain").split("train")
     plain, matters, chance = (np.asarray(split.values(n), np.float64) for n in ("plain", "matters", "chance"))
     known = np.isfinite(chance)

@@ -15,7 +15,7 @@ from taskmask.settings import Settings
 from taskmask.training import annotate as module
 from taskmask.training.parts import build_data
 from taskmask.training.run import train
-from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test, write_tsv
+from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
 from taskmask_cli.train import main as train_command
@@ -160,14 +160,12 @@ def test_labels_of_tokens_are_chosen_alike(labelled):
     assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in said
 
 
-def test_shares_of_tokens_and_no_file_of_them(copy):
+def test_shares_of_tokens(copy):
     tags = np.random.default_rng(0).integers(-1, 2, Dataset.open(copy).split("train").num_tokens)
     add_column(copy, "train", "tags", Column("aligned", "int32", of="tokens"), iter([tags]), ["O", "X"])
     dataset = Dataset.open(copy)
     is_text = ~dataset.vocabulary().is_special[dataset.split("train").values("tokens")]
     assert f"X {(tags[is_text] == 1).mean():.1%}" in shares(dataset, "train", "tags")
-    with pytest.raises(ConfigError, match="--to-tsv: column 'tags' has a label for each token"):
-        write_tsv(dataset, ["train"], "tags", str(copy / "tags.tsv"))
 
 
 def test_no_label_is_seen_before_it_is_chosen(model, copy, labelled, monkeypatch):
@@ -229,7 +227,7 @@ def test_balance_by_hand():
     assert not balance(labels, sure, np.zeros(6, bool)).any()
 
 
-def test_what_is_wrong_is_said(model, copy):
+def test_what_is_wrong_is_said(model, copy, monkeypatch):
     for words, said in (
         (["--column", "guess=label", "--balance"], "ask for it: --column guess=label my_confidence=confidence"),
         (["--column", "sure=confidence", "--to-tsv", "a.tsv"], "--to-tsv"),
@@ -237,6 +235,10 @@ def test_what_is_wrong_is_said(model, copy):
     ):
         with pytest.raises(ConfigError, match=said):
             main(["--data", str(copy), "--from", model, *words])
+    words = ["--task", "word_importance", "--column", "important", "--to-tsv", str(copy / "a.tsv")]
+    monkeypatch.setattr(module.Work, "compute", None)  # before any work is done
+    with pytest.raises(ConfigError, match="--to-tsv: chooses by label, which task WordImportance does not give"):
+        main(["--data", str(copy), "--from", model, *words])
     words = ["--task", "word_importance", "--column", "important", "--confident", "0.5"]
     with pytest.raises(ConfigError, match="chooses by label, which task WordImportance does not give; leave"):
         main(["--data", str(copy), "--from", model, *words])
