@@ -133,6 +133,11 @@ class Registry:
                 self._load_entry_point(point)
         if name in self._entries:
             return self._entries[name]
+        first, _, options = name.partition(" ")
+        if options and first in self._entries:
+            flags = " ".join(f"--{self.kind}.{word.replace('=', ' ', 1)}" for word in options.split())
+            fix = f"give options one by one: --{self.kind} {first} {flags}"
+            raise RegistryError(f"is {name!r}", where=self.kind, expected="a name alone", fix=fix)
         own = f"your own: --user-dir FILE, or a package with the entry point taskmask.{self.kind}"
         raise RegistryError(
             f"unknown {self.kind} {name!r}",

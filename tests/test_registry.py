@@ -58,6 +58,17 @@ def test_register_and_get(registry):
     assert registry.names() == ["thing"]
 
 
+def test_options_behind_a_name_say_where_they_belong():
+    said = (
+        "masker: is 'span p=0.3 longest=5'; expected a name alone; .* --masker span --masker.p 0.3 --masker.longest 5"
+    )
+    with pytest.raises(RegistryError, match=said):
+        MASKERS.get("span p=0.3 longest=5")
+    for name in ("", " ", "nothing p=0.3"):
+        with pytest.raises(RegistryError, match="unknown masker"):
+            MASKERS.get(name)
+
+
 def test_an_unknown_name_says_all_that_helps():
     with pytest.raises(RegistryError) as caught:
         MASKERS.get("whole_words")

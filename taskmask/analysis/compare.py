@@ -186,7 +186,8 @@ def _failed(stage: Stage, done: dict[str, Done]) -> bool:
 
 def _announce(title: str, stage: Stage, passed: float, spent: float, ahead: float) -> None:
     """Says which stage begins, and how long it all may take yet, by the operations that were done until now."""
-    left = f"; {duration(passed)} passed, about {duration(passed * ahead / spent)} left" if spent else ""
+    told = spent > ahead / 200  # before, it was mostly the start of the program
+    left = f"; {duration(passed)} passed, about {duration(passed * ahead / spent)} left" if told else ""
     say(f"{title}: {stage.planned.updates:,.0f} steps{left}")
 
 
