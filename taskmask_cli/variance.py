@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, and how much from that of
 rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. Shows
 how the gradients of two masks of one row go together by their distance, and the bias against the first policy. All
-estimates are unbiased; all intervals are over rows."""
+variances are unbiased, ratios of them consistent; all intervals are over rows."""
 
 EPILOG = """examples:
   taskmask variance --from runs/first --masker uniform --masker "fully_explored masks=7"

@@ -16,8 +16,8 @@ from taskmask.analysis.gradients import Gradients, Products, collect, windows
 from taskmask.analysis.inspect import columns_of, read_policies, spread
 from taskmask.analysis.moments import interval, moments, pair_covariances, variance_of_rows
 from taskmask.analysis.page import frame
-from taskmask.data.columns import Dataset
-from taskmask.data.source import RowSource
+from taskmask.data.columns import Dataset, Split
+from taskmask.data.source import Examples, RowSource, Source
 from taskmask.errors import CheckpointError, ConfigError, DataError
 from taskmask.registry import CRITERIA, TASKS
 from taskmask.settings import Component, Settings
@@ -157,9 +157,9 @@ def variance(
     policies = read_policies(maskers or USUAL, loaded.vocab)
     part = dataset.split(split or "train")
     read = columns_of(policies, part)
-    source_of_rows = RowSource(part, loaded.vocab, settings.data.length, settings.data.blocks, read)
+    source_of_rows = _rows_of(loaded, part, read)
     ids = spread(len(source_of_rows), rows)
-    ids = ids[[bool(source_of_rows[ids[n : n + 1]].maskable.sum() >= SHORTEST) for n in range(len(ids))]]
+    ids = np.array([n for n in ids if source_of_rows[np.array([n])].maskable.sum() >= SHORTEST])
     if len(ids) < 2:
         what = f"has {len(ids)} rows of {SHORTEST} tokens or more among the {rows} that were looked at"
         raise DataError(what, where=f"{path}, split {part.name}", fix="raise --rows, or name another split")
@@ -168,12 +168,20 @@ def variance(
     probe = windows(policies[0].masker.config.ratio_at(1.0), loaded.vocab)
     found = collect(gradients, [*policies, probe], source_of_rows, ids, draws, seed, advance)
     distributed.leave()
-    tokens = int(source_of_rows.lengths[ids].sum())
+    tokens, sketched = int(source_of_rows.lengths[ids].sum()), f"; sketches of {project:,}" if project else ""
     about = f"{loaded.file}, step {loaded.step:,}; {path}, split {part.name}: {len(ids)} rows, {tokens:,} tokens, "
-    about += f"{draws} draws of each" + (f"; sketches of {project:,}" if project else "")
+    about += f"{draws} draws of each{sketched}"
     if settings is not loaded.settings:
         about += f"; of {loaded.settings.task.name} masked language modelling alone"
     return Variance(about, loaded.step, summarised(found[:-1], gradients.names), *by_distance(found[-1]))
+
+
+def _rows_of(loaded: pretrained.Pretrained, part: Split, columns: tuple[str, ...]) -> Source:
+    """Returns the rows that the model was trained on: of plain text, or, beside labels, a text each."""
+    data = loaded.settings.data
+    if loaded.settings.task.name == "masked_lm":
+        return RowSource(part, loaded.vocab, data.length, data.blocks, columns)
+    return Examples(part, loaded.vocab, data.length, columns=columns)
 
 
 def as_masked_lm(loaded: pretrained.Pretrained) -> Settings:

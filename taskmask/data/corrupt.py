@@ -72,7 +72,7 @@ def replace_tokens(
     out = np.empty(mask.shape, dtype=np.int64)
     out[:] = rows.tokens
     for view, chosen in enumerate(mask):
-        stream, index = f"replace.{view}", np.flatnonzero(chosen)
+        stream, index = f"replace.{draw.turn + view}", np.flatnonzero(chosen)
         number = draw.bits_at(stream, num_tokens, index)
         roll = number >> _HALF
         if per != "token":

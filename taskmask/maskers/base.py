@@ -81,12 +81,14 @@ class Masker:
         turns: updates in succession that see the same rows, told apart by `draw.turn`.
         over_epochs: whether its masks of successive epochs belong together, so that a row must stay as it is.
         columns: columns that it reads besides "tokens".
+        note: what people should know before they train with it, if anything.
         promises: names of `PROMISES`, what it keeps with the options that it has; `taskmask check` tests it.
     """
 
     views: int = 1
     turns: int = 1
     over_epochs: bool = False
+    note: str = ""
     columns: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
     name: str = ""

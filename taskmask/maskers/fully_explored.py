@@ -17,6 +17,7 @@ from taskmask.maskers.policy import read_policy, shared_options
 from taskmask.maskers.runs import begins
 
 MOST = 100  # masks of a row
+BIASED = "masker.partition contiguous: the gradient is biased, on average another one than that of uniform masks"
 LISTS = "give masker.never and masker.always, which hold for all masks of a row"
 
 
@@ -28,7 +29,7 @@ class FullyExploredConfig(MaskerConfig):
     of: str = opt("uniform", 'masker whose units are dealt out: uniform (tokens), whole_word, "span p=0.3"')
     partition: Literal["random", "contiguous"] = opt(
         "random",
-        "units of a mask: drawn at random, or neighbours, always the same ones, which biases the gradient",
+        "units of a mask: drawn at random, or neighbours, which biases the gradient: tokens are always the same ones",
     )
     mode: Literal["together", "in_turn", "sequential"] = opt(
         "together", "the masks of a row: all in one update, one an epoch (no extra compute), or one an update in a row"
@@ -59,7 +60,8 @@ class FullyExplored(Masker):
     The units lie in random order around a circle, which is cut at a random place into K arcs of equal length; a unit
     belongs to the arc that it starts in. So every token is in each mask with probability 1 / K, masks of tokens differ
     by one token at most, and those of words or spans by less than one unit. In a row of fewer units than masks some are
-    empty, any of them. A contiguous partition is the same in every epoch, which of its masks comes first is not. Pieces
+    empty, any of them. A contiguous partition of tokens or words is the same in every epoch, which of its
+    masks comes first is not. Pieces
     of `always` are in all masks, those of `never` in none.
 
     Modes: `together` puts K copies of a row, a mask each, in one update; the token budget of a micro-batch counts them
@@ -77,6 +79,7 @@ class FullyExplored(Masker):
         self.views = self.num_masks if config.mode == "together" else 1
         self.turns = self.num_masks if config.mode == "sequential" else 1
         self.over_epochs = config.mode == "in_turn"
+        self.note = BIASED if config.partition == "contiguous" else ""
         chosen = read_policy(config.of, **shared_options(config))
         self.inner = build_masker(chosen.name, chosen.options, vocab)
         if type(self.inner).units is Masker.units:

@@ -73,8 +73,10 @@ class Mix(Masker):
     def _part(self, text: str, vocab: Vocabulary) -> Masker:
         chosen = read_policy(text, **shared_options(self.config))
         part = build_masker(chosen.name, chosen.options, vocab)
-        if part.views != 1:
-            raise ConfigError(f"makes {part.views} masks of a row", expected="one mask a row")
+        masks = part.views * part.turns
+        if masks != 1 or part.over_epochs:
+            what = f"makes {masks} masks of a row" if masks != 1 else "makes masks that belong together over epochs"
+            raise ConfigError(what, expected="one mask a row, drawn anew at every epoch")
         return part
 
     def select(self, rows: Rows, draw: Draw) -> np.ndarray:

@@ -129,6 +129,18 @@ def test_the_variance_of_rows_is_apart_from_that_of_masks():
     assert np.isnan(variance_of_rows(np.ones(1), np.ones(1), np.ones(1))).all()
 
 
+@pytest.mark.parametrize("rows", [4, 12, 40])
+def test_intervals_hold_the_truth_as_often_as_they_say(rows):
+    """Of means and of ratios of what is skewed, as squared lengths are, and of few rows, too."""
+    random, held, times = np.random.default_rng(rows), np.zeros(2), 1000
+    for _ in range(times):
+        below = random.gamma(4, size=rows)
+        above = 0.5 * below * random.gamma(4, 1 / 4, size=rows)
+        for number, (of, truth) in enumerate(((interval(below), 4), (interval(above, below), 0.5))):
+            held[number] += of[1] <= truth <= of[2]
+    assert (held / times > 0.9).all() and (held / times < 0.99).all()
+
+
 def test_ratios_have_intervals():
     random = np.random.default_rng(3)
     below = random.uniform(1, 2, size=200)

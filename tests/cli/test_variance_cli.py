@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from taskmask import load
-from taskmask.analysis.gradients import Gradients, collect, windows
-from taskmask.analysis.inspect import read_policies
+from taskmask.analysis.gradients import Gradients, collect, draws_of, windows
+from taskmask.analysis.inspect import read_policies, spread
 from taskmask.analysis.variance import summarised, variance
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
-from taskmask.data.source import RowSource
+from taskmask.data.source import Examples, RowSource
 from taskmask.errors import ConfigError
 from taskmask_cli import main as front
 from taskmask_cli import preprocess, train
@@ -40,6 +40,7 @@ def measured(trained, data):
         source = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
         gradients = Gradients(loaded.objective(loaded.settings, task), task, torch.device("cpu"), project)
         policies = [*read_policies(texts, loaded.vocab), windows(0.15, loaded.vocab)]
+        gradients.source = source
         return gradients, collect(gradients, policies, source, np.arange(4), draws, 1)
 
     return run
@@ -110,6 +111,31 @@ def test_a_partition_that_never_changes_has_no_variance(measured):
     assert abs(contiguous) < 1e-6 * uniform and 0 < explored < uniform / 4
 
 
+def test_what_is_kept_of_a_row_is_of_its_gradients(measured):
+    """Products of mean gradients with the baseline's, and their distances from the mean over rows, group by group."""
+    texts = ("uniform", "fully_explored masks=3")
+    gradients, found = measured(*texts)
+    assert gradients.names[0] == "embeddings" and {"layers 0", "heads"} <= set(gradients.names)
+    policies, means = read_policies(texts, gradients.task.vocab), []
+    for number, policy in enumerate(policies):
+        means.append([])
+        for row in range(4):
+            rows = gradients.source[np.array([row])]
+            made, out = draws_of(policy.masker, rows, 3, 1, number), torch.empty(3, gradients.size)
+            of_draws = []
+            for draw in made:
+                shares = gradients.of(rows, policy.masker, draw, out).sum(1)
+                of_draws.append(torch.as_tensor(shares / shares.sum()).float() @ out[: len(shares)])
+            means[-1].append(torch.stack(of_draws).mean(0))
+    for number, one in enumerate(found[:2]):
+        for group, place in enumerate(gradients.slices.values()):
+            ours, first = (torch.stack(of)[:, place].double() for of in (means[number], means[0]))
+            assert one.with_baseline[group] == pytest.approx((ours * first).sum(1).numpy(), rel=1e-3, abs=1e-9)
+            if gradients.names[group] not in gradients.sketches:
+                away = ((ours - ours.mean(0)) ** 2).sum(1)
+                assert one.away[group] == pytest.approx(away.numpy(), rel=1e-3, abs=1e-9)
+
+
 def test_gradients_are_those_of_training(measured, trained, data):
     """The views of an update, each weighed by its targets, add up to the gradient of the batch that training sees."""
     gradients, _ = measured("uniform")
@@ -141,6 +167,9 @@ def test_joint_models_are_measured_by_their_masked_tokens_alone(tmp_path, tiny, 
     uniform, explored = found["policies"]
     assert found["about"].endswith("of joint_mlm masked language modelling alone")
     assert explored["targets"] > 2 * uniform["targets"] and uniform["targets"] < 32 * 0.16
+    texts = Examples(Dataset.open(data).split("train"), load(run).vocab, 32)  # a row each, as in training
+    tokens = texts.lengths[spread(len(texts), 6)].sum()
+    assert len(texts) == 120 and f"split train: 6 rows, {tokens} tokens, " in found["about"]
     assert explored["independent"][0] < 1
 
 

@@ -116,3 +116,14 @@ def test_a_part_that_fails_is_named(registry, make_rows, mask):
 
     with pytest.raises(ConfigError, match=r"^masker broken, .*test_mix.py:\d+: OSError: no such model"):
         mask("mix", make_rows([TEXT]), of=("broken",))
+
+
+@pytest.mark.parametrize(("mode", "said"), [
+    ("together", "makes 4 masks of a row"),
+    ("sequential", "makes 4 masks of a row"),
+    ("in_turn", "makes masks that belong together over epochs"),
+])  # fmt: skip
+def test_masks_that_belong_together_are_no_part(mask, copies, mode, said):
+    """Of a row that another part has at the next visit, some tokens would never be masked, and some twice."""
+    with pytest.raises(ConfigError, match=f"{said}; expected one mask a row, drawn anew at every epoch"):
+        mask("mix", copies(TEXT, 2), of=("uniform", f"fully_explored masks=4 mode={mode}"))

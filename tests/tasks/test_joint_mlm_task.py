@@ -226,3 +226,23 @@ def test_what_is_wrong_is_said(data):
         task.predict(objective.model, [{"text": "the <mask>"}], 1, 40)
     with pytest.raises(ConfigError, match="expected one above 0"):
         make(data, {"name": "joint", "mlm_weight": 0.0, "label_weight": 0.0})
+
+
+@pytest.mark.parametrize("read", ["masked", "clean"])
+@pytest.mark.parametrize("mode", ["together", "in_turn", "sequential"])
+def test_masks_that_cover_a_row_do_so_over_its_visits(data, read, mode):
+    chosen = Settings.of(
+        task={"name": "joint_mlm", "read": read},
+        data={"path": data, "length": 40},
+        masker={"name": "fully_explored", "masks": 3, "mode": mode},
+    )
+    parts = build_data(chosen, ["train"])
+    rows = parts.sources["train"][np.arange(4)]
+    visits = {"together": [(1, 0)], "in_turn": [(1, 0), (2, 0), (3, 0)], "sequential": [(1, 0), (1, 1), (1, 2)]}
+    masked = np.zeros(rows.tokens.size, int)
+    for epoch, turn in visits[mode]:
+        batch = parts.task.make_batch(rows, Draw(1, epoch, rows.ids, turn=turn))
+        masked += np.bincount(batch.inputs["positions"]["mlm"] % rows.tokens.size, minlength=rows.tokens.size)
+        assert len(batch.targets["pseudo"]) == len(batch.inputs["tokens"])
+        assert (batch.targets["pseudo"] >= 0).sum() == (1 if read == "clean" or mode != "together" else 3) * 3
+    assert np.array_equal(masked.reshape(rows.shape), rows.maskable.astype(int))

@@ -58,7 +58,6 @@ def test_a_sequence_of_updates_sees_the_same_rows_and_all_of_their_tokens(data, 
 def test_views_in_one_batch_are_views_accumulated(trainer, settings):
     """The gradient of K views is that of K micro-batches of one view, summed over all targets."""
     chosen = {"masker": {"name": "fully_explored", "masks": 4}, "model": {"name": "tiny", "dropout": 0.0}}
-    chosen["task"] = {"name": "masked_lm", "mask_share": 1.0, "random_share": 0.0}  # drawn for each view by itself
     together = trainer("together", train={"max_tokens": 2048}, **chosen)
     maker, tickets = batches_of(together.settings)
     ticket = tickets[0]
@@ -83,6 +82,13 @@ def test_views_in_one_batch_are_views_accumulated(trainer, settings):
     one, accumulated = gradient([whole]), gradient(views)
     for name in one:
         assert torch.allclose(one[name], accumulated[name], rtol=1e-4, atol=1e-7), name
+
+
+@pytest.mark.parametrize(("partition", "told"), [("random", False), ("contiguous", True)])
+def test_a_bias_is_told_of_before_the_training(data, tmp_path, partition, told, capsys):
+    masker = {"name": "fully_explored", "masks": 3, "partition": partition}
+    train(make(data, tmp_path / "run", masker=masker, train={"steps": 1}))
+    assert ("warning: masker.partition contiguous: the gradient is biased" in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize("group", [1, 2, 4])
