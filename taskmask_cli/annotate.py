@@ -39,7 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.log import duration
     from taskmask.training.selection import Selection, shares, write_tsv
 
-    keep = Selection(options.confident, options.balance, tuple(options.leave_out), bool(options.to_tsv))
+    splits = options.split or list(Dataset.open(options.data).splits)
+    learned = ["train"]
+    if options.to_tsv and (options.split or "train" not in splits):
+        learned = splits
+    chosen = (options.confident, options.balance, tuple(options.leave_out), tuple(learned), bool(options.to_tsv))
 
     bars: list[Any] = []
 
@@ -50,16 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
         return bars[0].update
 
-    named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
+    named = {"overwrite": options.overwrite, "keep": Selection(*chosen), "begin": begin}
     done = annotate(options.source, options.data, columns, options.split, overrides, **named)
     for bar in bars:
         bar.close()
     if is_first():
         dataset, notes = Dataset.open(options.data), list(done.notes)
-        splits = options.split or list(dataset.splits)
         notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
         if options.to_tsv:
-            learned = options.split or (["train"] if "train" in splits else splits)
             labels = column_with(done.columns, "label", "--to-tsv")
             rows = write_tsv(dataset, learned, labels, options.to_tsv, done.pair)
             notes.append(f"{options.to_tsv}: {rows:,} rows of {', '.join(learned)}")

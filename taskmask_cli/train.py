@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from taskmask import config, settings
 from taskmask.errors import ConfigError, visible
+from taskmask.registry import TASKS
 from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
@@ -58,7 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(visible("\n".join(lines)))
         return 0
 
-    from taskmask.registry import TASKS
     from taskmask.training import seeds as several
     from taskmask.training.run import train
 
@@ -121,10 +121,11 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
         "next:",
         f"  tensorboard --logdir {folder}",
     ]
+    task = TASKS.get(chosen.task.name).load()
     if chosen.masker:
         lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid --masker whole_word")
         lines.append(f'  taskmask predict --from {last.folder}{plug_ins} "Here a <mask> is missing."')
-    elif chosen.task.name == "joint_mlm":  # it learned labels alone, with a head that is thrown away
+    elif task.default_masker:  # it masked nothing: it learned labels alone, with a head that is thrown away
         start = f"--task classification --train.init_from {last.folder}"
         lines.append(f"  taskmask-train --data LABELLED --run runs/tuned {start}{plug_ins}")
     else:

@@ -214,7 +214,8 @@ class Planner:
             )
         check_same_body(settings, self.experiment.first, parts.task)
         self.measured(settings)
-        check_metric(parts, settings, build_objective(settings, parts.task), World(), torch.device("cpu"))
+        if settings.train.metric:  # else no weights are made
+            check_metric(parts, settings, build_objective(settings, parts.task), World(), torch.device("cpu"))
         if task:
             self._check_split(settings, parts, task)
 

@@ -40,9 +40,7 @@ from taskmask.training.selection import Selection, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
-UNGUARDED = (
-    "the model's own data, {}, is gone: a text that it tests on keeps its label; --leave-out DIR names where it is"
-)
+UNGUARDED = "the model's own data is not at {}: what it tests on keeps its label, unless --leave-out names where it is"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +87,7 @@ def annotate(
         overrides: settings that differ from the run's.
         overwrite: replace columns of these names.
         keep: which labels are written; the others are no label (-1). To choose by the confidence it must be asked for,
-            too. In split train no text has a label that stands in valid or test of the data the model was trained on.
+            too. Where labels are learned from, no text has one that stands in valid or test of the model's own data.
         begin: called with the tokens in all and those already done; returns what is called with those of each batch.
 
     Raises:
@@ -167,10 +165,10 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
 
 def guard(keep: Selection, own: str, columns: Mapping[str, str], splits: Iterable[str]) -> tuple[Selection, list[str]]:
     """Returns the selection with the model's own data left out, too; where that cannot be, a note for people."""
-    if "label" not in columns.values() or "train" not in splits or own in keep.leave_out:
+    if "label" not in columns.values() or not set(splits) & set(keep.learned) or own in keep.leave_out:
         return keep, []
     if not own or not Path(own).is_dir():
-        return keep, [] if keep.leave_out else [UNGUARDED.format(own or "which has no path")]
+        return keep, [UNGUARDED.format(own or "any path")]
     return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), []
 
 

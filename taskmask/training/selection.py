@@ -25,13 +25,15 @@ class Selection:
     Args:
         above: the least confidence; 0: any.
         balanced: keep as many of each class, the most confident ones.
-        leave_out: datasets whose splits valid and test must not be learned from: their texts get no label in train.
+        leave_out: datasets whose splits valid and test must not be learned from.
+        learned: splits whose labels are learned from: no text of `leave_out` has one there.
         of_rows: the labels must be those of rows, since they are to become a file of labels and texts.
     """
 
     above: float = 0.0
     balanced: bool = False
     leave_out: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ("train",)
     of_rows: bool = False
 
     def __post_init__(self) -> None:
@@ -72,10 +74,10 @@ def select(
     Returns:
         The labels; what was done, for people.
     """
-    guarded = split.name == "train" and bool(tested)
-    leaked = np.array(
-        [text in tested for text in texts_of(split, vocab, pair)] if guarded else np.zeros(split.rows), bool
-    )
+    guarded = split.name in chosen.learned and bool(tested)
+    leaked = np.zeros(split.rows, bool)
+    if guarded:  # data without a second text tests on the first, whatever the second
+        leaked[:] = [bool({text, text.partition("\n")[0]} & tested) for text in texts_of(split, vocab, pair)]
     if len(labels) != split.rows:
         leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
     known = labels >= 0

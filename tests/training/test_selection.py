@@ -116,7 +116,7 @@ def test_only_what_is_to_be_learned_becomes_a_file(model, copy, tmp_path, capsys
         assert main([*words, *more, "--to-tsv", str(file)]) == 0
         labels = np.asarray(Dataset.open(copy).split(split).values("guess"))
         rows, said = int((labels >= 0).sum()), capsys.readouterr().out
-        assert (rows < len(labels)) == (split == "train")  # without what the model's own data tests on
+        assert rows < len(labels) and (rows > 0) == (split == "train")  # without what the model's own data tests on
         assert len(file.read_text().splitlines()) == rows + 1 and f"pseudo.tsv: {rows} rows of {split}\n" in said
         assert re.search(r"\d rows, [\d,]+ tokens, \d+:\d\d \([\d,]+ tokens a second\)\n", said)
 
@@ -137,10 +137,11 @@ def test_both_texts_of_a_pair_become_a_file(labelled, copy, tmp_path):
         assert np.array_equal(np.concatenate(told), new.values(name)) and 0 < len(kept) < old.rows
 
 
-def test_what_comes_after_labels_alone(labelled, tmp_path, capsys):
+@pytest.mark.parametrize("task", [["joint_mlm", "--task.mlm", "false"], ["pseudo_one_hot", "--task.label", "label"]])
+def test_what_comes_after_labels_alone(task, labelled, tmp_path, capsys):
     """No mask was learned: no masker is named, and what is advised is a fine-tuning."""
     run = str(tmp_path / "run")
-    words = ["--data", str(labelled), "--run", run, "--task", "joint_mlm", "--task.mlm", "false", "--train.steps", "2"]
+    words = ["--data", str(labelled), "--run", run, "--task", *task, "--train.steps", "2"]
     assert train_command([*words, "--model", "tiny", "--model.layers", "1", "--run.threads", "1"]) == 0
     said = capsys.readouterr().err
     assert f"--task classification --train.init_from {run}" in said and "<mask>" not in said and "--masker" not in said
@@ -200,6 +201,9 @@ def test_both_texts_of_a_pair_are_what_is_tested(labelled):
     tested = {f"{alone[0]}\nelsewhere", both[1]}
     found, _ = select(split, vocab, np.zeros(split.rows, int), None, Selection(), tested, "place")
     assert (found < 0).tolist() == [text == both[1] for text in both]
+    tested = set(texts_of(split, vocab)[:1])  # of data without a second text
+    found, _ = select(split, vocab, np.zeros(split.rows, int), None, Selection(), tested, "place")
+    assert (found < 0).tolist() == [text == alone[0] for text in alone]
 
 
 def test_where_the_models_own_data_is_gone_it_is_said(labelled, copy, tmp_path, capsys):
@@ -208,10 +212,10 @@ def test_where_the_models_own_data_is_gone_it_is_said(labelled, copy, tmp_path, 
     train(make(tmp_path / "own", run, task="classification", train={"steps": 1}))
     shutil.rmtree(tmp_path / "own")
     after, _ = annotated(run, copy)
-    assert "is gone: a text that it tests on keeps its label; --leave-out DIR" in capsys.readouterr().out
+    assert "what it tests on keeps its label, unless --leave-out names where it is" in capsys.readouterr().out
     assert (after >= 0).all()
     after, _ = annotated(run, copy, "--overwrite", "--leave-out", str(labelled))
-    assert (after < 0).any() and "is gone" not in capsys.readouterr().out
+    assert (after < 0).any() and "keeps its label" in capsys.readouterr().out
 
 
 def test_texts_are_compared_without_case_and_punctuation(labelled):
