@@ -21,9 +21,11 @@ class Criterion(nn.Module):
 
     Attributes:
         weights: {name of a loss: its weight}.
+        blends: whether it gives the model the argument `blend`, other tokens by shares of their embeddings.
     """
 
     weights: dict[str, float]
+    blends: bool = False
 
     def __init__(self, config: Any):
         super().__init__()

@@ -44,6 +44,8 @@ class MetaMaskCriterion(Criterion):
     of Liu et al. 2019 (arXiv 1806.09055), equation 8.
     """
 
+    blends = True
+
     def __init__(self, config: MetaMaskLossConfig):
         super().__init__(config)
         self.weights = {"meta": 1.0, "task": config.task_weight, "mlm": config.mlm_weight}

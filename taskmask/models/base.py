@@ -14,9 +14,12 @@ class Model(nn.Module):
     Attributes:
         reads_target: whether its forward has one more argument, `target`, int64 [N, T']: the text that its "lm" heads
             answer on.
+        blends: whether its forward has one more argument, `blend`: other tokens, int64 [N, T], and the share of each
+            embedding that is theirs, float [N, T].
     """
 
     reads_target: bool = False
+    blends: bool = False
 
     def forward(
         self,

@@ -34,6 +34,8 @@ class Encoder(Model):
         heads: what to compute, by name: the task's `heads()`.
     """
 
+    blends = True
+
     def __init__(self, config: EncoderConfig, *, vocab_size: int, max_length: int, heads: dict[str, HeadSpec]):
         super().__init__()
         self.config = config

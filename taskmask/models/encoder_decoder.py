@@ -43,6 +43,7 @@ class EncoderDecoder(Model):
     """
 
     reads_target = True
+    blends = True
 
     def __init__(self, config: EncoderDecoderConfig, *, vocab_size: int, max_length: int, heads: dict[str, HeadSpec]):
         super().__init__()

@@ -86,8 +86,9 @@ def build_objective(settings: Settings, task: Task) -> Objective:
 
 
 def check_target(settings: Settings, task: Task) -> None:
-    """Raises a ConfigError where one of task and model knows a target and the other does not."""
-    reads = MODELS.get(settings.model.name).load().reads_target
+    """Raises a ConfigError where task, criterion and model do not know the same arguments of the model."""
+    model, criterion = MODELS.get(settings.model.name).load(), CRITERIA.get(settings.criterion.name).load()
+    reads = model.reads_target
     asks = any(spec.kind == "lm" for spec in task.heads().values())
     name, where = settings.model.name, "model.name"
     if task.gives_target and not reads:
@@ -96,6 +97,12 @@ def check_target(settings: Settings, task: Task) -> None:
     if reads and asks and not task.gives_target:
         what = f"is {name}, whose decoder reads a target, but task {settings.task.name} has none"
         raise ConfigError(what, where=where, expected="an encoder", fix=f"--model {task.default_model}")
+    if criterion.blends and not model.blends:
+        what = f"is {name}, which takes no blend of texts, as criterion {settings.criterion.name} gives it one"
+        raise ConfigError(what, where=where, expected="a transformer", fix=f"--model {task.default_model}")
+    if settings.run.compile and getattr(settings.criterion.options, "gradient", "") == "exact":
+        what, fix = "is true, but compiled models have no second derivatives", "--criterion.gradient finite_difference"
+        raise ConfigError(what, where="run.compile", expected="false with criterion.gradient exact", fix=fix)
 
 
 def describe(objective: Objective) -> dict[str, Any]:

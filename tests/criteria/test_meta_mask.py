@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from taskmask.criteria import MetaMaskLossConfig
-from taskmask.criteria.meta_mask import Episode, MetaMaskCriterion, quiet
+from taskmask.criteria.meta_mask import Episode, MetaMaskCriterion, entropy, quiet
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch
 from taskmask.errors import ConfigError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
-from taskmask.modules.subsets import inclusion, straight_through
+from taskmask.modules.subsets import BLOCKED, inclusion, straight_through
 from taskmask.registry import MODELS
 
 TOKENS, VOCABULARY, MASK = 10, 12, 0
@@ -202,6 +202,26 @@ def test_losses_teach_whom_they_should(gradient):
         of_policy, of_model = torch.autograd.grad(sums[name], (policy, guesses), allow_unused=True)
         assert of_policy is None and of_model.abs().sum() > 0
     assert criterion.count(batch) == {"meta": 4, "task": 4, "mlm": 4.0}
+
+
+@pytest.mark.parametrize(("progress", "expected"), [(0.0, 2.0), (0.5, 1.0), (1.0, 0.5)])
+def test_the_temperature_falls_geometrically(progress, expected):
+    config = MetaMaskLossConfig(temperature=2.0, temperature_end=0.5)
+    assert Episode(Toy(), batch_of(progress=progress), config, True).temperature() == pytest.approx(expected)
+
+
+def test_the_bonus_is_the_entropy_and_makes_a_policy_less_sure():
+    """Of two tokens with one mask, each is chosen with probability p or 1 - p: 2 H(p) in all."""
+    scores = torch.tensor([[1.0, -0.5, BLOCKED]], dtype=torch.float64, requires_grad=True)
+    found = entropy(scores, torch.ones(1, dtype=torch.int64))
+    p = torch.sigmoid(torch.tensor(1.5, dtype=torch.float64)).item()
+    assert found.item() == pytest.approx(-2 * (p * np.log(p) + (1 - p) * np.log(1 - p)), rel=1e-5)
+    (gradient,) = torch.autograd.grad(found, scores)
+    assert gradient[0, 0] < 0 < gradient[0, 1]  # to raise it, the likelier one becomes less likely
+    model = Toy()
+    nn.init.normal_(model.heads["policy"].weight, generator=torch.Generator().manual_seed(1))
+    plain, pushed = (gradient_of(model, batch_of(), gradient="exact", entropy=e) for e in (0.0, 3.0))
+    assert not torch.allclose(plain, pushed)
 
 
 def test_validation_is_without_chance_and_without_gradient():

@@ -106,5 +106,11 @@ def test_two_processes_learn_what_one_learns(folder, tmp_path, gradient):
 def test_what_is_no_task_is_said(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.name: is tiny"):
         train(Settings.of({**tables(folder, tmp_path / "x", True), "model": {"name": "tiny"}}))
+    with pytest.raises(ConfigError, match=r"model\.name: is bilstm, which takes no blend of texts.*expected a transf"):
+        train(Settings.of({**tables(folder, tmp_path / "x"), "model": {"name": "bilstm"}}))
+    compiled = tables(folder, tmp_path / "x")
+    compiled["run"] = {**compiled["run"], "compile": True}
+    with pytest.raises(ConfigError, match=r"run\.compile: is true, but compiled models have no second derivatives"):
+        train(Settings.of(compiled))
     with pytest.raises(ConfigError, match=r"task\.ratio: is 0.*above 0"):
         Settings.of({**tables(folder, tmp_path / "x"), "task": {"name": "meta_masking", "ratio": 0}})
