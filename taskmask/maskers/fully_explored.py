@@ -60,9 +60,8 @@ class FullyExplored(Masker):
     The units lie in random order around a circle, which is cut at a random place into K arcs of equal length; a unit
     belongs to the arc that it starts in. So every token is in each mask with probability 1 / K, masks of tokens differ
     by one token at most, and those of words or spans by less than one unit. In a row of fewer units than masks some are
-    empty, any of them. A contiguous partition of tokens or words is the same in every epoch, which of its
-    masks comes first is not. Pieces
-    of `always` are in all masks, those of `never` in none.
+    empty, any of them. A contiguous partition of tokens or words is the same in every epoch, which of its masks comes
+    first is not. Pieces of `always` are in all masks, those of `never` in none.
 
     Modes: `together` puts K copies of a row, a mask each, in one update; the token budget of a micro-batch counts them
     all, and the loss is the mean over all of their tokens. `in_turn` takes the next mask of a partition at each epoch,

@@ -4,10 +4,12 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from planted_help import sentence, settings, write_tsv
 
 from taskmask.data.columns import Dataset
 from taskmask.training.evaluate import evaluate
+from taskmask.training.pretrained import load
 from taskmask.training.run import train
 from taskmask_cli.annotate import main as annotate_command
 from taskmask_cli.preprocess import main as preprocess
@@ -74,3 +76,20 @@ def test_classic_self_training_gains_less_where_people_labelled_more(folder, alo
         preprocess([*files, "--out", str(folder / mixed), "--vocab", str(folder / "task"), "--workers", "0"])
         gain[people] = tuned(folder, f"{people}-tuned", data=mixed) - before
     assert gain["few"] > 0.15 > gain["train"] + 0.1
+
+
+def test_a_variant_begins_with_the_original_model_and_not_with_the_teacher(folder):
+    train(settings(folder, "corpus", "original", "masked_lm", 5))
+    options = {"steps": 1, "init_from": str(folder / "original"), "valid_every": 0}
+    train(settings(folder, "corpus", "begun", "pseudo_v4_kl", 1, train=options, optim={"lr": 1e-9}))
+    original, begun, teacher = (load(str(folder / run)).weights for run in ("original", "begun", "teacher"))
+    body = [name for name in begun if ".heads." not in name]
+    assert body and all(torch.allclose(begun[name], original[name], atol=1e-6) for name in body)
+    assert not any(torch.allclose(begun[name], teacher[name], atol=1e-3) for name in body if begun[name].dim() > 1)
+    tuned(folder, "begun-tuned", "begun")
+    heads = {
+        name.split(".heads.")[1].split(".")[0]
+        for name in load(str(folder / "begun-tuned")).weights
+        if ".heads." in name
+    }
+    assert heads == {"label"} and any(".heads.pseudo." in name for name in begun)
