@@ -253,3 +253,20 @@ def test_gaps_are_filled_with_what_is_written(vocab):
     for text, length in (("no gap", 40), ("the <mask> foxes", 4)):
         with pytest.raises(DataError, match=r"no <mask> in 'no gap'|at most 4 tokens"):
             task_of(vocab).predict(model, [{"text": text}], 5, length)
+
+
+@pytest.mark.parametrize("of", ["uniform", "whole_word", "span"])
+@pytest.mark.parametrize("mode", ["together", "in_turn", "sequential"])
+def test_masks_that_cover_a_row_have_every_token_written_once(rows, vocab, mode, of):
+    """Over the visits of a row the spans to be written are, together, its text."""
+    entry = MASKERS.get("fully_explored")
+    task = task_of(
+        vocab, build_masker("fully_explored", entry.config(masks=3, mode=mode, of=of), vocab), output="spans"
+    )
+    visits = {"together": [(1, 0)], "in_turn": [(1, 0), (2, 0), (3, 0)], "sequential": [(1, 0), (1, 1), (1, 2)]}
+    written = []
+    for epoch, turn in visits[mode]:
+        batch = task.make_batch(rows, Draw(1, epoch, rows.ids, turn=turn))
+        written.append(batch.targets["seq2seq"])
+    written = np.concatenate(written)
+    assert sorted(written[~vocab.is_special[written]]) == sorted(rows.tokens[rows.maskable])
