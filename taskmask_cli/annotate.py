@@ -43,8 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     learned = ["train"]
     if options.to_tsv and (options.split or "train" not in splits):
         learned = splits
-    chosen = (options.confident, options.balance, tuple(options.leave_out), tuple(learned), bool(options.to_tsv))
-
+    keep = Selection(
+        above=options.confident,
+        balanced=options.balance,
+        leave_out=tuple(options.leave_out),
+        learned=tuple(learned),
+        of_rows=bool(options.to_tsv),
+    )
     bars: list[Any] = []
 
     def begin(total: int, done: int) -> Callable[[int], Any]:
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
         return bars[0].update
 
-    named = {"overwrite": options.overwrite, "keep": Selection(*chosen), "begin": begin}
+    named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
     done = annotate(options.source, options.data, columns, options.split, overrides, **named)
     for bar in bars:
         bar.close()

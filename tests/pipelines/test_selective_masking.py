@@ -134,6 +134,8 @@ def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated, tagger):
         )
     )
     assert done.step == 20
+    train(settings(folder, "task", "tuned", "classification", 150, train={"init_from": str(folder / "guided")}))
+    assert evaluate(str(folder / "tuned"))["accuracy"] > 0.9  # and the last stage, fine-tuning
 
 
 def test_a_tagger_teaches_by_its_scores(folder, tagger):

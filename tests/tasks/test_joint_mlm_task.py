@@ -12,6 +12,7 @@ from taskmask.data.source import Examples
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import ConfigError, DataError
 from taskmask.settings import Settings
+from taskmask.training.objective import weighted_total
 from taskmask.training.parts import build_data, build_objective
 
 TEXTS = ["the quick brown foxes", "the lazy dogs jump", "dogs", "over the lazy foxes"]
@@ -195,6 +196,20 @@ def test_a_teacher_that_is_sure_is_a_hard_label(data):
     torch.testing.assert_close(objective.criterion.loss(outputs, batch)["pseudo"], hard)
 
 
+def test_the_colder_the_nearer_to_hard_labels(data):
+    """T -> 0: the divergence, without the square of T that keeps its gradient's size, is the cross-entropy."""
+    far = []
+    for temperature in (1.0, 0.3, 0.02):
+        options = {"name": "joint", "temperature": temperature}
+        objective, _, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+        likeliest = batch.targets["soft"].argmax(-1).masked_fill(batch.targets["pseudo"] < 0, -1)
+        outputs = objective.model(**batch.inputs)
+        soft = objective.criterion.loss(outputs, batch)["pseudo"] / temperature**2
+        hard = F.cross_entropy(outputs["pseudo"] / temperature, likeliest, ignore_index=-1, reduction="sum")
+        far.append(abs(soft - hard).item())
+    assert far[0] > far[1] > far[2] and far[2] < 1e-3
+
+
 def test_labels_of_tokens(data):
     objective, rows, batch, given = make(data, label="tags", soft=["p0", "p1"],
                                          soft_is="probabilities", read="clean")  # fmt: skip
@@ -208,8 +223,13 @@ def test_labels_of_tokens(data):
 
 
 def test_weights(data):
-    objective, _, _, _ = make(data, {"name": "joint", "mlm_weight": 0.5, "label_weight": 2.0})
-    assert objective.criterion.weights == {"mlm": 0.5, "pseudo": 2.0}
+    """What is learned is the weighted sum of the two mean losses, each over its own targets."""
+    objective, _, _, batch = make(data, {"name": "joint", "mlm_weight": 0.5, "label_weight": 2.0})
+    sums, counts = objective(batch), objective.criterion.count(batch)
+    by_hand = 0.5 * sums["mlm"] / counts["mlm"] + 2.0 * sums["pseudo"] / counts["pseudo"]
+    total = weighted_total(sums, {name: float(count) for name, count in counts.items()}, objective.criterion.weights)
+    torch.testing.assert_close(total, by_hand)
+    assert len({counts["mlm"], counts["pseudo"], len(LABELS)}) == 3
 
 
 def test_what_is_wrong_is_said(data):

@@ -132,6 +132,24 @@ def test_the_guard_leaves_out_what_the_classifier_does_not_know(vocab):
     assert np.isnan(scores[0]).all() and np.isfinite(scores[1, 1:-1]).all()
 
 
+@pytest.mark.parametrize(
+    ("empty", "text", "margin", "used"),
+    [
+        (0.5, 0.6, 0.1, False),  # above chance by less than delta and the margin
+        (0.5, 0.6, 0.0, True),
+        (0.5, 0.54, 0.0, False),  # by less than delta
+        (0.2, 0.6, 0.1, True),  # an empty text is believed less than chance: that is what must be exceeded
+        (0.9, 0.97, 0.1, True),  # and chance where it is believed more
+    ],
+)
+def test_by_how_much_the_guard_wants_a_text_to_be_surer(vocab, empty, text, margin, used):
+    bag = Bag(vocab, {"fine": np.log(text / (1 - text)) - np.log(empty / (1 - empty))})
+    bag.table[vocab.bos] = np.log(empty / (1 - empty))  # P(y) of an empty text
+    rows = rows_of(vocab, [np.concatenate(vocab.encode(["the", "fine", "plot"]))])
+    _, use = task_of(vocab, guard=True, margin=margin).look(bag, rows, 1000)
+    assert (use[0, 1:-1] == NAMES["use"].index("used" if used else "unsure")).all()
+
+
 def test_of_the_class_that_an_empty_text_has_those_without_a_keyword_are_left_out(vocab):
     """Without a word the classifier believes that a text is bad: words of bad texts matter nevertheless, not any."""
     bag = Bag(vocab, {"great": 6, "plot": -3})
@@ -167,15 +185,16 @@ def planted(vocab, copies, different):
     return keywords, contents
 
 
+@pytest.mark.parametrize("delta", [0.01, 0.05, 0.2])
 @pytest.mark.parametrize("copies", [1, 2, 3])
-def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies):
+def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies, delta):
     """With several keywords that say the same, taking one away changes nothing; the buffer finds each."""
     keywords, contents = planted(vocab, copies, different=1)
     bag = Bag(vocab, {}, once=True)
     bag.table[keywords] = 6.0
-    task, rows = task_of(vocab), rows_of(vocab, contents)
+    task, rows = task_of(vocab, delta=delta), rows_of(vocab, contents)
     scores = task.scores(bag, rows, 4096)
-    found, truth = scores < 0.05, np.isin(rows.tokens, keywords)
+    found, truth = scores < delta, np.isin(rows.tokens, keywords)
     assert (found == truth).all()  # precision, recall and F1 of 1
     full, _ = task.chances(bag, task.apart(rows), rows.keep, 4096)
     left_out = np.zeros(rows.shape)
@@ -183,7 +202,7 @@ def test_planted_keywords_are_found_and_leave_one_out_misses_them(vocab, copies)
         kept = rows.keep.copy()
         kept[:, place] = False
         left_out[:, place] = full - task.chances(bag, task.apart(rows), kept, 4096)[0]
-    recall = ((left_out > 0.05) & truth).sum() / truth.sum()
+    recall = ((left_out > delta) & truth).sum() / truth.sum()
     assert recall == (1.0 if copies == 1 else 0.0)
 
 
