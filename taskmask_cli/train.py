@@ -102,8 +102,11 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
     if not is_first():
         return
+    from taskmask.data.columns import Dataset
     from taskmask.training.log import duration
 
+    splits = Dataset.open(chosen.data.path).splits
+    split = next(name for name in ("valid", "test", "train") if name in splits)
     last, folder = summaries[-1], chosen.run.folder
     tokens, skipped = sum(one.tokens for one in summaries), sum(one.skipped_steps for one in summaries)
     several = f"{len(summaries)} x " if len(summaries) > 1 else ""
@@ -123,12 +126,12 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     ]
     task = TASKS.get(chosen.task.name).load()
     if chosen.masker:
-        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid --masker whole_word")
+        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split {split} --masker whole_word")
         lines.append(f'  taskmask predict --from {last.folder}{plug_ins} "Here a <mask> is missing."')
     elif task.default_masker:  # it masked nothing: it learned labels alone, with a head that is thrown away
         start = f"--task classification --train.init_from {last.folder}"
         lines.append(f"  taskmask-train --data LABELLED --run runs/tuned {start}{plug_ins}")
     else:
-        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split valid")
+        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split {split}")
         lines.append(f"  taskmask predict --from {last.folder}{plug_ins} --jsonl < texts.jsonl")
     print(visible("\n".join(lines)), file=sys.stderr)

@@ -8,7 +8,7 @@ import pytest
 from taskmask.errors import ConfigError, DataError, StorageError
 from taskmask.registry import MASKERS
 from taskmask_cli import main as front
-from taskmask_cli import train
+from taskmask_cli import preprocess, train
 
 
 def test_help_shows_the_options_of_what_is_chosen(capsys, monkeypatch):
@@ -28,6 +28,14 @@ def test_trains_and_says_what_is_next(data, tmp_path, tiny, capsys):
     assert out == "" and f"taskmask evaluate --from {run} --split" in err and "trained       4 steps" in err
     saved = json.loads((tmp_path / "run" / "settings.json").read_text())
     assert saved["masker"]["never"] == ["the", "of"] and saved["data"]["path"] == data
+
+
+def test_what_is_advised_can_be_done_where_there_is_no_validation_split(texts, tmp_path, tiny, capsys):
+    words = ["--train", str(texts / "train.txt"), "--out", str(tmp_path / "data"), "--workers", "0"]
+    assert preprocess.main([*words, "--vocab-size", "330", "--documents", "line"]) == 0
+    run = str(tmp_path / "run")
+    assert train.main(["--run", run, "--data", str(tmp_path / "data"), *tiny]) == 0
+    assert f"taskmask evaluate --from {run} --split train" in capsys.readouterr().err
 
 
 def test_the_saved_settings_can_be_fed_back(trained, tmp_path, capsys):
