@@ -17,6 +17,8 @@ from taskmask.analysis.observe import Policy
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
+from taskmask.errors import StorageError
+from taskmask.machine import is_out_of_memory
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys
 from taskmask.tasks.base import Task
 from taskmask.training.loader import on_device
@@ -217,8 +219,7 @@ def collect(
         advance: called after each row.
     """
     found: list[list[OfRow]] = [[] for _ in policies]
-    most = draws * max(policy.masker.views for policy in policies)
-    table = torch.empty(most, gradients.size, device=gradients.device)
+    table = _table(draws * max(policy.masker.views for policy in policies), gradients)
     for row in ids.tolist():
         rows, baseline = source[np.array([row])], None
         for number, (policy, of_policy) in enumerate(zip(policies, found, strict=True)):
@@ -240,6 +241,19 @@ def collect(
         )
         for policy, of_policy in zip(policies, found, strict=True)
     ]
+
+
+def _table(most: int, gradients: Gradients) -> Tensor:
+    """Returns room for as many gradients, float [most, P]; a StorageError says how to do with less."""
+    try:
+        return torch.empty(most, gradients.size, device=gradients.device)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        room = f"{most * gradients.size * 4:,} bytes"
+        what = f"not enough memory for {most:,} gradients of {gradients.size:,} numbers ({room})"
+        fix = "shorten them with --project 4096, or lower --draws"
+        raise StorageError(what, where="--draws times the views of a policy", fix=fix) from error
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """taskmask variance, as its user meets it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -199,6 +201,33 @@ def test_wrong_command_lines(words, code, message, trained, capsys):
     assert front.run(main, [trained if word == "RUN" else word for word in words]) == code
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1 and "Traceback" not in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is told in kilobytes on Linux alone")
+def test_memory_does_not_grow_with_the_rows(data, tiny, tmp_path):
+    """Of each row 10 gradients are made: were they kept, those of twelve more rows would show."""
+    run = str(tmp_path / "run")
+    wide = ["--model.width", "256", "--model.layers", "1", "--train.steps", "1"]
+    assert train.main(["--data", data, "--run", run, *tiny, *wide]) == 0
+    weights = sum(weight.numel() for weight in load(run).weights.values())
+    program = (
+        "import resource, sys\nfrom taskmask.analysis.variance import variance\n"
+        "variance(sys.argv[1], ['uniform'], rows=int(sys.argv[2]), draws=2)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    few, many = (
+        int(subprocess.run([sys.executable, "-c", program, run, rows], check=True, capture_output=True).stdout) * 1024
+        for rows in ("2", "14")
+    )
+    kept = 12 * 2 * 5 * 4 * weights
+    assert kept > 400e6 and many - few < 0.2 * kept
+
+
+def test_gradients_for_which_there_is_no_room_are_refused_with_what_to_do(trained, capsys):
+    assert front.run(main, ["--from", trained, "--draws", "100000000"]) == 7
+    err = capsys.readouterr().err
+    assert "not enough memory for 700,000,000 gradients of " in err and "shorten them with --project 4096" in err
+    assert err.count("\n") == 1
 
 
 def test_it_shows_itself_in_notebooks(trained):

@@ -1,5 +1,6 @@
 """The laws that hold for every registered masker; registering one enrols it."""
 
+import dataclasses
 import inspect
 from typing import NamedTuple
 
@@ -14,7 +15,8 @@ from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, build_masker
 from taskmask.registry import MASKERS
 
-pytestmark = pytest.mark.parametrize("name", MASKERS.names())
+MODES = ["fully_explored mode=in_turn", "fully_explored mode=sequential"]
+pytestmark = pytest.mark.parametrize("name", [*MASKERS.names(), *MODES])
 FEW = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -25,13 +27,20 @@ class Case(NamedTuple):
     ids: np.ndarray
 
 
-def masker_of(name, vocab, **options):
+def entry_of(name):
+    """The entry of a masker, with the options that stand behind its name."""
+    name, *options = name.split()
     entry = MASKERS.get(name)
+    return dataclasses.replace(entry, preset={**entry.preset, **dict(option.split("=") for option in options)})
+
+
+def masker_of(name, vocab, **options):
+    entry = entry_of(name)
     try:
         config = entry.config(**{**entry.preset, **options})
     except ConfigError as error:
         pytest.skip(str(error))
-    return build_masker(name, config, vocab)
+    return build_masker(entry.name, config, vocab)
 
 
 def rows_for(masker, case, make_rows, index=None, extra=0):
@@ -108,7 +117,7 @@ def test_a_mask_depends_on_seed_epoch_and_row_alone(name, vocab, make_rows, case
 
 
 def test_it_has_a_docstring_with_its_source_and_options_with_help(name):
-    entry = MASKERS.get(name)
+    entry = entry_of(name)
     assert issubclass(entry.load(), Masker) and inspect.getdoc(entry.load())
     assert "**Source:**" in inspect.getdoc(entry.load())
     assert all(text for _, _, text in fields_of(entry.config).values())
@@ -117,7 +126,7 @@ def test_it_has_a_docstring_with_its_source_and_options_with_help(name):
 
 
 def test_its_options_survive_a_round_trip(name):
-    entry = MASKERS.get(name)
+    entry = entry_of(name)
     options = entry.config(**{**entry.preset, "ratio": 0.25, "ratio_schedule": "cosine", "never": ("the", "s")})
     problems = Problems()
     values = {key: Assignment(f"masker.{key}", value, "file") for key, value in to_dict(options).items()}
