@@ -139,6 +139,9 @@ class Sketch:
 class Gradients:
     """Computes gradients of single rows and masks, as flat vectors or, where asked for, as short sketches of them.
 
+    Each view has a backward pass of its own. torch.func (vmap of grad) was 1.2 and 1.7 times as fast on encoders of 2
+    layers of 192 and 96, but wants masks of equal size, holds all views' activations, and cannot batch fused attention.
+
     Args:
         objective: model and criterion, put into evaluation mode, so that dropout adds nothing.
         task: makes the batches.
