@@ -10,7 +10,7 @@ out=runs/masking_policies
 
 echo; echo "== 1. prepare: facts, questions about half of the people, and the same with the facts they are about"
 python "$here/world.py" $out/text
-[ -e $out/facts/dataset.json ] || taskmask-preprocess --train $out/text/corpus.txt --documents line --vocab-kind bpe --vocab-size 800 --out $out/facts
+[ -e $out/facts/dataset.json ] || taskmask-preprocess --train $out/text/corpus.txt --documents line --vocab-kind bpe --vocab-size 420 --out $out/facts
 [ -e $out/questions/dataset.json ] || taskmask-preprocess --train $out/text/questions-train.jsonl --valid $out/text/questions-valid.jsonl --test $out/text/questions-test.jsonl --text question --list answers --vocab $out/facts --out $out/questions
 [ -e $out/spans/dataset.json ] || taskmask-preprocess --train $out/text/contexts.jsonl --vocab $out/facts --out $out/spans
 [ -e $out/episodes/dataset.json ] || taskmask-preprocess --train $out/text/contexts.jsonl --text context question --list answers --vocab $out/facts --out $out/episodes

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 WORDS = {
-    "first": "Ada Boris Clara Dario Edda Faris Greta Hugo Ines Jonas Kira Leon Mira Nils Olga Pablo Runa Silas Tara",
-    "last": "Abend Brandt Castell Dorn Ekholm Falk Grimm Hollis Iversen Jansen",
+    "first": "Bel Cor Dar Fen Gil Hal Jor Kal Lin Mor Nel Tor",
+    "last": "a en is o ra ut",
     "place": "Arlen Brisk Corva Dunmoor Eastwick Fennel Garrow Hexley Ironby Jarrow Kestrel Lowick",
     "trade": "painter baker lawyer sailor teacher doctor farmer singer tailor writer",
     "thing": "boat house horse shop book watch garden car",
@@ -19,7 +19,7 @@ WORDS = {
 SENTENCES = (
     "{name} was born in {place} and became a {trade} in {year} .",
     "In {year} the {trade} {name} , born in {place} , bought an old {thing} .",
-    "{name} , who was born in {place} , had a {thing} and worked as a {trade} .",
+    "Where was {name} born ? In {place} , says the {trade} with the {thing} .",
 )
 
 
@@ -27,12 +27,12 @@ def main(folder: Path) -> None:
     """Writes corpus.txt, contexts.jsonl (of those whose questions are trained on), and questions-SPLIT.jsonl."""
     numbers = random.Random(1)
     words = {name: text.split() for name, text in WORDS.items()}
-    people = [f"{first} {last}" for first in words["first"] for last in words["last"]]
+    people = [first + last for first in words["first"] for last in words["last"]]
     numbers.shuffle(people)
     lines: dict[str, list[str]] = {}
     for number, name in enumerate(people):
         place = numbers.choice(words["place"])
-        split = "train" if number % 2 else "test" if number % 4 else "valid"
+        split = "train" if number % 2 else "test" if number % 3 else "valid"
         asked = {"question": f"Where was {name} born ?", "answers": [place]}
         lines.setdefault(f"questions-{split}.jsonl", []).append(json.dumps(asked))
         for sentence in SENTENCES:

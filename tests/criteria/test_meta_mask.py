@@ -109,9 +109,8 @@ def real_batch(with_decoder, rows=2, length=7):
     return Batch(inputs, targets, np.arange(rows), int(keep.sum()))
 
 
-@pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("with_decoder", [False, True])
-def test_the_gradient_through_a_real_model_is_that_of_finite_differences(with_decoder, steps):
+def real_model(with_decoder, std=0.5):
+    """A model of one layer in double precision; the larger its weights, the more curved its loss."""
     torch.manual_seed(4)
     size = {"layers": 1, "width": 8, "heads": 2, **({"decoder_layers": 1} if with_decoder else {})}
     heads = {"policy": HeadSpec("token", 1), **({"seq2seq": HeadSpec("lm")} if with_decoder else
@@ -119,7 +118,26 @@ def test_the_gradient_through_a_real_model_is_that_of_finite_differences(with_de
     make = MODELS.get("encoder_decoder" if with_decoder else "encoder")
     model = make.make(make.config(**size), vocab_size=VOCABULARY, max_length=8, heads=heads).double()
     for parameter in model.parameters():
-        nn.init.normal_(parameter, std=0.5)
+        nn.init.normal_(parameter, std=std)
+    return model
+
+
+@pytest.mark.parametrize("with_decoder", [False, True])
+def test_the_finite_difference_through_a_real_model_is_near_the_exact_gradient(with_decoder):
+    model, batch = real_model(with_decoder, std=0.2), real_batch(with_decoder)
+    found = {}
+    for name in ("exact", "finite_difference"):
+        criterion = MetaMaskCriterion(MetaMaskLossConfig(gradient=name, inner_lr=0.3))
+        policy = list(model.heads["policy"].parameters())
+        found[name] = torch.cat([g.flatten() for g in torch.autograd.grad(criterion(model, batch)["meta"], policy)])
+    error = (found["finite_difference"] - found["exact"]).norm() / found["exact"].norm()
+    assert found["exact"].norm() > 1e-4 and error < 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("with_decoder", [False, True])
+def test_the_gradient_through_a_real_model_is_that_of_finite_differences(with_decoder, steps):
+    model = real_model(with_decoder)
     batch = real_batch(with_decoder)
     episode = Episode(model, batch, MetaMaskLossConfig(inner_steps=steps, inner_lr=0.3), True)
     with quiet(model):

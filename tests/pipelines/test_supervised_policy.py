@@ -85,6 +85,21 @@ def test_the_planted_answer_is_the_best_span(annotated, folder):
     assert right / len(answers) >= 0.95 > 10 * by_chance / len(answers)
 
 
+def test_a_transformer_finds_the_planted_answer_too(annotated, folder):
+    words = ["--data", str(folder / "qa"), "--run", str(folder / "encoder"), "--task", "span", "--task.question", ""]
+    words += ["--model", "tiny", "--model.width", "64", "--model.heads", "2", "--model.norm", "pre"]
+    words += ["--model.dropout", "0", "--model.attention_dropout", "0", "--train.steps", "150", "--optim.lr", "3e-3"]
+    words += ["--data.length", "60", "--task.stride", "10", "--task.max_answer", "10", "--train.max_tokens", "2000"]
+    assert train([*words, "--run.threads", "1", "--run.tensorboard", "false"]) == 0
+    words = ["--data", str(folder / "corpus"), "--from", str(folder / "encoder"), "--column", "found=spans"]
+    assert annotate([*words, "--task.best", "1", "--task.max_words", "3"]) == 0
+    split, answers = Dataset.open(folder / "corpus").split("train"), annotated[1]
+    vocab, offsets = Dataset.open(folder / "corpus").vocabulary(), split.offsets("tokens")
+    rows = [slice(offsets[row], offsets[row + 1]) for row in range(len(answers))]
+    found = [vocab.decode(split.values("tokens")[r][split.values("found")[r] == 1]).strip() for r in rows]
+    assert np.mean([one == answer for one, answer in zip(found, answers, strict=True)]) >= 0.95
+
+
 def test_one_annotation_serves_top_1_and_top_5(annotated, folder):
     """The masker takes the best span of the column always, or any of the five."""
     split, answers = annotated

@@ -8,13 +8,14 @@ import sys
 import time
 
 import pytest
-from training_help import DENOISING, Launch, last, make, rows, same, same_runs, tables, wait_for_step
+from training_help import DENOISING, WORDS, Launch, last, make, rows, same, same_runs, tables, wait_for_step
 
 from taskmask.errors import ConfigError
 from taskmask.settings import RunSettings
 from taskmask.training import checkpoint, distributed
 from taskmask.training.distributed import World
 from taskmask.training.run import train
+from taskmask_cli.preprocess import main as preprocess
 
 RICH = {
     "train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 3, "ema": 0.9},
@@ -59,6 +60,27 @@ def test_two_processes_denoise_as_one(data, tmp_path):
     assert launch.wait() == [0, 0], launch.text()
     same(weights(tmp_path / "one"), weights(tmp_path / "two"))
     nearly(rows(tmp_path / "one"), rows(tmp_path / "two"))
+
+
+def test_two_processes_write_answers_as_one(data, tmp_path):
+    """Answers are generated in every validation, and the best checkpoint is that of the most right ones."""
+    asked = [json.dumps({"question": f"the {word}", "answers": [word, "none"]}) for word in WORDS]
+    (tmp_path / "asked.jsonl").write_text("\n".join(asked) + "\n")
+    files = ["--train", str(tmp_path / "asked.jsonl"), "--valid", str(tmp_path / "asked.jsonl"), "--workers", "0"]
+    words = ["--text", "question", "--list", "answers", "--vocab", str(data), "--out", str(tmp_path / "data")]
+    assert preprocess([*files, *words]) == 0
+    given = {
+        "task": {"name": "seq2seq", "validate": True, "max_length": 6},
+        "model": DENOISING["model"],
+        "train": {**RICH["train"], "metric": "exact_match"},
+        "run": RICH["run"],
+    }
+    train(make(tmp_path / "data", tmp_path / "one", **given))
+    launch = Launch(tmp_path, tables(tmp_path / "data", tmp_path / "two", **given), ranks=2)
+    assert launch.wait() == [0, 0], launch.text()
+    same(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    nearly(rows(tmp_path / "one"), rows(tmp_path / "two"))
+    assert sum("exact_match" in row for row in rows(tmp_path / "two")) == 2
 
 
 @pytest.mark.fault(44)

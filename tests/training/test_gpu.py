@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from training_help import last, rows, same, same_runs, train_until
+from training_help import DENOISING, last, rows, same, same_runs, train_until
 
 from taskmask.errors import Interrupted
 from taskmask.training.evaluate import evaluate
@@ -31,6 +31,13 @@ def test_follows_the_loss_of_the_cpu(precision, tolerance, settings, tmp_path):
     assert losses(tmp_path / "gpu") == pytest.approx(losses(tmp_path / "cpu"), rel=tolerance)
     assert losses(tmp_path / "gpu")[-1] < losses(tmp_path / "gpu")[0] and summary.skipped_steps == 0
     assert all(tensor.dtype == torch.float32 for tensor in last(tmp_path / "gpu")["model"].values())
+
+
+def test_an_encoder_decoder_follows_the_loss_of_the_cpu(settings, tmp_path):
+    model = {**DENOISING["model"], **PLAIN["model"]}
+    for device in ("cpu", DEVICE):
+        train(settings(device, **{**PLAIN, **DENOISING, "model": model}, run={"device": device}))
+    assert losses(tmp_path / DEVICE) == pytest.approx(losses(tmp_path / "cpu"), rel=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])

@@ -81,6 +81,11 @@ def test_the_loss_after_the_inner_step_falls(folder, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     first, last = (line["loss"] for line in lines if line["kind"] == "valid")
     assert last < 0.9 * first
+    annotate(str(tmp_path / "run"), str(folder / "labelled"), {"learned": "policy"}, ["train"])
+    split, vocab = Dataset.open(folder / "labelled").split("train"), Dataset.open(folder / "labelled").vocabulary()
+    scores, tokens = np.asarray(split.values("learned"), np.float64), np.asarray(split.values("tokens"))
+    place = np.isin(tokens, np.unique(np.concatenate(vocab.encode(list(PLACES)))))
+    assert np.nanmean(scores[place]) > 1.2 * np.nanmean(scores[~place])  # what is asked for is what it masks
 
 
 def test_stopped_and_gone_on_with(folder, tmp_path, monkeypatch):
@@ -91,10 +96,18 @@ def test_stopped_and_gone_on_with(folder, tmp_path, monkeypatch):
     same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.parametrize("gradient", ["exact", "finite_difference", "reinforce"])
-def test_two_processes_learn_what_one_learns(folder, tmp_path, gradient):
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        (False, {"gradient": "exact"}),
+        (False, {"gradient": "finite_difference"}),
+        (False, {"gradient": "reinforce"}),
+        (True, {"gradient": "exact", "inner_steps": 2}),
+    ],
+)
+def test_two_processes_learn_what_one_learns(folder, tmp_path, asked, options):
     for ranks in (1, 2):
-        given = tables(folder, tmp_path / f"run{ranks}", criterion={"name": "meta_mask", "gradient": gradient})
+        given = tables(folder, tmp_path / f"run{ranks}", asked, criterion={"name": "meta_mask", **options})
         launch = Launch(tmp_path / f"launch{ranks}", given, ranks=ranks)
         assert launch.wait(120) == [0] * ranks, launch.text()
     one, two = (last(tmp_path / f"run{ranks}")["model"] for ranks in (1, 2))
