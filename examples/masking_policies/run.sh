@@ -8,7 +8,7 @@ source "$here/../environment.sh" ""
 cd "$root"
 out=runs/masking_policies
 
-echo; echo "== 1. prepare: facts, questions about half of the people, and the same with the facts they are about"
+echo; echo "== 1. prepare: facts, questions, and those asked in training with the facts they are about"
 python "$here/world.py" $out/text
 [ -e $out/facts/dataset.json ] || taskmask-preprocess --train $out/text/corpus.txt --documents line --vocab-kind bpe --vocab-size 420 --out $out/facts
 [ -e $out/questions/dataset.json ] || taskmask-preprocess --train $out/text/questions-train.jsonl --valid $out/text/questions-valid.jsonl --test $out/text/questions-test.jsonl --text question --list answers --vocab $out/facts --out $out/questions
@@ -26,7 +26,7 @@ taskmask-train --data $out/spans --run $out/asked --task span --task.question ""
 taskmask annotate --data $out/facts --from $out/asked --column asked=spans chance=chance --overwrite
 
 echo; echo "== 5. a meta-learned policy: what to mask so that a step of pre-training helps to answer"
-taskmask-train --config "$here/settings.toml" --data $out/episodes --run $out/meta --train.init_from $out/general --task meta_masking --task.question question --train.steps 200
+taskmask-train --config "$here/settings.toml" --data $out/episodes --run $out/meta --train.init_from $out/general --task meta_masking --task.question question --criterion.task_weight 0.1 --criterion.inner_lr 0.03 --train.steps 150
 taskmask annotate --data $out/facts --from $out/meta --column policy=policy --overwrite
 
 echo; echo "== 6. go on from the general model with each policy, learn to answer, report"

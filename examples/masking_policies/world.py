@@ -1,7 +1,7 @@
 """A small world of facts, in which it is known what a good policy masks: writes text and questions into a folder.
 
 Everybody is born in some place, and does something else in another year. Asked is for the place alone: a model that is
-to answer without the text learns most where places are masked. Half of the people are never asked about in training.
+to answer without the text learns most where places are masked. Of more than half of the people training asks nothing.
 """
 
 import json
@@ -11,15 +11,15 @@ from pathlib import Path
 
 WORDS = {
     "first": "Bel Cor Dar Fen Gil Hal Jor Kal Lin Mor Nel Tor",
-    "last": "a en is o ra ut",
+    "last": "a en is o ra ut ek",
     "place": "Arlen Brisk Corva Dunmoor Eastwick Fennel Garrow Hexley Ironby Jarrow Kestrel Lowick",
     "trade": "painter baker lawyer sailor teacher doctor farmer singer tailor writer",
     "thing": "boat house horse shop book watch garden car",
 }
 SENTENCES = (
-    "{name} was born in {place} and became a {trade} in {year} .",
-    "In {year} the {trade} {name} , born in {place} , bought an old {thing} .",
-    "Where was {name} born ? In {place} , says the {trade} with the {thing} .",
+    "{name} was born in {place} in {year} .",
+    "The {trade} {name} , born in {place} , bought a {thing} .",
+    "Where was {name} born ? In {place} , says the {trade} .",
 )
 
 
@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     lines: dict[str, list[str]] = {}
     for number, name in enumerate(people):
         place = numbers.choice(words["place"])
-        split = "train" if number % 2 else "test" if number % 3 else "valid"
+        split = ("valid", "train", "test", "train", "test", "train", "test")[number % 7]
         asked = {"question": f"Where was {name} born ?", "answers": [place]}
         lines.setdefault(f"questions-{split}.jsonl", []).append(json.dumps(asked))
         for sentence in SENTENCES:
