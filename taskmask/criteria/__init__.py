@@ -98,8 +98,9 @@ class MetaMaskLossConfig:
     entropy: float = opt(0.0, "bonus for policies that are not sure yet, times their entropy")
     samples: int = opt(4, "reinforce: draws whose losses are compared")
     task_weight: float = opt(
-        1.0, "weight of the task's loss, which the model learns meanwhile; lower it where `gain` is below 0: a model that "
-        "knows the answers by heart teaches no policy; 0: only weight decay"
+        1.0,
+        "weight of the task's loss, which the model learns meanwhile; lower it where `gain` is below 0: a model that "
+        "knows the answers by heart teaches no policy; 0: only weight decay",
     )
     mlm_weight: float = opt(1.0, "weight of filling in the policy's masks, meanwhile; 0: only weight decay")
 
