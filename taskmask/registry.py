@@ -16,6 +16,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import shlex
 import stat
 import sys
 import traceback
@@ -93,6 +94,14 @@ class NoOptions:
     """It has no options."""
 
 
+def _words(text: str) -> list[str]:
+    """Returns the words of a command line; none where a quote is left open."""
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return []
+
+
 class Registry:
     """The components of one kind, by name.
 
@@ -134,8 +143,9 @@ class Registry:
         if name in self._entries:
             return self._entries[name]
         first, _, options = name.partition(" ")
-        if options and first in self._entries:
-            flags = " ".join(f"--{self.kind}.{word.replace('=', ' ', 1)}" for word in options.split())
+        given = [word.partition("=") for word in _words(options)]
+        if first in self._entries and given and all(option and equals for option, equals, _ in given):
+            flags = " ".join(f"--{self.kind}.{option} {shlex.quote(value)}" for option, _, value in given)
             fix = f"give options one by one: --{self.kind} {first} {flags}"
             raise RegistryError(f"is {name!r}", where=self.kind, expected="a name alone", fix=fix)
         own = f"your own: --user-dir FILE, or a package with the entry point taskmask.{self.kind}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskmask import config, settings
@@ -102,11 +103,9 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
     if not is_first():
         return
-    from taskmask.data.columns import Dataset
     from taskmask.training.log import duration
 
-    splits = Dataset.open(chosen.data.path).splits
-    split = next(name for name in ("valid", "test", "train") if name in splits)
+    split = next((name for name in ("valid", "test") if Path(chosen.data.path, name).is_dir()), "train")
     last, folder = summaries[-1], chosen.run.folder
     tokens, skipped = sum(one.tokens for one in summaries), sum(one.skipped_steps for one in summaries)
     several = f"{len(summaries)} x " if len(summaries) > 1 else ""

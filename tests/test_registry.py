@@ -64,7 +64,10 @@ def test_options_behind_a_name_say_where_they_belong():
     )
     with pytest.raises(RegistryError, match=said):
         MASKERS.get("span p=0.3 longest=5")
-    for name in ("", " ", "nothing p=0.3"):
+    said = r"--masker fully_explored --masker.of 'span p=0.3' --masker.masks 3"
+    with pytest.raises(RegistryError, match=said):
+        MASKERS.get('fully_explored of="span p=0.3" masks=3')
+    for name in ("", " ", "nothing p=0.3", "span 0.3", 'span of="p'):
         with pytest.raises(RegistryError, match="unknown masker"):
             MASKERS.get(name)
 

@@ -89,9 +89,10 @@ def interval(
         numerators: float [R].
         denominators: float [R], of the same rows; None: ones.
         resamples: how often rows are drawn anew.
-        level: share of the resamples inside the interval.
+        level: how often the interval is to hold the true value.
 
     **Source:** Efron 1979 (bootstrap); Hesterberg 2015 (arXiv 1411.5279), "expanded percentile" intervals.
+    Differs from the paper: the ends are moved, instead of the quantiles, which with few rows are those of the extremes.
     """
     denominators = np.ones(len(numerators)) if denominators is None else denominators
     random = np.random.Generator(np.random.PCG64(0))
@@ -100,7 +101,7 @@ def interval(
         value = float(np.mean(numerators) / np.mean(denominators))
         found = numerators[index].mean(axis=1) / denominators[index].mean(axis=1)
     found = found[np.isfinite(found)]
-    if not found.size:
+    if not found.size or len(numerators) < 2:
         return value, float("nan"), float("nan")
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2]).tolist()
     rows, tail = len(numerators), (1 - level) / 2

@@ -24,7 +24,7 @@ HOW_TO_READ = (
     "share in the variance of an update. whole, a pass: the variance of the whole gradient, of masks and rows "
     "together, at the cost of one forward pass, as a multiple of the first policy's: several masks of one row take "
     "the passes of other rows. bias: squared distance of the mean gradient from the first policy's, as a multiple of "
-    "its variance. In brackets: 95 % of 1000 resamples of the rows."
+    "its variance. In brackets: 95 % interval, of 1000 resamples of the rows, widened where rows are few."
 )
 HOW_TO_READ_DISTANCE = (
     "Two uniform masks of one row, by how far they are apart (Hamming distance, as a share of the largest): the "

@@ -173,9 +173,9 @@ def insert_gaps(rows: Rows, mask: np.ndarray, share: float, draw: Draw) -> np.nd
     inserted = np.zeros_like(mask)
     for view, chosen in enumerate(mask):
         touches = chosen | np.pad(chosen, ((0, 0), (1, 0)))[:, :-1]
-        keys = np.where(starts_word & ~touches, draw.uniform(f"insert.{view}", mask.shape[2]), np.inf)
+        keys = np.where(starts_word & ~touches, draw.uniform(f"insert.{draw.turn + view}", mask.shape[2]), np.inf)
         spans = run_starts(chosen).sum(axis=1)
-        num = np.floor(share * spans + draw.uniform(f"insertions.{view}", 1)[:, 0]).astype(np.int64)
+        num = np.floor(share * spans + draw.uniform(f"insertions.{draw.turn + view}", 1)[:, 0]).astype(np.int64)
         num = np.minimum(num, np.minimum(chosen.sum(axis=1) - spans, np.isfinite(keys).sum(axis=1)))
         limit = np.take_along_axis(np.sort(keys, axis=1), np.maximum(num - 1, 0)[:, None], axis=1)
         inserted[view] = (keys <= limit) & (num > 0)[:, None]

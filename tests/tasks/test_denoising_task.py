@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data.corrupt import permute_sentences
+from taskmask.data.corrupt import insert_gaps, permute_sentences
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.targets import put_back
@@ -270,3 +270,17 @@ def test_masks_that_cover_a_row_have_every_token_written_once(rows, vocab, mode,
         written.append(batch.targets["seq2seq"])
     written = np.concatenate(written)
     assert sorted(written[~vocab.is_special[written]]) == sorted(rows.tokens[rows.maskable])
+
+
+def test_gaps_of_masks_in_turn_are_those_of_masks_together(rows):
+    """Each mask has gaps without a token of its own, whether the masks of a row come at once or one after the other."""
+    mask = np.zeros((4, *rows.shape), bool)
+    for view in range(4):
+        mask[view, :, 2 + 3 * view : 4 + 3 * view] = True
+    mask &= rows.maskable
+    draw = Draw(1, 1, rows.ids)
+    together = insert_gaps(rows, mask, 0.9, draw)
+    in_turn = [insert_gaps(rows, mask[n : n + 1], 0.9, dataclasses.replace(draw, turn=n))[0] for n in range(4)]
+    assert np.array_equal(together, np.stack(in_turn)) and together.any(axis=(1, 2)).all()
+    same = [insert_gaps(rows, mask[:1], 0.9, dataclasses.replace(draw, turn=n)) for n in range(4)]
+    assert any(not np.array_equal(same[0], other) for other in same[1:])
