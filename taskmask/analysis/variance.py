@@ -21,6 +21,7 @@ from taskmask.data.source import Examples, RowSource, Source
 from taskmask.errors import CheckpointError, ConfigError, DataError
 from taskmask.registry import CRITERIA, TASKS
 from taskmask.settings import Component, Settings
+from taskmask.tasks.base import Task
 from taskmask.training import distributed, pretrained
 from taskmask.training.parts import build_task
 
@@ -179,7 +180,7 @@ def variance(
 def _rows_of(loaded: pretrained.Pretrained, part: Split, columns: tuple[str, ...]) -> Source:
     """Returns the rows that the model was trained on: of plain text, or, beside labels, a text each."""
     data = loaded.settings.data
-    if loaded.settings.task.name == "masked_lm":
+    if type(loaded.task()).source is Task.source:
         return RowSource(part, loaded.vocab, data.length, data.blocks, columns)
     return Examples(part, loaded.vocab, data.length, columns=columns)
 

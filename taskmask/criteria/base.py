@@ -31,6 +31,11 @@ class Criterion(nn.Module):
         super().__init__()
         self.config = config
 
+    @staticmethod
+    def differentiates_twice(config: Any) -> bool:
+        """Says whether it goes through a gradient step of the model, which a compiled model cannot."""
+        return False
+
     def prepare(self, class_names: list[str], class_counts: np.ndarray) -> None:
         """Is told once, before training, the names of the task's classes, and how often each is a target there."""
 

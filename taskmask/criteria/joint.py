@@ -51,6 +51,9 @@ class JointCriterion(Criterion):
 
     def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
         if "soft" not in batch.targets:
+            if self.config.temperature != 1 or self.config.direction != "teacher_student":
+                what = "and direction are of a teacher's scores, but the task has none"
+                raise ConfigError(what, where="criterion.temperature", fix="name them with --task.soft")
             return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         heat = self.config.temperature
         ours, teacher = F.log_softmax(logits / heat, -1), F.log_softmax(batch.targets["soft"] / heat, -1)

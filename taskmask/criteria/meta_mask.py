@@ -50,6 +50,11 @@ class MetaMaskCriterion(Criterion):
         super().__init__(config)
         self.weights = {"meta": 1.0, "task": config.task_weight, "mlm": config.mlm_weight}
 
+    @staticmethod
+    def differentiates_twice(config: MetaMaskLossConfig) -> bool:
+        """With the exact gradient of the policy."""
+        return config.gradient == "exact"
+
     def count(self, batch: Batch) -> dict[str, float]:
         """Right answers of the task, twice, and masked tokens."""
         num = len(batch.targets["right"])

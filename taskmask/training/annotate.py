@@ -36,11 +36,13 @@ from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data, build_task
 from taskmask.training.precision import autocast, speed_up_fp32
 from taskmask.training.run import lock
-from taskmask.training.selection import Selection, select, texts_to_test
+from taskmask.training.selection import Selection, check_leave_out, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
-UNGUARDED = "the model's own data is not at {}: what it tests on keeps its label, unless --leave-out names where it is"
+UNGUARDED = (
+    "the model's own data is not at {}, or has changed: what it tests on keeps its label, unless --leave-out names it"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +93,7 @@ def annotate(
         begin: called with the tokens in all and those already done; returns what is called with those of each batch.
 
     Raises:
-        ConfigError: the task does not give that.
+        ConfigError: the task does not give that, or what is to be left out would leave nothing out.
         CheckpointError: the model was trained with another vocabulary.
         DataError: a column exists already.
     """
@@ -109,22 +111,21 @@ def annotate(
     check_heads(loaded, settings, parts)
     model = loaded.objective(settings, parts.task).model.to(device)
     pair = getattr(parts.task.config, "pair", "")
-    keep, unguarded = guard(keep, loaded.settings.data.path, columns, names)
-    work = Work(settings, parts, columns, specs, model, world, device, keep, pair, texts_to_test(keep.leave_out, pair))
-    notes = [*unguarded, *(note for source in parts.sources.values() for note in source.notes)]
-    with (
-        work.folder(key_of(loaded.file, settings, parts, columns), overwrite) as folder,
-        distributed.peers_watched(world),
-    ):
+    keep, unguarded = guard(keep, loaded, columns, names)
+    tested = texts_to_test(keep.leave_out, pair) if world.is_first else set()
+    work = Work(settings, parts, columns, specs, model, world, device, keep, pair, tested)
+    key = key_of(loaded.file, settings, parts, columns)
+    with work.folder(key, overwrite) as folder, distributed.peers_watched(world):
         tokens = work.compute(folder, begin)
         computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
+        notes = [*unguarded, *(note for source in parts.sources.values() for note in source.notes)]
         if world.is_first:
             (folder / "merging").touch()
             notes += work.merge(folder)
         world.wait()
     distributed.leave()
-    lengths = [part.lengths for part in parts.sources.values()]
-    rows, total = sum(map(len, lengths)), sum(int(part.sum()) for part in lengths)
+    rows = sum(len(source) for source in parts.sources.values())
+    total = sum(int(source.lengths.sum()) for source in parts.sources.values())
     return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes, pair)
 
 
@@ -163,13 +164,26 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
     return {name: known[what] for name, what in columns.items()}
 
 
-def guard(keep: Selection, own: str, columns: Mapping[str, str], splits: Iterable[str]) -> tuple[Selection, list[str]]:
-    """Returns the selection with the model's own data left out, too; where that cannot be, a note for people."""
+def guard(
+    keep: Selection, loaded: pretrained.Pretrained, columns: Mapping[str, str], splits: Iterable[str]
+) -> tuple[Selection, list[str]]:
+    """Returns the selection with the model's own data left out, too; where that may not be it, a note for people.
+
+    Raises:
+        ConfigError: what is to be left out would leave nothing out.
+    """
+    check_leave_out(keep, splits)
+    own = loaded.settings.data.path
     if "label" not in columns.values() or not set(splits) & set(keep.learned) or own in keep.leave_out:
         return keep, []
-    if not own or not Path(own).is_dir():
+    try:
+        known = Dataset.open(own).splits
+        trained = build_data(loaded.settings, ["train", *(["valid"] if "valid" in known else [])], loaded.labels)
+    except (ConfigError, DataError):
         return keep, [UNGUARDED.format(own or "any path")]
-    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), []
+    is_same = trained.fingerprint == loaded.facts["data_fingerprint"]
+    notes = [] if is_same else [UNGUARDED.format(own)]
+    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), notes
 
 
 def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataParts) -> None:

@@ -75,7 +75,7 @@ def build_objective(settings: Settings, task: Task) -> Objective:
     Raises:
         ConfigError: the task has a target that the model does not read, or has none where the model needs it.
     """
-    check_target(settings, task)
+    check_fit(settings, task)
     torch.manual_seed(settings.train.seed)
     model = MODELS.get(settings.model.name).make(
         settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
@@ -85,8 +85,8 @@ def build_objective(settings: Settings, task: Task) -> Objective:
     return Objective(model, criterion)
 
 
-def check_target(settings: Settings, task: Task) -> None:
-    """Raises a ConfigError where task, criterion and model do not know the same arguments of the model."""
+def check_fit(settings: Settings, task: Task) -> None:
+    """Raises a ConfigError where task, criterion and model do not fit: what one gives another does not take."""
     model, criterion = MODELS.get(settings.model.name).load(), CRITERIA.get(settings.criterion.name).load()
     reads = model.reads_target
     asks = any(spec.kind == "lm" for spec in task.heads().values())
@@ -100,7 +100,7 @@ def check_target(settings: Settings, task: Task) -> None:
     if criterion.blends and not model.blends:
         what = f"is {name}, which takes no blend of texts, as criterion {settings.criterion.name} gives it one"
         raise ConfigError(what, where=where, expected="a transformer", fix=f"--model {task.default_model}")
-    if settings.run.compile and getattr(settings.criterion.options, "gradient", "") == "exact":
+    if settings.run.compile and criterion.differentiates_twice(settings.criterion.options):
         what, fix = "is true, but compiled models have no second derivatives", "--criterion.gradient finite_difference"
         raise ConfigError(what, where="run.compile", expected="false with criterion.gradient exact", fix=fix)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,18 @@ class Selection:
         return self.by_confidence or bool(self.leave_out)
 
 
+def check_leave_out(chosen: Selection, splits: Iterable[str]) -> None:
+    """Raises a ConfigError where `leave_out` would leave nothing out."""
+    if chosen.leave_out and not set(splits) & set(chosen.learned):
+        what, fix = "leaves nothing out of splits that are not learned from", "leave it out, or name other splits"
+        raise ConfigError(what, where="--leave-out", expected=f"{', '.join(chosen.learned)} among them", fix=fix)
+    for path in chosen.leave_out:
+        known = Dataset.open(path).splits
+        if not known.keys() & {"valid", "test"}:
+            what = f"names {path}, which has the splits {', '.join(known)}"
+            raise ConfigError(what, where="--leave-out", expected="valid or test, which are left out")
+
+
 def select(
     split: Split,
     vocab: Vocabulary,
@@ -77,7 +89,8 @@ def select(
     guarded = split.name in chosen.learned and bool(tested)
     leaked = np.zeros(split.rows, bool)
     if guarded:  # data without a second text tests on the first, whatever the second
-        leaked[:] = [bool({text, text.partition("\n")[0]} & tested) for text in texts_of(split, vocab, pair)]
+        texts = texts_of(split, vocab, pair)
+        leaked = np.fromiter((not tested.isdisjoint((t, t.partition("\n")[0])) for t in texts), bool, split.rows)
     if len(labels) != split.rows:
         leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
     known = labels >= 0
@@ -160,14 +173,10 @@ def texts_to_test(datasets: Sequence[str], pair: str = "") -> set[str]:
     return found
 
 
-def texts_of(split: Split, vocab: Vocabulary, pair: str = "") -> list[str]:
-    """Returns the text of every stored row, without case, blanks and punctuation, and of column `pair`, if any."""
+def texts_of(split: Split, vocab: Vocabulary, pair: str = "") -> Iterator[str]:
+    """Yields the text of every stored row, without case, blanks and punctuation, and of column `pair`, if any."""
     columns = [name for name in ("tokens", pair) if name in split.columns]
     stored = [(split.values(name), split.offsets(name)) for name in columns]
-    return [
-        "\n".join(
-            re.sub(r"[\W_]+", "", vocab.decode(tokens[offsets[row] : offsets[row + 1]]).casefold())
-            for tokens, offsets in stored
-        )
-        for row in range(split.rows)
-    ]
+    for row in range(split.rows):
+        texts = (vocab.decode(tokens[offsets[row] : offsets[row + 1]]).casefold() for tokens, offsets in stored)
+        yield "\n".join(re.sub(r"[\W_]+", "", text) for text in texts)

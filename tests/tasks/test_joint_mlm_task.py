@@ -244,6 +244,10 @@ def test_what_is_wrong_is_said(data):
     task = build_data(Settings.of(task={"name": "joint_mlm", "mlm": False}, data={"path": data}), []).task
     with pytest.raises(ConfigError, match=r"task.mlm: is false.*fine-tune it"):
         task.predict(objective.model, [{"text": "the <mask>"}], 1, 40)
+    for options in ({"temperature": 2.0}, {"direction": "student_teacher"}):
+        objective, _, _, batch = make(data, {"name": "joint", **options})
+        with pytest.raises(ConfigError, match=r"criterion.temperature: and direction .*--task.soft"):
+            objective(batch)
     with pytest.raises(ConfigError, match="expected one above 0"):
         make(data, {"name": "joint", "mlm_weight": 0.0, "label_weight": 0.0})
 

@@ -196,12 +196,12 @@ def test_both_texts_of_a_pair_are_what_is_tested(labelled):
     """A first text that is tested with another second one is no leak."""
     dataset = Dataset.open(labelled)
     split, vocab = dataset.split("train"), dataset.vocabulary()
-    alone, both = texts_of(split, vocab), texts_of(split, vocab, "place")
+    alone, both = list(texts_of(split, vocab)), list(texts_of(split, vocab, "place"))
     assert all(text.partition("\n")[0] == first for text, first in zip(both, alone, strict=True))
     tested = {f"{alone[0]}\nelsewhere", both[1]}
     found, _ = select(split, vocab, np.zeros(split.rows, int), None, Selection(), tested, "place")
     assert (found < 0).tolist() == [text == both[1] for text in both]
-    tested = set(texts_of(split, vocab)[:1])  # of data without a second text
+    tested = set(list(texts_of(split, vocab))[:1])  # of data without a second text
     found, _ = select(split, vocab, np.zeros(split.rows, int), None, Selection(), tested, "place")
     assert (found < 0).tolist() == [text == alone[0] for text in alone]
 
@@ -212,15 +212,33 @@ def test_where_the_models_own_data_is_gone_it_is_said(labelled, copy, tmp_path, 
     train(make(tmp_path / "own", run, task="classification", train={"steps": 1}))
     shutil.rmtree(tmp_path / "own")
     after, _ = annotated(run, copy)
-    assert "what it tests on keeps its label, unless --leave-out names where it is" in capsys.readouterr().out
+    assert "what it tests on keeps its label, unless --leave-out names it" in capsys.readouterr().out
     assert (after >= 0).all()
+    (tmp_path / "own").mkdir()  # or something else is there: a folder of other things, other data
+    annotated(run, copy, "--overwrite")
+    assert f"the model's own data is not at {tmp_path / 'own'}, or has changed" in capsys.readouterr().out
+    (tmp_path / "own").rmdir()
+    line = "label\ttext\n" + "".join(f"{name}\tanother text of {name}\n" for name in ("early", "late"))
+    (tmp_path / "other.tsv").write_text(line)
+    words = ["--train", str(tmp_path / "other.tsv"), "--vocab", str(copy), "--out", str(tmp_path / "own")]
+    assert preprocess([*words, "--workers", "0"]) == 0
+    annotated(run, copy, "--overwrite")
+    assert f"the model's own data is not at {tmp_path / 'own'}, or has changed" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--leave-out: names .*, which has the splits train; expected valid or test"):
+        annotated(run, copy, "--overwrite", "--leave-out", str(tmp_path / "own"))
     after, _ = annotated(run, copy, "--overwrite", "--leave-out", str(labelled))
     assert (after < 0).any() and "keeps its label" in capsys.readouterr().out
 
 
+def test_what_leaves_nothing_out_is_refused(model, copy, labelled):
+    words = ["--data", str(copy), "--from", model, "--column", "guess=label", "--leave-out", str(labelled)]
+    with pytest.raises(ConfigError, match="--leave-out: leaves nothing out of splits that are not learned from"):
+        main([*words, "--split", "valid"])
+
+
 def test_texts_are_compared_without_case_and_punctuation(labelled):
     dataset = Dataset.open(labelled)
-    texts = texts_of(dataset.split("test"), dataset.vocabulary())
+    texts = list(texts_of(dataset.split("test"), dataset.vocabulary()))
     assert all(text == text.casefold() and text.isalnum() for text in texts) and texts
 
 
