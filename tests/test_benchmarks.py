@@ -42,7 +42,11 @@ def text(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("ddp", "importance") else []) for name in SCRIPTS]
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("ddp", "importance", "startup") else [])
+        for name in SCRIPTS
+    ],
 )
 def test_a_script_prints_a_table(name, text, tmp_path):
     words = [text if word == "TEXT" else word for word in SCRIPTS[name].split()]

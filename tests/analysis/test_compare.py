@@ -356,6 +356,7 @@ if os.environ["RANK"] == "0":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(data, tmp_path, monkeypatch):
     share = {"train": {"micro_batches_per_step": 2, "max_tokens": 128}}
     wild = {"masker": "span", "optim": {"lr": 1e30, "clip": 0}, "train": {"max_bad_steps": 1}}

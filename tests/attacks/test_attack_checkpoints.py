@@ -180,6 +180,7 @@ def huge(file, state, old, new):
     return archive(file, state, change)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(40)
 def test_memory_bombs(good_state, tmp_path, refused_cheaply):
     def save(name, **changes):

@@ -300,7 +300,9 @@ KINDS = {
 
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if "txt" in kind else []) for kind in KINDS]
+)
 def test_killed_at_any_instant(tmp_path, monkeypatch, base, kind, overwrite):
     """Six times five points of the program and four random instants, each followed by the same command."""
     monkeypatch.chdir(tmp_path)

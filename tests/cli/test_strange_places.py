@@ -66,6 +66,7 @@ def plain(tmp_path_factory, texts):
 
 
 @pytest.mark.fault(46)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["paths", "locale", "clock"])
 def test_nothing_changes(kind, plain, texts, tmp_path):
     (tmp_path / "clock").mkdir()

@@ -203,6 +203,7 @@ def test_wrong_command_lines(words, code, message, trained, capsys):
     assert message in err and err.count("\n") == 1 and "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is told in kilobytes on Linux alone")
 def test_memory_does_not_grow_with_the_rows(data, tiny, tmp_path):
     """Of each row 10 gradients are made: were they kept, those of twelve more rows would show."""

@@ -85,6 +85,7 @@ def test_the_planted_answer_is_the_best_span(annotated, folder):
     assert right / len(answers) >= 0.95 > 10 * by_chance / len(answers)
 
 
+@pytest.mark.slow
 def test_a_transformer_finds_the_planted_answer_too(annotated, folder):
     words = ["--data", str(folder / "qa"), "--run", str(folder / "encoder"), "--task", "span", "--task.question", ""]
     words += ["--model", "tiny", "--model.width", "64", "--model.heads", "2", "--model.norm", "pre"]

@@ -119,18 +119,23 @@ def command(model, path, fault=""):
     return subprocess.run(words, env={**os.environ, "TASKMASK_FAULT": fault}, capture_output=True, text=True)
 
 
-def test_a_killed_one_goes_on_to_the_same_bytes(model, labelled, tmp_path):
-    whole = shutil.copytree(labelled, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "annotate.chunk#4",
+        *(pytest.param(f, marks=pytest.mark.slow) for f in ("file.rename#3", "annotate.merge#1", "annotate.merge#4")),
+    ],
+)
+def test_a_killed_one_goes_on_to_the_same_bytes(fault, model, labelled, tmp_path):
+    whole, path = (shutil.copytree(labelled, tmp_path / name) for name in ("whole", "killed"))
     assert command(model, whole).returncode == 0
-    for number, fault in enumerate(("annotate.chunk#4", "file.rename#3", "annotate.merge#1", "annotate.merge#4")):
-        path = shutil.copytree(labelled, tmp_path / f"killed-{number}")
-        assert command(model, path, f"kill@{fault}").returncode == -signal.SIGKILL
-        Dataset.open(path).verify()
-        again = command(model, path)
-        assert again.returncode == 0, again.stderr
-        for (split, name), values in columns_of(path, ("guess", "chances")).items():
-            assert np.array_equal(values, Dataset.open(whole).split(split).values(name))
-        assert not list(path.glob(".annotate*"))
+    assert command(model, path, f"kill@{fault}").returncode == -signal.SIGKILL
+    Dataset.open(path).verify()
+    again = command(model, path)
+    assert again.returncode == 0, again.stderr
+    for (split, name), values in columns_of(path, ("guess", "chances")).items():
+        assert np.array_equal(values, Dataset.open(whole).split(split).values(name))
+    assert not list(path.glob(".annotate*"))
 
 
 def test_a_full_disk_is_one_line_and_leaves_the_dataset(model, copy):

@@ -193,6 +193,7 @@ def test_sums_of_one_process_are_themselves():
 
 
 @pytest.mark.fault(52)
+@pytest.mark.slow
 def test_torchrun_forwards_a_signal(data, tmp_path):
     """The real launcher: SIGTERM to it reaches the processes and theirs that prepare batches; the run is saved."""
     changes = {**RICH, "train": {**RICH["train"], "steps": 100_000}, "run": {"save_every": 100_000, "workers": 1}}

@@ -73,7 +73,9 @@ def kill_at_random(masker, data, folder, kills, seed, whole, seconds):
 
 
 @pytest.mark.fault(35)
-@pytest.mark.parametrize("masker", OWN)
+@pytest.mark.parametrize(
+    "masker", [pytest.param(n, marks=[] if n in ("uniform", "fully_explored") else pytest.mark.slow) for n in OWN]
+)
 def test_killed_at_random_instants(masker, data, tmp_path, uninterrupted, seconds):
     kill_at_random(masker, data, tmp_path, DAY, OWN.index(masker), uninterrupted(masker), seconds)
 

@@ -169,6 +169,7 @@ def torchrun(config, tmp_path, *options, **environment):
 
 
 @pytest.mark.fault(56)
+@pytest.mark.slow
 def test_torchrun_restarts_a_killed_run_to_the_same_bits(whole, data, tmp_path):
     config = tables(data, tmp_path / "run", **SHORT)
     fault = {"TASKMASK_FAULT": "kill@step.update#5,rank=1"}
@@ -183,6 +184,7 @@ def test_torchrun_restarts_a_killed_run_to_the_same_bits(whole, data, tmp_path):
 
 
 @pytest.mark.fault(48)
+@pytest.mark.slow
 def test_under_torchrun_a_lost_process_is_named_and_the_end_noted(data, tmp_path):
     """torchrun ends the others as soon as it sees that one is gone."""
     fault = {"TASKMASK_FAULT": "kill@step.update#5,rank=1"}
@@ -193,6 +195,7 @@ def test_under_torchrun_a_lost_process_is_named_and_the_end_noted(data, tmp_path
 
 
 @pytest.mark.fault(55)
+@pytest.mark.slow
 def test_when_torchrun_is_killed_its_processes_save_and_leave(data, tmp_path):
     process, output = torchrun(tables(data, tmp_path / "run", **LONG), tmp_path, "--standalone")
     wait_for_step(tmp_path / "run", 4, 60)

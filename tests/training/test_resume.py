@@ -34,9 +34,11 @@ def check_every_stop(settings, tmp_path, monkeypatch, kind, **changes):
         same_runs(tmp_path / "whole", tmp_path / f"stopped-{step}")
 
 
-@pytest.mark.parametrize(
-    "masker", [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
-)
+OWN = [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
+OFTEN = ("uniform", "fully_explored")  # the others keep the same laws, and are resumed with -m slow
+
+
+@pytest.mark.parametrize("masker", [pytest.param(n, marks=[] if n in OFTEN else pytest.mark.slow) for n in OWN])
 def test_stopped_at_every_step_by_a_signal_for_every_masker(masker, settings, tmp_path, monkeypatch):
     check_every_stop(settings, tmp_path, monkeypatch, "stop", masker={"name": masker, **OPTIONS.get(masker, {})})
 
