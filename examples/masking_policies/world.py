@@ -1,6 +1,6 @@
 """A small world of facts, in which it is known what a good policy masks: writes text and questions into a folder.
 
-Everybody is born in some place, and does something else in another year. Asked is for the place alone: a model that is
+Everybody is born in some place and year, and has a trade. Asked is for the place alone: a model that is
 to answer without the text learns most where places are masked. Of more than half of the people training asks nothing.
 """
 
