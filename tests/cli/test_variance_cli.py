@@ -16,6 +16,7 @@ from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.source import Examples, RowSource
 from taskmask.errors import ConfigError
+from taskmask.registry import TASKS
 from taskmask_cli import main as front
 from taskmask_cli import preprocess, train
 from taskmask_cli.variance import main
@@ -173,6 +174,16 @@ def test_joint_models_are_measured_by_their_masked_tokens_alone(tmp_path, tiny, 
     tokens = texts.lengths[spread(len(texts), 6)].sum()
     assert len(texts) == 120 and f"split train: 6 rows, {tokens} tokens, " in found["about"]
     assert explored["independent"][0] < 1
+
+
+def test_a_variant_is_measured_on_rows_like_those_it_was_trained_on(data, tiny, tmp_path):
+    TASKS.variant("often_masked", of="masked_lm", mask_share=0.9)
+    run = str(tmp_path / "run")
+    assert train.main(["--data", data, "--run", run, "--task", "often_masked", *tiny]) == 0
+    loaded = load(run)
+    rows = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
+    tokens = rows.lengths[spread(len(rows), 4)].sum()
+    assert f"split train: 4 rows, {tokens} tokens" in variance(run, ["uniform"], rows=4, draws=2).about
 
 
 def test_sketches_say_nearly_the_same(measured):
