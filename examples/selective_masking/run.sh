@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Selective masking (Gu et al. 2020), whole, a line a stage, on the docstrings that ship with Python: a classifier says
 # which words matter to it, a tagger learns that of it, and its scores say what is masked. No file is needed.
-# About eight minutes on two CPU cores. The same command again goes on where it stopped.
+# About ten minutes on two CPU cores. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../environment.sh" ""
