@@ -59,7 +59,11 @@ def test_what_is_asked_for_is_what_to_mask(tmp_path, capsys):
             "optim": {"lr": 2e-3},
             "train": {"steps": 200, "max_tokens": 1024, "valid_every": 0},
         },
-        "intermediate": {"task": {"name": "denoising", "output": "spans"}, "train": {"steps": 400, "max_tokens": 1024}},
+        "intermediate": {
+            "task": {"name": "denoising", "output": "spans"},
+            "optim": {"lr": 2e-3},
+            "train": {"steps": 400, "max_tokens": 1024, "valid_every": 0},
+        },
         "policies": {name: {"masker": masker} for name, masker in POLICIES.items()},
         "finetune": {
             "task": {"name": "seq2seq", "max_length": 8, "validate": True},
