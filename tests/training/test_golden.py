@@ -10,15 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from training_help import make, rows, same_runs
+from training_help import OWN, make, rows, same_runs
 
-from taskmask.registry import MASKERS
 from taskmask.training.loader import BatchMaker, Position, training_tickets
 from taskmask.training.run import open_data, train
 
 FILE = Path(__file__).with_name("golden.json")
-READS_A_COLUMN = {"listed", "scored", "whole_unit"}  # which the data lack
-OWN = [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
 STEPS = {"train": {"steps": 50, "valid_every": 0}, "run": {"log_every": 5}}
 TOLERANCE = 2e-3  # kernels of other CPUs add up in another order
 

@@ -5,17 +5,14 @@ import random
 import time
 
 import pytest
-from training_help import Launch, last, rows, same, same_runs, tables
+from training_help import FEW_EVERY_DAY, OWN, Launch, last, rows, same, same_runs, tables
 
-from taskmask.registry import MASKERS
 from taskmask.training import checkpoint
 
 CONFIG = {
     "train": {"steps": 12, "valid_every": 3, "micro_batches_per_step": 2},
     "run": {"log_every": 2, "save_every": 2, "keep_last": 2, "keep_best": 1},
 }
-READS_A_COLUMN = {"listed", "scored", "whole_unit"}  # which the data lack
-OWN = [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
 POINTS = ["save.write", "save.fsync", "save.rename", "save.prune", "log.write", "step.update", "resume.load"]
 DAY = 4  # how many times a run is killed before it is left alone
 
@@ -73,9 +70,7 @@ def kill_at_random(masker, data, folder, kills, seed, whole, seconds):
 
 
 @pytest.mark.fault(35)
-@pytest.mark.parametrize(
-    "masker", [pytest.param(n, marks=[] if n in ("uniform", "fully_explored") else pytest.mark.slow) for n in OWN]
-)
+@pytest.mark.parametrize("masker", FEW_EVERY_DAY)
 def test_killed_at_random_instants(masker, data, tmp_path, uninterrupted, seconds):
     kill_at_random(masker, data, tmp_path, DAY, OWN.index(masker), uninterrupted(masker), seconds)
 

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 import torch
-from training_help import DENOISING, TOUCHED, Crash, last, rows, same, same_runs, train_until
+from training_help import DENOISING, FEW_EVERY_DAY, TOUCHED, Crash, last, rows, same, same_runs, train_until
 
 from taskmask.errors import CheckpointError, ConfigError, Interrupted
-from taskmask.registry import MASKERS
 from taskmask.training import checkpoint
 from taskmask.training.run import train
 
@@ -18,7 +17,6 @@ RICH = {
 }
 # components that need more than a plain dataset give their options here
 OPTIONS = {}
-READS_A_COLUMN = {"listed", "scored", "whole_unit"}  # which the data lack
 
 
 def check_every_stop(settings, tmp_path, monkeypatch, kind, **changes):
@@ -34,11 +32,7 @@ def check_every_stop(settings, tmp_path, monkeypatch, kind, **changes):
         same_runs(tmp_path / "whole", tmp_path / f"stopped-{step}")
 
 
-OWN = [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
-OFTEN = ("uniform", "fully_explored")  # the others keep the same laws, and are resumed with -m slow
-
-
-@pytest.mark.parametrize("masker", [pytest.param(n, marks=[] if n in OFTEN else pytest.mark.slow) for n in OWN])
+@pytest.mark.parametrize("masker", FEW_EVERY_DAY)
 def test_stopped_at_every_step_by_a_signal_for_every_masker(masker, settings, tmp_path, monkeypatch):
     check_every_stop(settings, tmp_path, monkeypatch, "stop", masker={"name": masker, **OPTIONS.get(masker, {})})
 

@@ -12,8 +12,10 @@ import socket
 import sys
 import time
 
+import pytest
 import torch
 
+from taskmask.registry import MASKERS
 from taskmask.settings import Settings
 from taskmask.training import checkpoint
 from taskmask.training.run import train
@@ -32,6 +34,12 @@ TABLES = {
     "optim": {"warmup_steps": 0},
     "run": {"tensorboard": False, "threads": 1, "log_every": 1, "save_every": 1000},
 }
+READS_A_COLUMN = {"listed", "scored", "whole_unit"}  # which the data lack
+OWN = [n for n in MASKERS.names() if "taskmask/maskers" in MASKERS.where(n) and n not in READS_A_COLUMN]
+FEW = ("uniform", "fully_explored")
+FEW_EVERY_DAY = [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in OWN]
+"""All maskers, most of them slow: they keep the same laws."""
+
 DENOISING = {
     "task": {"name": "denoising", "insertions": 0.1, "permute": True},
     "model": {"name": "encoder_decoder", "layers": 1, "decoder_layers": 1, "width": 32, "heads": 2},
