@@ -97,10 +97,12 @@ def select(
     kept = known & ~leaked
     if sure is not None:
         kept &= sure >= chosen.above
+    each = ""
     if sure is not None and chosen.balanced:
         kept = balance(labels, sure, kept)
+        each = f", {np.bincount(labels[kept]).max(initial=0):,} of each class, as the scarcest has no more"
     left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if guarded else ""
-    said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{left}"
+    said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{each}{left}"
     return np.where(kept, labels, -1).astype(labels.dtype), said
 
 

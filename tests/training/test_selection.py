@@ -64,9 +64,11 @@ def test_what_lost_its_label_is_left_out_of_what_learns_from_the_column(model, c
         build_data(chosen, ["train"])
 
 
-def test_as_many_of_each_class(model, copy):
+def test_as_many_of_each_class(model, copy, capsys):
     before, sure = annotated(model, copy)
     after, _ = annotated(model, copy, "--overwrite", "--balance")
+    kept = f"{(after >= 0).sum()} of {len(after)} labels kept, {np.bincount(after[after >= 0]).max()} of each class, "
+    assert kept + "as the scarcest has no more" in capsys.readouterr().out
     before, sure, after = (values[before >= 0] for values in (before, sure, after))  # of texts that are not tested
     counts = np.bincount(after[after >= 0])
     assert (
