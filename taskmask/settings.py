@@ -53,7 +53,10 @@ class TrainSettings:
     metric: str = opt("", "metric that picks the best checkpoint and stops early; none = the task's own")
     patience: int = opt(0, "stop after this many validations without a better train.metric; 0 = never")
     ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
-    max_bad_steps: int = opt(20, "steps in a row that end the run when skipped: not finite, spikes, no memory")
+    max_bad_steps: int = opt(
+        20,
+        "steps in a row that end the run when skipped: not finite, spikes, no memory; or first ones without a target",
+    )
     skip_spikes: float = opt(0.0, "skip steps whose gradient is this many deviations above the last 128; 0 = none")
 
     def __post_init__(self) -> None:

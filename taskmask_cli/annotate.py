@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from taskmask.errors import ConfigError, visible
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.training.log import duration
     from taskmask.training.selection import Selection, shares, write_tsv
 
-    splits = options.split or list(Dataset.open(options.data).splits)
+    splits = list(dict.fromkeys(options.split)) or list(Dataset.open(options.data).splits)
     learned = ["train"]
     if options.to_tsv and (options.split or "train" not in splits):
         learned = splits
@@ -59,8 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
         return bars[0].update
 
+    if options.to_tsv:
+        check_file(Path(options.to_tsv))
     named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
-    done = annotate(options.source, options.data, columns, options.split, overrides, **named)
+    done = annotate(options.source, options.data, columns, splits, overrides, **named)
     for bar in bars:
         bar.close()
     if is_first():
@@ -112,6 +115,13 @@ def add_options(parser: Parser) -> Parser:
     )
     add_user_dir(parser)
     return parser
+
+
+def check_file(path: Path) -> None:
+    """Raises a ConfigError if a file cannot be written there, before there is anything to write."""
+    if path.is_dir() or not path.parent.is_dir():
+        what = f"is {path}, {'a folder' if path.is_dir() else 'whose folder does not exist'}"
+        raise ConfigError(what, where="--to-tsv", expected="a file in a folder that exists")
 
 
 def columns_of(words: Sequence[str]) -> dict[str, str]:

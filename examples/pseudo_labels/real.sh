@@ -22,13 +22,13 @@ encoder_of_titles() { # of the texts without labels; the last 500 of each set ar
 }
 
 for set in "${@:2}"; do
-  train=$data/$set/train_few_all.tsv dev=$data/$set/dev_few_all.tsv test=$data/$set/test_public.tsv encoder=runs/zh epochs=10
+  train=$data/$set/train_few_all.tsv dev=$data/$set/dev_few_all.tsv test=$data/$set/test_public.tsv encoder=runs/zh epochs=10 bin=$set-bin
   confident=0.9
   [ $set = tnews ] && confident=0    # so few labels and 15 classes make no teacher sure: the surest labels of each class
   case $set in
     imdb) # its text without labels, and 1,000 sentences of SST-2 with labels
       source "$here/../reviews.sh"
-      train=text/sst2.tsv dev=$data/sst2/dev.tsv test=$data/sst2/test.tsv encoder=runs/wiki epochs=6
+      train=text/sst2.tsv dev=$data/sst2/dev.tsv test=$data/sst2/test.tsv encoder=runs/wiki epochs=6 bin=few-bin
       head -n 1001 "$data"/sst2/train.tsv > $train
       ;;
     *)
@@ -38,8 +38,8 @@ for set in "${@:2}"; do
   esac
 
   echo; echo "== $set: the teacher, and its labels of the text that has none"
-  [ -e $set-bin/dataset.json ] || taskmask-preprocess --train "$train" --valid "$dev" --test "$test" --vocab $encoder --out $set-bin
-  taskmask-train --data $set-bin --data.length 64 --run runs/$set-teacher --task classification --train.init_from $encoder \
+  [ -e $bin/dataset.json ] || taskmask-preprocess --train "$train" --valid "$dev" --test "$test" --vocab $encoder --out $bin
+  taskmask-train --data $bin --data.length 64 --run runs/$set-teacher --task classification --train.init_from $encoder \
     --train.epochs $epochs --train.max_tokens 1024 --optim.lr 5e-4
   taskmask evaluate --from runs/$set-teacher --split test
   grep -q '"pseudo"' $set-text-bin/dataset.json || taskmask annotate --data $set-text-bin --from runs/$set-teacher \
@@ -47,7 +47,7 @@ for set in "${@:2}"; do
 
   echo; echo "== $set: classic self-training: the sure ones mixed into the labels of people, without a stage, five seeds"
   [ -e text/$set-sure.tsv ] || taskmask annotate --data $set-text-bin --from runs/$set-teacher \
-    --column label=label label_sure=confidence --confident $confident --balance --to-tsv text/$set-sure.tsv
+    --column label=label label_sure=confidence --confident $confident --balance --to-tsv text/$set-sure.tsv --overwrite
   [ -e $set-mixed-bin/dataset.json ] || taskmask-preprocess --train "$train" text/$set-sure.tsv --valid "$dev" --test "$test" --vocab $encoder --out $set-mixed-bin
   taskmask-train --data $set-mixed-bin --data.length 64 --run runs/$set-self-training --task classification --train.init_from $encoder \
     --train.steps 70 --train.valid_every 35 --train.max_tokens 1024 --optim.lr 5e-4 --train.seed 1 2 3 4 5

@@ -56,7 +56,6 @@ class JointCriterion(Criterion):
                 raise ConfigError(what, where="criterion.temperature", fix="name them with --task.soft")
             return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
         heat = self.config.temperature
-        ours, teacher = F.log_softmax(logits / heat, -1), F.log_softmax(batch.targets["soft"] / heat, -1)
+        ours, teacher = (F.log_softmax(scores[known] / heat, -1) for scores in (logits, batch.targets["soft"]))
         first, second = (teacher, ours) if self.config.direction == "teacher_student" else (ours, teacher)
-        divergence = (first.exp() * (first - second)).sum(-1)  # KL(first || second), [N]
-        return divergence.masked_fill(~known, 0.0).sum() * heat**2
+        return (first.exp() * (first - second)).sum() * heat**2  # KL(first || second)

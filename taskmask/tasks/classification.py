@@ -49,12 +49,16 @@ class TextTask(Task):
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
         """The stored rows, one row each; longer ones are cut at their end."""
-        columns: tuple[str, ...] = (self.config.label,) if labelled else ()
-        relabel = self._relabelling(split, dataset) if labelled else {}
-        rows = Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
+        rows = self.examples(split, data, dataset, labelled)
         if not labelled or not self.leaves_out:
             return rows
         return rows.only(labelled_rows(split, self.config.label), f"have no label in {self.config.label}")
+
+    def examples(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool) -> Examples:
+        """All of them, with their labels where `labelled`."""
+        columns: tuple[str, ...] = (self.config.label,) if labelled else ()
+        relabel = self._relabelling(split, dataset) if labelled else {}
+        return Examples(split, self.vocab, data.length, self.config.pair, columns, relabel)
 
     def _relabelling(self, split: Split, dataset: Dataset) -> dict[str, np.ndarray]:
         """Raises a DataError unless the column holds what the task predicts; returns what `relabelling` does."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 HEAD = "pseudo"
+SAMPLE, ENOUGH = 1000, 100
+"""How many scores are looked at, and how many tell whether they are those of other classes than their label's."""
+KINDS = {"row": "rows", "aligned": "tokens", "ragged": "texts"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,19 +101,49 @@ class JointMLM(MaskedLM):
             what = f"column {self.config.label!r} has {len(self.class_names)} labels"
             raise DataError(what, where=where, expected="two or more", fix="write it with taskmask annotate")
         relabel = relabelling(self, dataset, split, self.config.label)
-        widths = [split.column(name).width for name in self.config.soft]
-        if self.config.soft and sum(widths) != len(self.class_names):
-            what = f"task.soft names {sum(widths)} scores a row: {', '.join(self.config.soft)}"
-            fix = "one column of logits, or a column for each class in their order"
-            raise DataError(what, where=where, expected=f"{len(self.class_names)}, one a class", fix=fix)
-        if self.config.soft and set(dataset.labels[self.config.label]) != set(self.class_names):
-            what = f"the scores of task.soft are those of {', '.join(dataset.labels[self.config.label][:20])}"
-            fix = "use a model that was trained with these classes"
-            raise DataError(what, where=where, expected=f"of {', '.join(self.class_names[:20])}", fix=fix)
+        if self.config.soft:
+            self._check_columns(split, dataset.labels[self.config.label], where)
+            self._check_scores(split, dataset.labels[self.config.label], where)
         masker = self.masker.columns if self.masker else ()
         columns = tuple(dict.fromkeys((self.config.label, *self.config.soft, *masker)))
         rows, known = Examples(split, self.vocab, data.length, "", columns, relabel), labelled_rows(split, columns[0])
         return rows if self.config.mlm else rows.only(known, f"have no label in {columns[0]}")
+
+    def _check_columns(self, split: Split, names: list[str], where: str) -> None:
+        """Raises a DataError unless the columns of scores have one for each class, of what the label is of."""
+        of, size = "tokens" if self.of_tokens else "rows", len(self.class_names)
+        columns = {name: split.column(name) for name in self.config.soft}
+        for name, column in columns.items():
+            if (column.kind == "aligned") != self.of_tokens or not column.dtype.startswith("float"):
+                what = f"column {name!r} of task.soft holds {column.dtype} of {KINDS[column.kind]}"
+                expected = f"scores of {of}, as {self.config.label!r} has labels of {of}"
+                raise DataError(what, where=where, expected=expected)
+        if (widths := sum(column.width for column in columns.values())) != size:
+            what = f"task.soft names {widths} scores a row: {', '.join(columns)}"
+            fix = "one column of logits, or a column for each class in their order"
+            raise DataError(what, where=where, expected=f"{size}, one a class", fix=fix)
+        if set(names) != set(self.class_names):
+            what = f"the scores of task.soft are those of {', '.join(names[:20])}"
+            fix = "use a model that was trained with these classes"
+            raise DataError(what, where=where, expected=f"of {', '.join(self.class_names[:20])}", fix=fix)
+
+    def _check_scores(self, split: Split, names: list[str], where: str) -> None:
+        """Raises a DataError where the first scores are not what `soft_is` says, or those of other classes."""
+        columns = [np.asarray(split.values(name)[:SAMPLE], np.float64) for name in self.config.soft]
+        scores = np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
+        label = np.asarray(split.values(self.config.label)[:SAMPLE])
+        known = (label >= 0) & np.isfinite(scores).all(axis=1)
+        scores, label = scores[known], label[known]
+        are_chances = bool(((scores >= 0) & (scores <= 1)).all() and (np.abs(scores.sum(axis=1) - 1) < 0.01).all())
+        if len(scores) and are_chances != (self.config.soft_is == "probabilities"):
+            what = f"is {self.config.soft_is}, and the scores are {'' if are_chances else 'no '}probabilities"
+            raise DataError(what, where="task.soft_is", fix="say what the columns of task.soft hold")
+        right = float((scores.argmax(axis=1) == label).mean()) if len(scores) else 1.0
+        if len(scores) >= ENOUGH and right < 0.5 / len(names):
+            what = f"the highest score of task.soft is that of the label in {right:.1%} of {len(scores):,} cases"
+            raise DataError(
+                what, where=where, expected=f"a column for each class in this order: {', '.join(names[:20])}"
+            )
 
     def heads(self) -> dict[str, HeadSpec]:
         """The language-model head, where tokens are masked, and "pseudo" with a score for each class."""

@@ -17,7 +17,7 @@ from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.compact import by_length, compact
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.sentences import content_words, sentence_numbers
-from taskmask.data.source import Source
+from taskmask.data.source import Examples, Source
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Ask
@@ -95,7 +95,6 @@ class WordImportance(Classification):
     """
 
     config: WordImportanceConfig
-    leaves_out = False  # every row is annotated
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
@@ -113,19 +112,25 @@ class WordImportance(Classification):
         """The names of the decision, and of what was used."""
         return NAMES.get(what)
 
-    def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
+    def examples(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool) -> Examples:
         """The stored rows with their labels, without which no word is important for anything."""
-        return super().source(split, data, dataset, labelled=True)
+        return super().examples(split, data, dataset, labelled=True)
 
     def annotate_rows(
         self, ask: Ask, source: Source, ids: np.ndarray, what: tuple[str, ...], max_tokens: int, advance: Callable
     ) -> dict[str, list[np.ndarray]]:
         """Returns the values of rows, those of the same text with other aspects looked at too."""
         asked, group = self.siblings(source.split, ids) if self.config.pair else (ids, np.arange(len(ids)))
-        rows = source[asked]
-        score, use = (lowest_of_groups(values, group) for values in self.look(ask, rows, max_tokens))
+        rows, left = source[asked], int(source.lengths[ids].sum())
+
+        def looked_at(tokens: int) -> None:
+            nonlocal left
+            advance(min(tokens, left))
+            left -= min(tokens, left)
+
+        score, use = (lowest_of_groups(values, group) for values in self.look(ask, rows, max_tokens, looked_at))
         important = np.where(np.isnan(score), -1, score < self.config.delta)
-        advance(int(source.lengths[ids].sum()))
+        advance(left)
         mine = np.searchsorted(asked, ids)
         values = {"score": score[mine], "important": important[mine], "use": np.nan_to_num(use[mine], nan=-1)}
         return {name: list(values[name]) for name in what}
@@ -143,7 +148,9 @@ class WordImportance(Classification):
         """Returns S(w), float64 [B, T]; NaN at what is no text, and in what is left out."""
         return self.look(ask, rows, max_tokens)[0]
 
-    def look(self, ask: Ask, rows: Rows, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    def look(
+        self, ask: Ask, rows: Rows, max_tokens: int, advance: Callable[[int], Any] = lambda tokens: None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns S(w) and the number of its text's use, float64 [B, T] both; NaN at what is no text."""
         every = self.apart(rows)
         sure, right = self.chances(ask, every, every.mine | every.fixed, max_tokens)
@@ -157,7 +164,7 @@ class WordImportance(Classification):
         looked_at = np.flatnonzero(use == USED)
         texts, sure = every.take(looked_at), sure[looked_at]
         units = content_words(rows)[texts.row] if self.config.unit == "word" else np.cumsum(texts.mine, axis=1)
-        found = self.grow(ask, texts, _from_zero(units, texts.mine), sure, max_tokens)
+        found = self.grow(ask, texts, _from_zero(units, texts.mine), sure, max_tokens, advance)
         says_all = sure - empty[looked_at] < self.config.delta  # without a word, too
         by_any = says_all & ((found < self.config.delta).sum(axis=1) > texts.mine.sum(axis=1) / 2)
         use[looked_at[by_any]], found[by_any] = UNSURE, np.nan
@@ -203,7 +210,15 @@ class WordImportance(Classification):
             right[some] = chances.argmax(-1) == texts.gold[some]
         return sure, right
 
-    def grow(self, ask: Ask, texts: Texts, units: np.ndarray, sure: np.ndarray, max_tokens: int) -> np.ndarray:
+    def grow(
+        self,
+        ask: Ask,
+        texts: Texts,
+        units: np.ndarray,
+        sure: np.ndarray,
+        max_tokens: int,
+        advance: Callable[[int], Any],
+    ) -> np.ndarray:
         """Adds the units of every text to its buffer, one after the other, those of all texts at once.
 
         Args:
@@ -212,6 +227,7 @@ class WordImportance(Classification):
             units: int [N, T], the unit of each token, from 0; -1 where it has none.
             sure: float [N], P(y|s).
             max_tokens: of a batch.
+            advance: called with the tokens of each pass that were added.
 
         Returns:
             float64 [N, T], the score of each token's unit; NaN where it has none.
@@ -222,9 +238,11 @@ class WordImportance(Classification):
             active = np.flatnonzero(last >= unit)
             here = units[active] == unit
             now, _ = self.chances(ask, texts.take(active), kept[active] | here, max_tokens)
-            score = sure[active] - now
+            whole = (~texts.mine[active] | kept[active] | here).all(axis=1)
+            score = np.where(whole, 0.0, sure[active] - now)  # and nothing of how numbers are rounded
             scores[active] = np.where(here, score[:, None], scores[active])
             kept[active] |= here & (score >= self.config.delta)[:, None]
+            advance(int(here.sum()))
         return scores
 
 

@@ -101,6 +101,7 @@ def annotate(
     loaded = pretrained.load(source)
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
     settings = parse([*of_the_task(own, list(overrides)), *from_tables({"data": data}, "annotate")])
+    check_label(loaded, settings)
     loaded.check_vocabulary(data)
     world, device = distributed.join(settings.run)
     speed_up_fp32(device)
@@ -137,6 +138,15 @@ def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assi
     return [*own, *named, *shared, *(given for given in overrides if given not in named)]
 
 
+def check_label(loaded: pretrained.Pretrained, settings: Settings) -> None:
+    """Raises a ConfigError where another column of labels is named than one that the model has learned."""
+    own, label = (getattr(given.task.options, "label", "") for given in (loaded.settings, settings))
+    if label != own and loaded.labels and label not in loaded.labels:
+        what, expected = f"is {label!r}, and the model knows no such labels", " or ".join(loaded.labels)
+        fix = f"prepare the data with the labels in column {own!r}"
+        raise ConfigError(what, where="task.label", expected=expected, fix=fix)
+
+
 def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection) -> dict[str, Column]:
     """Returns {name: kind and type} of the new columns.
 
@@ -157,7 +167,7 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
                 fix=did_you_mean(what, known),
             )
     for what in ["label"] * keep.chooses + ["confidence"] * keep.by_confidence:
-        column_with(columns, what, "--confident, --balance, --leave-out", parts.task)
+        column_with(columns, what, keep.option, parts.task)
     if keep.of_rows and known[columns[column_with(columns, "label", "--to-tsv", parts.task)]].kind != "row":
         fix = "learn from the column: --task tagging"
         raise ConfigError("has a label for each token", where="--to-tsv", expected="one for each text", fix=fix)

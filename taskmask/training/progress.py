@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from taskmask.errors import DataError
+from taskmask.settings import Settings
 from taskmask.training.loader import Position
 
 
@@ -28,3 +30,10 @@ class Progress:
     def of(state: dict[str, Any]) -> Progress:
         """Makes it from what `dataclasses.asdict` gave."""
         return Progress(**{**state, "position": Position(**state["position"])})
+
+
+def check_targets(targets: float, step: int, settings: Settings) -> None:
+    """Raises a DataError where so many steps from the first on had nothing to predict, so that nothing is learned."""
+    if not targets and step >= settings.train.max_bad_steps:
+        what, fix = f"in {step} steps nothing was to be predicted", "see what is masked with taskmask inspect"
+        raise DataError(what, where=settings.data.path, expected="masked tokens, or labels", fix=fix)

@@ -46,6 +46,12 @@ class Selection:
         return self.above > 0 or self.balanced
 
     @property
+    def option(self) -> str:
+        """The options that were given, for messages."""
+        given = {"--confident": self.above > 0, "--balance": self.balanced, "--leave-out": self.leave_out}
+        return ", ".join(name for name, value in given.items() if value)
+
+    @property
     def chooses(self) -> bool:
         """Whether some labels may be taken away."""
         return self.by_confidence or bool(self.leave_out)

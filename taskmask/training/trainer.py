@@ -37,7 +37,7 @@ from taskmask.training.objective import Objective
 from taskmask.training.optim import SPIKE_WINDOW
 from taskmask.training.parts import DataParts
 from taskmask.training.precision import LossScaleAtFloor, autocast
-from taskmask.training.progress import Progress
+from taskmask.training.progress import Progress, check_targets
 from taskmask.training.signals import StopRequest
 from taskmask.training.update import Outcome, Updater
 
@@ -180,6 +180,7 @@ class Trainer:
         progress.position = micro_batches[-1][0].after
         progress.tokens += tokens
         progress.targets += sum(counts.values())
+        check_targets(progress.targets, step, self.settings)
         self._account(outcome, counts)
         if progress.bad_steps >= self.settings.train.max_bad_steps:
             why = "for want of memory" if outcome.lack_of_memory else "as a loss or gradient was not finite, or a spike"

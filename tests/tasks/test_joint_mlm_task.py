@@ -95,7 +95,8 @@ def test_a_dataset_without_a_label_is_refused(vocab, tmp_path):
 @pytest.mark.parametrize("label", ["label", "tags"])
 def test_the_scores_follow_classes_in_another_order(data, label):
     """A checkpoint that knows the classes the other way round gives the same answers, of labels and of scores."""
-    options = {"label": "label", "soft": ["logits"]} if label == "label" else {"label": "tags", "soft": ["p0", "p1"]}
+    of_tags = {"label": "tags", "soft": ["p0", "p1"], "soft_is": "probabilities"}
+    options = {"label": "label", "soft": ["logits"]} if label == "label" else of_tags
     found = []
     for names in (["bad", "good"], ["good", "bad"]) if label == "label" else (["O", "X"], ["X", "O"]):
         parts = build_data(Settings.of(task={"name": "joint_mlm", **options}, data={"path": data}), ["train"],
@@ -235,7 +236,12 @@ def test_weights(data):
 def test_what_is_wrong_is_said(data):
     for options, error, said in (
         ({"label": "nothing"}, DataError, "0 labels.*taskmask annotate"),
-        ({"soft": ["p0"]}, DataError, "names 1 scores"),
+        ({"label": "tags", "soft": ["p0"]}, DataError, "names 1 scores"),
+        ({"soft": ["p0", "p1"]}, DataError, "'p0' of task.soft holds float16 of tokens; expected scores of rows"),
+        ({"label": "tags", "soft": ["logits"]}, DataError, "holds float16 of rows; expected scores of tokens"),
+        ({"soft": ["label"]}, DataError, "holds int32 of rows"),
+        ({"label": "tags", "soft": ["p0", "p1"]}, DataError, "task.soft_is: is logits, and the scores are probab"),
+        ({"soft": ["logits"], "soft_is": "probabilities"}, DataError, "is probabilities, and the scores are no prob"),
         ({"soft": ["logits", "logits"]}, ConfigError, "names a column twice"),
     ):
         with pytest.raises(error, match=said):
@@ -250,6 +256,42 @@ def test_what_is_wrong_is_said(data):
             objective(batch)
     with pytest.raises(ConfigError, match="expected one above 0"):
         make(data, {"name": "joint", "mlm_weight": 0.0, "label_weight": 0.0})
+
+
+def test_scores_in_the_order_of_other_classes_are_refused(vocab, tmp_path):
+    """One column a class, named the wrong way round, would teach the contrary."""
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)] * 50
+    label = np.arange(len(rows)) % 2
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "label": (Column("row", "int32"), label),
+        "bad": (Column("row", "float16"), np.where(label == 0, 0.75, 0.25)),
+        "good": (Column("row", "float16"), np.where(label == 1, 0.75, 0.25)),
+    }
+    write(tmp_path / "data", vocab, {"train": columns}, {"label": ["bad", "good"]})
+    options = {"soft_is": "probabilities", "mlm": False}
+    assert make(str(tmp_path / "data"), soft=["bad", "good"], **options)
+    with pytest.raises(DataError, match=r"in 0\.0% of 200 cases; expected .* in this order: bad, good"):
+        make(str(tmp_path / "data"), soft=["good", "bad"], **options)
+
+
+def test_a_score_that_is_no_number_counts_nothing_where_there_is_no_label(data):
+    objective, _, _, batch = make(data, mlm=False, read="clean", soft=["logits"])
+    batch.targets["soft"][LABELS.index(-1)] = float("nan")
+    objective(batch)["pseudo"].backward()
+    assert all(weight.grad is None or weight.grad.isfinite().all() for weight in objective.parameters())
+
+
+def test_the_variants_of_the_paper():
+    """What each reads and learns; a teacher's scores where the name says so."""
+    names = ("v1_joint", "one_hot", "kl_mlm", "v4_kl")
+    variants = {name: Settings.of(task=f"pseudo_{name}").task.options for name in names}
+    assert {name: (one.label, one.soft, one.soft_is, one.read, one.mlm) for name, one in variants.items()} == {
+        "v1_joint": ("pseudo", (), "logits", "masked", True),
+        "one_hot": ("pseudo", (), "logits", "masked", False),
+        "kl_mlm": ("pseudo", ("logits",), "logits", "masked", True),
+        "v4_kl": ("pseudo", ("logits",), "logits", "masked", False),
+    }
 
 
 @pytest.mark.parametrize("read", ["masked", "clean"])

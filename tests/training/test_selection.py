@@ -92,6 +92,13 @@ def test_no_text_that_is_to_be_tested(named, model, copy, labelled, capsys):
     assert f"{leaked.sum()} left out" in capsys.readouterr().out
 
 
+def test_a_split_that_is_named_twice_is_written_once(model, copy, tmp_path):
+    words = ["--data", str(copy), "--from", model, "--column", "guess=label", "--split", "train", "train"]
+    assert main([*words, "--to-tsv", str(tmp_path / "once.tsv")]) == 0
+    kept = (np.asarray(Dataset.open(copy).split("train").values("guess")) >= 0).sum()
+    assert len((tmp_path / "once.tsv").read_text().splitlines()) == 1 + kept
+
+
 def test_labels_become_a_file_to_be_mixed_into_fine_tuning(model, copy, labelled, tmp_path, capsys):
     """What a classic self-training learns from: the labels of people, and the sure ones of a model."""
     after, _ = annotated(model, copy, "--balance", "--to-tsv", str(tmp_path / "pseudo.tsv"))
@@ -254,6 +261,14 @@ def test_balance_by_hand():
 def test_what_is_wrong_is_said(model, copy, monkeypatch):
     for words, said in (
         (["--column", "guess=label", "--balance"], "ask for it: --column guess=label my_confidence=confidence"),
+        (["--column", "guess=label", "--confident", "0.9"], "^--confident: needs a column with confidence"),
+        (["--column", "guess=label", "--leave-out", "x", "--confident", "1"], "^--confident, --leave-out: needs"),
+        (["--column", "guess=label", "--to-tsv", str(copy)], "--to-tsv: is .*, a folder"),
+        (["--column", "guess=label", "--to-tsv", "nowhere/a.tsv"], "whose folder does not exist"),
+        (
+            ["--column", "guess=label", "--task.label", "mood"],
+            "task.label: is 'mood', .* knows no such labels",
+        ),
         (["--column", "sure=confidence", "--to-tsv", "a.tsv"], "--to-tsv"),
         (["--column", "guess=label", "sure=confidence", "--confident", "1.5"], "expected a share"),
     ):

@@ -55,6 +55,13 @@ def test_a_loss_is_a_sum_over_a_count():
     assert float(weighted_total({"a": torch.tensor(0.0)}, {"a": 0.0}, {"a": 1.0})) == 0
 
 
+def test_a_run_that_has_nothing_to_learn_ends_and_says_so(settings, tmp_path):
+    """As with a threshold that no score is above: a loss of 0 would look like a success."""
+    with pytest.raises(DataError, match=r"in 4 steps nothing was to be predicted; expected .*taskmask inspect"):
+        train(settings(masker={"ratio": 0.0}, train={"steps": 9, "max_bad_steps": 4}))
+    assert [row["step"] for row in rows(tmp_path / "run") if row["kind"] == "train"] == [1, 2, 3]
+
+
 def test_nothing_masked_is_a_loss_of_nothing(settings, tmp_path):
     summary = train(settings(masker={"ratio": 0.0}, train={"steps": 3}, optim={"weight_decay": 0.0}))
     logged = rows(tmp_path / "run")
