@@ -2,7 +2,7 @@
 # Predictions for pre-training: bash real.sh DATA imdb tnews eprstmt  (the sets that are wanted), in an empty folder.
 # DATA holds tnews and eprstmt (train_few_all, dev_few_all and test_public.tsv, unlabeled.txt.gz), and for imdb wiki_en,
 # wiki_simple (train.txt.gz, valid.txt), imdb (unsup.txt.gz) and sst2 (train, dev and test.tsv).
-# About half an hour a set, on one CPU core. The same command again goes on where it stopped.
+# Half an hour to an hour a set, on one slow CPU core. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../environment.sh" "[report]"

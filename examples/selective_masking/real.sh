@@ -2,7 +2,7 @@
 # Selective masking on reviews: bash real.sh DATA mr sst2 imdb yelp  (the tasks that are wanted), in an empty folder.
 # DATA holds wiki_en, wiki_simple (train.txt.gz, valid.txt), imdb (unsup.txt.gz, train and test.tsv.gz), mr, sst2 (train,
 # dev and test.tsv) and yelp_polarity (dev and test.tsv.gz, unlabeled.txt.gz); tables of a label and a text, with a header.
-# Half an hour to an hour a task, on one CPU core. The same command again goes on where it stopped.
+# An hour to two a task, on one slow CPU core. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../environment.sh" "[report]"
