@@ -15,9 +15,7 @@ from taskmask.machine import num_cores
 from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
-    from taskmask.data.ingest import SplitSummary
-    from taskmask.data.layout import Fields, Layout
-    from taskmask.data.readers import Source
+    from taskmask.data.layout import Fields
     from taskmask.data.vocab import Vocabulary
 
 DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a binarized dataset."
@@ -214,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
+    from taskmask_cli.preprocess_summary import print_bad_lines, print_summary, task_of
 
     _stop_on_terminate()
     check_out(Path(args.out), args.overwrite)
@@ -228,27 +227,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     vocabulary = _vocabulary(args, sources["train"])
     workers = num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
-    _print_summary(args.out, vocabulary, summaries)
-    _print_bad_lines([source for files in sources.values() for source in files if source.bad_lines])
-    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{_task_of(sources['train'][0].layout)}"))
+    print_summary(args.out, vocabulary, summaries)
+    print_bad_lines([source for files in sources.values() for source in files if source.bad_lines])
+    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{task_of(sources['train'][0].layout)}"))
     return 0
-
-
-def _task_of(layout: Layout) -> str:
-    """The option that learns what stands beside the texts; with texts alone, and no labels, there is none."""
-    if layout.form == "tags":
-        return f" --task tagging{'' if layout.tags in ('', 'tags') else f' --task.label {layout.tags}'}"
-    if layout.form == "answers":
-        return " --task span" if layout.has_answers else ""
-    pair = f" --task.pair {layout.text[1]}" if len(layout.text) > 1 else ""
-    if layout.lists:
-        target = "" if layout.lists[0] == "answers" else f" --task.target {layout.lists[0]}"
-        choices = f" --task.choices {layout.lists[1]}" if len(layout.lists) > 1 else ""
-        return f" --task seq2seq{target}{choices}{pair}"
-    if not layout.label + layout.number or layout.name.startswith("python-docs:"):  # which is first of all a text
-        return ""
-    task, column = ("classification", layout.label) if layout.label else ("regression", layout.number)
-    return f" --task {task}{'' if column[0] == 'label' else f' --task.label {column[0]}'}{pair}"
 
 
 def _fields(args: argparse.Namespace) -> Fields:
@@ -292,46 +274,6 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
     coverage = 0.9995 if args.character_coverage is None else args.character_coverage
     kind, sentinels = args.vocab_kind or "unigram", args.vocab_sentinels or 0
     return Vocabulary(train_vocabulary(sample, size, kind, coverage, sentinels))
-
-
-def _print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSummary]) -> None:
-    print(visible(f"{out}: vocabulary of {vocabulary.size} pieces, fingerprint {vocabulary.fingerprint[:12]}"))
-    table = [("split", "rows", "documents", "tokens", "tokens/row", "bytes/token")]
-    for split, part in summaries.items():
-        per_row, per_token = part.tokens / part.rows, part.text_bytes / part.tokens
-        table.append(
-            (split, f"{part.rows:,}", f"{part.documents:,}", f"{part.tokens:,}", f"{per_row:.1f}", f"{per_token:.2f}")
-        )
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for name, *numbers in table:
-        print("  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]))
-    for split, part in summaries.items():
-        for column, counts in part.labels.items():
-            most = sorted(counts.items(), key=lambda item: -item[1])[:10] if len(counts) > 10 else counts.items()
-            shown = [f"{label} {rows:,}" for label, rows in most]
-            more = f", and {len(counts) - 10} smaller ones" if len(counts) > 10 else ""
-            print(visible(f"{column} of {split}: {', '.join(shown)}{more}"))
-        for column, (smallest, largest) in part.numbers.items():
-            print(visible(f"{column} of {split}: {smallest:g} to {largest:g}"))
-    empty = {split: part.empty for split, part in summaries.items() if part.empty}
-    if empty:
-        print(f"rows without text: {sum(empty.values()):,} ({_by_split(empty)})")
-    left_out = {split: part.left_out for split, part in summaries.items() if part.left_out}
-    if left_out:
-        first = next(part.first_left_out for part in summaries.values() if part.left_out)
-        print(visible(f"rows left out for their answers: {sum(left_out.values()):,} ({_by_split(left_out)})"))
-        print(visible(f"  the first: {first}"))
-
-
-def _by_split(counts: dict[str, int]) -> str:
-    return ", ".join(f"{split} {number:,}" for split, number in counts.items())
-
-
-def _print_bad_lines(sources: list[Source]) -> None:
-    if sources:
-        done = {"replace": "mended with U+FFFD", "skip": "left out"}[sources[0].on_bad_utf8]
-        number = sum(source.bad_lines for source in sources)
-        print(visible(f"lines that are not UTF-8, {done}: {number:,}, the first at {sources[0].first_bad}"))
 
 
 def _stop_on_terminate() -> None:
