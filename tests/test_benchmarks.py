@@ -21,7 +21,9 @@ SCRIPTS = {
     "seq2seq": "--shape toy --threads 1 --seconds 0.01",
     "startup": "--shape toy --threads 1",
     "ddp": f"{TRAINING} --accumulation 1",
+    "revisions": "--before HEAD --text TEXT --megabytes 0.1 --vocab-size 300 --verbs preprocess evaluate",
 }
+ALONE = ("ddp", "importance", "revisions")  # taskmask beside itself: no package is missing
 
 
 def load(name):
@@ -44,7 +46,7 @@ def text(tmp_path_factory):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("ddp", "importance", "startup") else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in (*ALONE, "startup") else [])
         for name in SCRIPTS
     ],
 )
@@ -58,7 +60,7 @@ def test_a_script_prints_a_table(name, text, tmp_path):
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     measured = [row for row in rows if len(row) == 6 and re.match(r" *\d", row[1])]
     assert measured and all(float(row[1].replace(",", "")) > 0 for row in measured)
-    assert "skipped: --no-peers" in done.stdout or name in ("ddp", "importance")
+    assert "skipped: --no-peers" in done.stdout or name in ALONE
     assert not list(tmp_path.iterdir()), "leaves nothing behind"
 
 
