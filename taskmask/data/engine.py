@@ -55,6 +55,10 @@ class Engine(abc.ABC):
     def encode_with_offsets(self, texts: list[str], num_threads: int) -> list[Spans]:
         """Ids of each text and the characters that each covers; perhaps with the space before."""
 
+    def as_read(self, text: str) -> str:
+        """The text, character for character, with a space for each character that the tokenizer takes for one."""
+        return text
+
     def encode_inside(self, text: str) -> np.ndarray:
         """Encodes what follows something directly: no space before it that is not in the text. int32."""
         anchor, anchored, plain = self.encode([ANCHOR, ANCHOR + text, text], 1)

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 
 from taskmask.data.engine import SPECIALS, VOCABULARY_FILE, Engine, Spans
+from taskmask.data.values import TO_SPACE, to_spaces
 from taskmask.data.word_cache import is_sum_of_words
-from taskmask.data.words import Piece, marked_piece
+from taskmask.data.words import SPACE, Piece, marked_piece
 from taskmask.errors import DataError
+
+_MARK = SPACE.encode()
 
 
 class SentencePieceEngine(Engine):
     """A SentencePiece model.
+
+    Control characters and `▁` in a text are spaces: the model writes a space as `▁`, so it cannot tell the two apart.
 
     Args:
         content: of a `.model` file.
@@ -46,7 +51,17 @@ class SentencePieceEngine(Engine):
 
     def encode(self, texts: Sequence[str | bytes], num_threads: int) -> list[np.ndarray]:
         """The ids of each text, int32, read-only."""
-        return self._processor.encode(list(texts), out_type="numpy", num_threads=num_threads)
+        raw = [text for text in texts if isinstance(text, bytes)]
+        clean = len(raw) == len(texts) and not holds_other_spaces(raw)
+        read = list(texts) if clean else [self._as_read(text) for text in texts]
+        return self._processor.encode(read, out_type="numpy", num_threads=num_threads)
+
+    def as_read(self, text: str) -> str:
+        """The text with a space for each control character and each `▁`."""
+        return to_spaces(text).replace(SPACE, " ")
+
+    def _as_read(self, text: str | bytes) -> str | bytes:
+        return self.as_read(text) if isinstance(text, str) else text.translate(TO_SPACE).replace(_MARK, b" ")
 
     def encode_words(self, words: list[str], num_threads: int) -> list[np.ndarray]:
         """The ids of each word: a text begins with a space that is not in it."""
@@ -54,7 +69,8 @@ class SentencePieceEngine(Engine):
 
     def encode_with_offsets(self, texts: list[str], num_threads: int) -> list[Spans]:
         """Ids of each text and the characters that each covers, with the space before it."""
-        found = self._processor.encode(texts, out_type="offset_mapping", num_threads=num_threads)
+        read = [self.as_read(text) for text in texts]
+        found = self._processor.encode(read, out_type="offset_mapping", num_threads=num_threads)
         return [self._spans(entry["ids"], entry["offsets"]) for entry in found]
 
     def _spans(self, ids: list[int], offsets: list[tuple[int, int]]) -> Spans:
@@ -69,6 +85,15 @@ class SentencePieceEngine(Engine):
     @cached_property
     def _is_byte(self) -> np.ndarray:
         return np.array([self._processor.is_byte(id) for id in range(len(self.names))])
+
+
+def holds_other_spaces(texts: Sequence[bytes]) -> bool:
+    """Whether a text holds what a SentencePiece model takes for a space and is none: a control character or `▁`."""
+    codes = np.frombuffer(b"".join(texts), np.uint8)
+    if ((codes < 0x20) | (codes == 0x7F)).any():
+        return True
+    marks = np.flatnonzero(codes[:-2] == _MARK[0])
+    return bool(((codes[marks + 1] == _MARK[1]) & (codes[marks + 2] == _MARK[2])).any())
 
 
 def _load(content: bytes, where: str) -> Any:

@@ -201,6 +201,10 @@ class TokenizersEngine(Engine):
                 found = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         return [self._spans(np.array(encoding.ids, np.int32), encoding.offsets) for encoding in found]
 
+    def as_read(self, text: str) -> str:
+        """The text with a space for each `▁`, if the pieces write a space so."""
+        return text.replace(SPACE, " ") if self._kind == "marked" else text
+
     def _spans(self, ids: np.ndarray, offsets: list[tuple[int, int]]) -> Spans:
         spans = np.array(offsets, np.int32).reshape(-1, 2)
         is_blank = self._is_blank[ids]  # a space that is put before a text would cover the text's first character

@@ -2,8 +2,8 @@
 
 The ids are the same but for texts that spell out a special (`<mask>`) or a byte (`<0x41>`): transformers take those for
 what they spell, a SentencePiece vocabulary takes them as text. Sums of scores are rounded differently, so of two ways
-to cut a word that are equally good up to the seventh digit the other may win; and a text that begins with `▁` has no
-further space put before it.
+to cut a word that are equally good up to the seventh digit the other may win. And where a model normalises, the package
+`tokenizers` drops a mark behind a character that it replaces (`ﬁ` and U+0301), which SentencePiece keeps.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
 from taskmask.data.words import SPACE
 from taskmask.errors import DataError
 
+CONTROLS = r"\x00-\x1f\x7f"  # in a class of a regular expression
 _UNIGRAM, _BPE = 1, 2  # model types of SentencePiece
 _USER_DEFINED = 4  # type of a piece
 
@@ -126,15 +127,22 @@ def template(vocab: Vocabulary) -> dict[str, Any]:
 
 
 def _normalizer(model: dict[str, Any]) -> dict[str, Any]:
-    """Runs of spaces become one, and none stays at the end; Metaspace puts the one at the beginning."""
+    """Control characters and `▁` become spaces, runs of spaces one, and none stays at the end.
+
+    Metaspace puts the one at the beginning. `\\z` is the end of the text, `$` would be that of every line.
+    """
+    charsmap = base64.b64encode(model["charsmap"]).decode()
     steps = [
-        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
-        {"type": "Replace", "pattern": {"Regex": " $"}, "content": ""},
+        _replace(f"[{CONTROLS}{SPACE}]", " "),
+        *([{"type": "Precompiled", "precompiled_charsmap": charsmap}] if charsmap else []),
+        _replace(" {2,}", " "),
+        _replace(r" \z", ""),
     ]
-    if model["charsmap"]:
-        charsmap = base64.b64encode(model["charsmap"]).decode()
-        steps.insert(0, {"type": "Precompiled", "precompiled_charsmap": charsmap})
     return {"type": "Sequence", "normalizers": steps}
+
+
+def _replace(pattern: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": pattern}, "content": content}
 
 
 def _unigram(model: dict[str, Any], vocab: Vocabulary) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,13 @@ from taskmask.errors import DataError, did_you_mean
 TO_SPACE = bytes(32 if byte < 32 or byte == 127 else byte for byte in range(256))
 TO_SPACE_BUT_TAB = TO_SPACE[:9] + b"\t" + TO_SPACE[10:]
 TO_SPACE_BUT_LINE_FEED = TO_SPACE[:10] + b"\n" + TO_SPACE[11:]
+_CONTROLS = re.compile("[\x00-\x1f\x7f]")
 _LARGEST = 3.4028234e38  # of float32
+
+
+def to_spaces(text: str) -> str:
+    """The text with a space for each control character, as every text is read."""
+    return _CONTROLS.sub(" ", text)
 
 
 def is_blank(line: bytes) -> bool:

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from taskmask.data.engine import MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
-from taskmask.data.engine_sentencepiece import SentencePieceEngine
+from taskmask.data.engine_sentencepiece import SentencePieceEngine, holds_other_spaces
 from taskmask.data.engine_tokenizers import TokenizersEngine
 from taskmask.data.hf_folder import check_config, tokenizer_of_folder
+from taskmask.data.token_spans import whole_spans
+from taskmask.data.values import to_spaces
 from taskmask.data.vocab_training import cut_text, train_vocabulary
 from taskmask.data.word_cache import WordCache
 from taskmask.data.words import SPACE, Piece, is_unspaced, piece_flags, word_numbers
@@ -201,8 +203,8 @@ class Vocabulary:
 
     def encode_flat(self, texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """Encodes UTF-8 texts as `encode` does, many at once: (ids of all int32, number of ids of each int64)."""
-        space = SPACE.encode()
-        if self._words is not None and not any(space in text or len(text) >= _LONGEST_ENCODED for text in texts):
+        is_long = max(map(len, texts), default=0) >= _LONGEST_ENCODED
+        if self._words is not None and not is_long and not holds_other_spaces(texts):
             return self._words.encode(texts)
         arrays = self.encode(texts)
         return np.concatenate([np.zeros(0, np.int32), *arrays]), np.fromiter(map(len, arrays), np.int64, len(arrays))
@@ -215,15 +217,20 @@ class Vocabulary:
         """Encodes texts, and says what each token covers.
 
         A token covers no space at either end; one that is only spaces covers nothing. The bytes of one character all
-        cover that character.
+        cover that character. Characters that the tokenizer drops and that are no space, such as accents, belong to the
+        token before them, at the start of a text to the first. So what the tokens cover is the text but for spaces.
 
         Returns:
-            For each text (ids as `encode` gives them, first character, one past the last character), int32.
+            For each text (ids as `encode` gives them, first character, one past the last character), int32. Both
+            characters never decrease.
         """
         short = [text for text in texts if len(text) <= _LONGEST_ENCODED]
         spans = iter(self._engine.encode_with_offsets(short, self.num_threads) if short else [])
         return [
-            _without_spaces(text, next(spans) if len(text) <= _LONGEST_ENCODED else self._offsets_of_long(text))
+            whole_spans(
+                self._engine.as_read(text),
+                next(spans) if len(text) <= _LONGEST_ENCODED else self._offsets_of_long(text),
+            )
             for text in texts
         ]
 
@@ -264,7 +271,7 @@ class Vocabulary:
         What follows a mask directly (`un<mask>able`) is encoded as the inside of a word, what follows with a space
         (`the <mask> sat`) as a new word. A space before a mask belongs to what is masked.
         """
-        plain = re.sub(r"[\x00-\x1f\x7f]", " ", text)
+        plain = to_spaces(text)
         first, *others = re.split(f"{MASK}|{re.escape(self._pieces[self.mask])}", plain)
         parts = [self.encode([first.strip(" ")])[0]]
         for chunk in others:
@@ -319,17 +326,6 @@ class Vocabulary:
             int32 [B, T].
         """
         return word_numbers(tokens, self._flags)
-
-
-def _without_spaces(text: str, spans: Spans) -> Spans:
-    """Narrows spans to begin and end at characters that are no space."""
-    ids, starts, ends = spans
-    places = np.arange(len(text) + 1, dtype=np.int32)
-    is_space = np.fromiter(map(str.isspace, text), bool, len(text))
-    following = np.minimum.accumulate(np.where(np.append(is_space, False), len(text), places)[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.where(np.append(True, is_space), 0, places))
-    starts = np.minimum(following[starts], ends)
-    return ids, starts, np.maximum(preceding[ends], starts)
 
 
 def _is_space_between(before: str, piece: bytes) -> bool:

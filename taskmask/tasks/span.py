@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from taskmask.data.plan import plan_epoch
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.text_to_text import texts_of
+from taskmask.data.values import to_spaces
 from taskmask.data.windows import Contexts, Windows, contexts_of
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
@@ -268,7 +268,7 @@ class Span(Task):
         texts: dict[str, list[str]] = {}
         for field in self.fields:
             # what ends a line elsewhere is a space here, as it was in training; the places stay what they are
-            texts[field] = [re.sub(r"[\x00-\x1f\x7f]", " ", record[field]) for record in records]
+            texts[field] = [to_spaces(record[field]) for record in records]
             if not all(map(str.strip, texts[field])):
                 raise DataError("the text is empty", where=field, expected="a text")
         contexts = self.vocab.encode_with_offsets(texts["context"])

@@ -2,9 +2,13 @@
 
 import io
 import json
+import re
 
+import numpy as np
 import pytest
 import sentencepiece
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from tokenizer_help import KINDS, LINES, lines, vocabulary_of
 
 from taskmask.data.to_tokenizer_json import tokenizer_config, tokenizer_json
@@ -74,6 +78,30 @@ def test_foreign_models(options, tmp_path):
     texts = [*LINES[:8], "ﬁne ①  Ａ\u3000the"]
     assert theirs(texts, add_special_tokens=False)["input_ids"] == [ids.tolist() for ids in vocabulary.encode(texts)]
     assert theirs.mask_token_id == vocabulary.mask == vocabulary.size - 1
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe", "nmt_nfkc"])
+def test_control_characters_and_marks_of_spaces_are_spaces(kind, tmp_path):
+    vocabulary = foreign(normalization_rule_name=kind) if kind == "nmt_nfkc" else vocabulary_of(kind)
+    theirs = written(vocabulary, tmp_path)
+    symbols = st.sampled_from([*map(chr, range(33)), "\x7f", "\x85", "\u2028", "▁", "  ", *"aé日", "the", " dog"])
+
+    @settings(max_examples=150, deadline=None)
+    @example("a \nb")
+    @example("\t the\r\n\ndog \n")
+    @example("▁")
+    @example("▁日▁ ▁x▁")
+    @given(st.lists(symbols, max_size=12).map("".join))
+    def check(text):
+        (ids,) = vocabulary.encode([text])
+        assert theirs(text, add_special_tokens=False)["input_ids"] == ids.tolist()
+        plain = re.sub("[\x00-\x1f\x7f▁]", " ", text)
+        assert np.array_equal(ids, vocabulary.encode([plain])[0])
+        assert np.array_equal(ids, vocabulary.encode([text.encode()])[0])
+        assert np.array_equal(ids, vocabulary.encode_flat([text.encode(), b""])[0])
+        assert np.array_equal(ids, vocabulary.encode_with_offsets([text])[0][0])
+
+    check()
 
 
 @pytest.mark.parametrize(
