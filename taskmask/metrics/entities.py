@@ -1,77 +1,74 @@
 """Entities in tagged sentences: precision, recall and F1 of whole entities.
 
-Tags are `O`, or a prefix with a type, as in `B-PER`; bare prefixes are entities without a type. The rule is that of the
-CoNLL-2000 and CoNLL-2003 shared tasks, which accepts IOB1, IOB2 (BIO), BIOES and BILOU (L is E, U is S) alike:
+The rule is that of the CoNLL-2000 and CoNLL-2003 shared tasks, over the roles that `tag_schemes` gives to the labels:
 
-- `B` and `S` start an entity; `I` and `E` start one where none goes on: at the start of a sentence, after `O`, `E` or
-  `S`, and after another type.
-- An entity goes on until an `O`, the start of another, or the end of the sentence.
+- A first word, and an entity of one word, start an entity. A word inside of one, and a last word, start one if none
+  continues: at the start of a sentence, after a word outside, after a last word, and after another type.
+- An entity continues until a word outside, the start of another entity, or the end of the sentence.
 
-A tag of any other form is outside of entities. A guess is right if first word, last word and type are.
+A guess is right if its first word, last word and type are. On valid tags of IOB2, IOE2, IOBES and BILOU these are the
+entities of seqeval's strict mode. Tags that break their scheme, as a model may guess them, are read as conlleval does:
+an `I-PER` after `O` starts an entity.
 
 Source: Tjong Kim Sang and Buchholz, "Introduction to the CoNLL-2000 Shared Task: Chunking", section 3.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-_TAG = re.compile(r"([BIESLU])(?:-(.*))?", re.DOTALL)
-_OUTSIDE, _INSIDE, _LAST, _FIRST, _ALONE = range(5)
-_KINDS = {"I": _INSIDE, "E": _LAST, "L": _LAST, "B": _FIRST, "S": _ALONE, "U": _ALONE}
+from taskmask.metrics.tag_schemes import ALONE, FIRST, INSIDE, OUTSIDE, Scheme
 
 
 class _Entities(NamedTuple):
-    """By position in the flat tags, where an `O` stands after every sentence."""
+    """By word."""
 
     starts: np.ndarray  # bool: an entity starts here
-    stops: np.ndarray  # and ends before this position
-    types: np.ndarray  # its type, as a number
+    stops: np.ndarray  # and ends before this word
+    types: np.ndarray  # the index of its type
 
 
-def has_entities(labels: Iterable[str]) -> bool:
-    """Whether labels are those of entities: one has a prefix, or all are bare prefixes. Parts of speech are not."""
-    names = set(labels)
-    return any(name[:2] in ("B-", "I-", "S-", "U-") for name in names) or (
-        names <= {*_KINDS, "O"} and bool(names & {"B", "I"})
-    )
+def entities_of(labels: Sequence[int] | np.ndarray, scheme: Scheme) -> list[tuple[str, int, int]]:
+    """The entities of one sentence, in order: (type, first word, last word plus 1).
+
+    Args:
+        labels: the label of each word, as an index of `scheme.names`.
+        scheme: their reading.
+    """
+    values = np.asarray(labels, np.int64)
+    found = _find(values, np.zeros(len(values), np.int64), scheme)
+    at = np.flatnonzero(found.starts)
+    return [
+        (scheme.types[type], start, stop)
+        for type, start, stop in zip(found.types[at].tolist(), at.tolist(), found.stops[at].tolist(), strict=True)
+    ]
 
 
-def entities_of(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """The entities of one sentence: (type, number of the first word, number of the last plus 1)."""
-    types: dict[str, int] = {}
-    found = _find([tags], types)
-    names = list(types)
-    return {(names[found.types[at]], int(at), int(found.stops[at])) for at in np.flatnonzero(found.starts)}
-
-
-def entity_counts(truth: Sequence[Sequence[str]], guess: Sequence[Sequence[str]]) -> np.ndarray:
+def entity_counts(truth: np.ndarray, guess: np.ndarray, sentence: np.ndarray, size: int, scheme: Scheme) -> np.ndarray:
     """Counts entities by sentence.
 
     Args:
-        truth: tags of each sentence.
-        guess: tags guessed, as many.
+        truth: the label of each word of all sentences, int [N].
+        guess: the labels guessed, int [N].
+        sentence: the sentence of each word, int [N], 0 to `size` - 1; the words of a sentence are in a row.
+        size: number of sentences.
+        scheme: the reading of the labels.
 
     Returns:
-        int64 [sentences, 3]: guessed rightly, guessed, true. Sums of rows are the counts of any choice of sentences.
+        int64 [size, 3]: guessed rightly, guessed, true. Sums of rows are the counts of any choice of sentences.
 
     Raises:
         ValueError: the lengths differ.
     """
-    lengths = [len(tags) for tags in truth]
-    if lengths != [len(tags) for tags in guess]:
-        raise ValueError("truth and guess have sentences of different lengths")
-    types: dict[str, int] = {}
-    true, guessed = _find(truth, types), _find(guess, types)
+    if not len(truth) == len(guess) == len(sentence):
+        raise ValueError("truth, guess and sentence have different lengths")
+    true, guessed = _find(truth, sentence, scheme), _find(guess, sentence, scheme)
     right = true.starts & guessed.starts & (true.stops == guessed.stops) & (true.types == guessed.types)
-    sentence = np.repeat(np.arange(len(lengths)), np.array(lengths, np.int64) + 1)
     chosen = (right, guessed.starts, true.starts)
-    return np.stack([np.bincount(sentence[which], minlength=len(lengths)) for which in chosen], axis=1)
+    return np.stack([np.bincount(sentence[which], minlength=size) for which in chosen], axis=1)
 
 
 def f1_of(counts: np.ndarray) -> dict[str, float]:
@@ -91,21 +88,16 @@ def f1_of(counts: np.ndarray) -> dict[str, float]:
     }
 
 
-def _find(sentences: Sequence[Sequence[str]], types: dict[str, int]) -> _Entities:
-    """The entities of all sentences; `types` learns the number of each type."""
-    flat = list(chain.from_iterable((*tags, "O") for tags in sentences))
-    codes = {tag: _read_tag(tag, types) for tag in dict.fromkeys(flat)}
-    kind, type = np.array([codes[tag] for tag in flat], np.int64).reshape(-1, 2).T
-    before, type_before = np.append(_OUTSIDE, kind)[:-1], np.append(-1, type)[:-1]
-    goes_on = ((before == _FIRST) | (before == _INSIDE)) & (type == type_before)
-    starts = (kind >= _FIRST) | ((kind != _OUTSIDE) & ~goes_on)
-    bounds = np.flatnonzero(starts | (kind == _OUTSIDE))
-    stops = np.zeros(len(flat), np.int64)
+def _find(labels: np.ndarray, sentence: np.ndarray, scheme: Scheme) -> _Entities:
+    """The entities of all sentences."""
+    roles, types = scheme.roles[labels], scheme.type_ids[labels]
+    begins = np.ones(len(labels), bool)  # a sentence begins here
+    begins[1:] = sentence[1:] != sentence[:-1]
+    before, type_before = np.roll(roles, 1), np.roll(types, 1)
+    continues = ~begins & ((before == FIRST) | (before == INSIDE)) & (types == type_before)
+    starts = (roles == FIRST) | (roles == ALONE) | ((roles != OUTSIDE) & ~continues)
+    bounds = np.append(np.flatnonzero(starts | begins | (roles == OUTSIDE)), len(labels))
+    stops = np.zeros(len(labels), np.int64)
     at = np.flatnonzero(starts)
     stops[at] = bounds[np.searchsorted(bounds, at, side="right")]
-    return _Entities(starts, stops, type)
-
-
-def _read_tag(tag: str, types: dict[str, int]) -> tuple[int, int]:
-    match = _TAG.fullmatch(tag)
-    return (_KINDS[match[1]], types.setdefault(match[2] or "", len(types))) if match else (_OUTSIDE, -1)
+    return _Entities(starts, stops, types)

@@ -21,7 +21,8 @@ from taskmask.data.units import FIRST, WORD, Units, content_of, first_tokens
 from taskmask.data.words import is_unspaced
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.entities import entities_of, entity_counts, f1_of, has_entities
+from taskmask.metrics.entities import entities_of, entity_counts, f1_of
+from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -51,8 +52,9 @@ class Tagging(Task):
     """Says a label for each word; in a dataset that is not divided into words, for each token.
 
     Rows longer than `data.length` are read in pieces, so that no word is left out. Labels with the prefixes of entities
-    (`B-PER`) are also measured by whole entities, and their F1 picks the best checkpoint. With two labels, `f1_LABEL`
-    is the F1 of each.
+    (`B-PER`; any scheme: IOB, IOE, IOBES, BILOU, BMES, BMEWO) are also measured by whole entities, and their F1 picks
+    the best checkpoint. A note at the start names the scheme, or says why entities are not measured. With two labels,
+    `f1_LABEL` is the F1 of each.
 
     **Source:** Devlin et al. 2019 (BERT), section 5.3: the first piece of each word is classified.
     """
@@ -67,8 +69,8 @@ class Tagging(Task):
         self.columns = ("tokens", config.label)
         self.class_names = labels.get(config.label, [])
         self.class_counts = np.zeros(len(self.class_names), np.int64)
-        self.has_entities = has_entities(self.class_names)
-        if self.has_entities:
+        self.scheme = scheme_of(self.class_names)
+        if self.scheme.has_entities:
             self.best = "f1"
 
     def prepare(self, dataset: Dataset) -> None:
@@ -88,7 +90,9 @@ class Tagging(Task):
         name = self.config.label
         if not (split.values(name) >= 0).any():
             raise DataError(f"no token has a label in column {name!r}", where=f"{split.folder}, split {split.name}")
-        return Units(split, self.vocab, data.length, (name,), relabelling(self, dataset, split, name))
+        source = Units(split, self.vocab, data.length, (name,), relabelling(self, dataset, split, name))
+        source.notes.append(self.scheme.note)
+        return source
 
     def _check_column(self, split: Split) -> None:
         name, where = self.config.label, f"{split.folder}, split {split.name}"
@@ -159,7 +163,9 @@ class Tagging(Task):
             sums(guess, classes, right),
             sums(guess, classes, every),
             sums(truth, classes, every),
-            self._entity_counts(truth, guess, sentence) if self.has_entities else np.zeros((size, 0)),
+            entity_counts(truth, guess, sentence, size, self.scheme)
+            if self.scheme.has_entities
+            else np.zeros((size, 0)),
         ]
         table = np.concatenate(parts, axis=1)  # float64, so that counts stay exact in the sums
         borders = np.cumsum([part.shape[1] for part in parts])[:-1]
@@ -173,16 +179,9 @@ class Tagging(Task):
             found["macro_f1"] = float(f1[both > 0].mean())
             if classes == 2:
                 found |= dict(zip(self.f1_names(), f1.tolist(), strict=True))
-            return {**found, **(f1_of(entities) if self.has_entities else {})}
+            return {**found, **(f1_of(entities) if self.scheme.has_entities else {})}
 
         return Measure(size, metrics)
-
-    def _entity_counts(self, truth: np.ndarray, guess: np.ndarray, sentence: np.ndarray) -> np.ndarray:
-        """The counts of `entity_counts` for the sentences 0, 1, ..., whose words stand in order."""
-        names = np.array(self.class_names, object)
-        borders = np.flatnonzero(np.diff(sentence)) + 1
-        split = [np.split(names[labels], borders) if len(labels) else [] for labels in (truth, guess)]
-        return entity_counts(*([tags.tolist() for tags in sentences] for sentences in split))
 
     def f1_names(self) -> list[str]:
         """Names of the metrics that are the F1 of one label: `f1_LABEL`, what is no letter or digit written `_`."""
@@ -220,7 +219,10 @@ class Tagging(Task):
         return {name: values.view(tokens.shape).cpu().numpy() for name, values in found.items()}
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
-        """Returns the text of each row, a word's label after it in brackets, or the right one > the guess; no `O`."""
+        """Returns the text of each row, a word's label after it in brackets, or the right one > the guess.
+
+        Labels outside of entities, such as `O`, are left out.
+        """
         tokens, positions = np.asarray(batch.inputs["tokens"]), np.asarray(batch.inputs["positions"]["label"])
         said = [self.class_names[label] for label in np.asarray(batch.targets["label"]).tolist()]
         if outputs is not None:
@@ -229,14 +231,14 @@ class Tagging(Task):
             said = [right if right == guess else f"{right} > {guess}" for right, guess in pairs]
         first = np.asarray(batch.targets["first"])
         said_at = {at: text for at, text, is_first in zip(positions.tolist(), said, first, strict=True) if is_first}
-        lines = []
+        lines, outside = [], self.scheme.outside
         for number, row in enumerate(tokens):
             begin = number * len(row)
             here = [at - begin for at in said_at if begin <= at < begin + len(row)]
             words = [self.vocab.decode(row[: here[0]] if here else row)]
             for at, stop in pairwise([*here, len(row)]):
                 text = said_at[begin + at]
-                words.append(self.vocab.decode(row[at:stop]) + (f" [{text}]" if text != "O" else ""))
+                words.append(self.vocab.decode(row[at:stop]) + (f" [{text}]" if text not in outside else ""))
             lines.append(" ".join(filter(None, words)))
         return lines
 
@@ -274,17 +276,18 @@ class Tagging(Task):
     ) -> dict[str, Any]:
         tags = [self.class_names[label] for label in labels]
         answer: dict[str, Any] = {"words": words, "tags": tags, "probabilities": list(chances)}
-        if self.has_entities:
+        if self.scheme.has_entities:
             answer["entities"] = [
                 {"type": type, "text": text_of(start, end), "start": start, "end": end}
-                for type, start, end in sorted(entities_of(tags), key=lambda entity: entity[1])
+                for type, start, end in entities_of(labels, self.scheme)
             ]
         return answer
 
     def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:
-        """The words, each with its label after it unless that is `O`; then the entities, a line each."""
+        """The words, each with its label unless it is outside of entities; then one line per entity."""
+        outside = self.scheme.outside
         words = [
-            word if tag == "O" else f"{word} [{tag} {chance:.0%}]"
+            word if tag in outside else f"{word} [{tag} {chance:.0%}]"
             for word, tag, chance in zip(answer["words"], answer["tags"], answer["probabilities"], strict=True)
         ]
         return [" ".join(words), *(f"  {found['type']}  {found['text']}" for found in answer.get("entities", []))]

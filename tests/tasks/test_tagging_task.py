@@ -11,7 +11,8 @@ from taskmask.data.draws import Draw
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import intervals
 from taskmask.metrics.classification import classification_metrics
-from taskmask.metrics.entities import entity_counts, f1_of
+from taskmask.metrics.entities import entities_of, entity_counts, f1_of
+from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.registry import CRITERIA
 from taskmask.settings import DataSettings, Settings
 from taskmask.tasks.tagging import Tagging, TaggingConfig, word_bounds
@@ -73,7 +74,7 @@ def test_the_targets_are_the_first_pieces_of_words(dataset):
     source = source_of(task, dataset, 200)
     labels = np.concatenate([batch.targets["label"].numpy() for batch in batches_of(task, source)])
     right = [NAMES.index(tag) for _, tags in SENTENCES for tag in tags if tag]
-    assert labels.tolist() == right and not source.notes
+    assert labels.tolist() == right and source.notes == ["entities: IOB; 2 types (LOC, PER)"]
     assert task.class_counts.tolist() == np.bincount(right, minlength=4).tolist()
     (batch,) = batches_of(task, source, 100)
     pieces = batch.inputs["tokens"].flatten()[batch.inputs["positions"]["label"]].numpy()
@@ -102,7 +103,7 @@ def test_rows_that_are_cut_answer_like_whole_ones(dataset, length):
     some, other = task.measure(found, cut), task.measure(expected, whole)
     assert some.size == other.size == 40 - sum(not any(tags) for _, tags in SENTENCES)
     assert some.value() == other.value()
-    (note,) = cut.notes
+    note, _ = cut.notes
     many = sum(len(ids) > length - 2 for ids, _ in task.vocab.encode_words([words for words, _ in SENTENCES]))
     assert note == f"split train: {many} of 40 rows are longer than data.length {length}, and read in pieces"
 
@@ -130,9 +131,9 @@ def test_the_metrics_are_those_of_a_direct_computation(dataset):
         words = np.concatenate([np.flatnonzero(sentence == one) for one in index])
         truth, guess = answers["truth"][words], answers["guess"][words]
         direct = classification_metrics(truth, guess, 4)
-        chosen = [np.flatnonzero(sentence == one) for one in index]
-        tags = [[[NAMES[label] for label in answers[name][at]] for at in chosen] for name in ("truth", "guess")]
-        direct = {name: direct[name] for name in ("accuracy", "macro_f1")} | f1_of(entity_counts(*tags))
+        number = np.repeat(np.arange(len(index)), [np.sum(sentence == one) for one in index])
+        found = entity_counts(truth, guess, number, len(index), scheme_of(NAMES))
+        direct = {name: direct[name] for name in ("accuracy", "macro_f1")} | f1_of(found)
         assert measure.metrics(index) == pytest.approx({"loss": answers["loss"][words].mean(), **direct}, rel=1e-6)
     totals = {"label": 3.0, "label_count": 2, "label_correct": 1, "label_rows": 2}
     assert task.best == "f1" and task.metrics(totals) == {"loss": 1.5, "accuracy": 0.5}
@@ -206,10 +207,40 @@ def test_predictions_are_those_of_the_rows(dataset, length):
         chances, labels = model(**inputs)["label"].softmax(-1).max(-1)
         assert answer["words"] == words and answer["tags"] == [NAMES[label] for label in labels]
         assert answer["probabilities"] == pytest.approx(chances.tolist())
+        entities = [(one["type"], one["start"], one["end"]) for one in answer["entities"]]
+        assert entities == entities_of(labels.numpy(), task.scheme)
         for entity in answer["entities"]:
             assert entity["text"] == " ".join(words[entity["start"] : entity["end"]])
             assert answer["tags"][entity["start"]][2:] == entity["type"]
     assert task.say(records[0], found[0])
+
+
+@pytest.mark.parametrize(("names", "note"), [
+    (["B", "M", "E", "S"], "entities: BMES; without types"),
+    (["per_b", "per_m", "per_e", "_"], "entities: BMES, written as suffixes; 1 type (per)"),
+    (["B-PER", "K-PER", "O", "B-LOC"], "entities are not measured: the prefix 'K' of label 'K-PER' is unknown"),
+    (["0", "1", "2", "3"], "entities are not measured: the labels are numbers; if they are tags of entities, name"),
+])  # fmt: skip
+def test_the_scheme_is_named_or_why_entities_are_not_measured(tmp_path, tiny_vocab, names, note):
+    """Metrics, predictions and the note go together."""
+    renamed = dict(zip(NAMES, names, strict=True)) | {"": ""}
+    sentences = [(words, [renamed[tag] for tag in tags]) for words, tags in SENTENCES]
+    dataset = write(
+        tmp_path / "data", tiny_vocab, {"train": tagged_columns(tiny_vocab, sentences, names)}, {"tags": names}
+    )
+    task = task_of(dataset)
+    source = source_of(task, dataset, 200)
+    assert len(source.notes) == 1 and source.notes[0].startswith(note)
+    has_entities = note.startswith("entities: ")
+    assert ("f1" in task.measure(answers_of(task, source), source).value()) == has_entities
+    assert task.best == ("f1" if has_entities else "accuracy")
+    records = [{"words": words} for words, _ in SENTENCES]
+    answers = task.predict(model_of(tiny_vocab, task), records, 5, 100)
+    assert all(("entities" in answer) == has_entities for answer in answers)
+    assert any(set(answer["tags"]) & {"O", "_"} for answer in answers) == bool({"O", "_"} & set(names))
+    for record, answer in zip(records, answers, strict=True):
+        shown = [tag for tag in answer["tags"] if tag not in ("O", "_")]
+        assert task.say(record, answer)[0].count(" [") == len(shown)
 
 
 def test_a_record_has_a_text_or_words(dataset):
