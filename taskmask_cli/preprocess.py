@@ -22,7 +22,8 @@ DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a bi
 
 EPILOG = """\
 inputs:
-  .txt (a text a line), .tsv (a header line, then columns split by tabs) and .jsonl (an object a line);
+  .txt (a text a line), .tsv (a header line, then columns split by tabs), .csv (a header, then columns split by commas;
+  fields may stand in quotation marks, see --quoted for .tsv) and .jsonl (an object a line);
   .conll, .iob, .iob2, .bio (a word and its tag a line, blank lines between sentences; columns are split at tabs
   if the first line has one, else at blanks) and .json (SQuAD's nested file); each also .gz;
   - is standard input; python-docs:train, python-docs:valid and python-docs:test are the documentation of Python itself.
@@ -38,6 +39,7 @@ examples:
   taskmask-preprocess --train python-docs:train --valid python-docs:valid --out data-bin/python
   taskmask-preprocess --train wiki.txt.gz --valid valid.txt --out data-bin/wiki --vocab-size 16000
   taskmask-preprocess --train train.tsv --valid dev.tsv --test test.tsv --out data-bin/sst2 --vocab data-bin/wiki
+  taskmask-preprocess --train reviews.csv --text review --label stars --out data-bin/reviews --vocab data-bin/wiki
   taskmask-preprocess --train qa.jsonl --text question context --label answer_index --out data-bin/qa --vocab-size 8000
   taskmask-preprocess --train nq.jsonl --text question --list answers --out data-bin/nq --vocab data-bin/wiki
   taskmask-preprocess --train arc.jsonl --text question --list answers choices --out data-bin/arc --vocab data-bin/wiki
@@ -77,7 +79,7 @@ def _add_text_options(parser: Parser) -> None:
         "--text",
         nargs="+",
         metavar="FIELD",
-        help="fields of tsv and jsonl that hold text; the first becomes the tokens, further ones columns "
+        help="fields of tsv, csv and jsonl that hold text; the first becomes the tokens, further ones columns "
         "of their own names (default: text)",
     )
     text.add_argument(
@@ -109,8 +111,20 @@ def _add_text_options(parser: Parser) -> None:
     )
     text.add_argument(
         "--input-format",
-        choices=("txt", "tsv", "jsonl", "conll", "squad"),
+        choices=("txt", "tsv", "csv", "jsonl", "conll", "squad"),
         help="format of all files (default: by their names; txt for standard input)",
+    )
+    text.add_argument(
+        "--quoted",
+        action="store_true",
+        help="fields of tsv files may stand in quotation marks, with line breaks and doubled marks in them, as pandas "
+        "and spreadsheets write them (default: marks in tsv are text; csv files are always read so)",
+    )
+    text.add_argument(
+        "--delimiter",
+        type=_delimiter,
+        metavar="MARK",
+        help="mark between the fields of csv files, or tab (default: a comma)",
     )
     text.add_argument(
         "--on-bad-utf8",
@@ -209,26 +223,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     useless = [flag for flag, value in of_a_new_one.items() if value is not None]
     if args.vocab and useless:
         raise ConfigError(f"goes with a new vocabulary, not with --vocab {args.vocab}", where=useless[0])
+    from taskmask.data.guesses import guesses_of
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
-    from taskmask_cli.preprocess_summary import print_bad_lines, print_summary, task_of
+    from taskmask_cli.preprocess_summary import print_bad_lines, print_guesses, print_summary, task_of, warn_of_doubts
 
     _stop_on_terminate()
     check_out(Path(args.out), args.overwrite)
     paths = {split: getattr(args, split) for split in ("train", "valid", "test") if getattr(args, split)}
+    asked = _fields(args)
     sources = find_sources(
         paths,
-        _fields(args),
+        asked,
         input_format=args.input_format,
         documents=args.documents,
         on_bad_utf8=args.on_bad_utf8,
     )
+    every = [source for files in sources.values() for source in files]
+    warn_of_doubts(every)
     vocabulary = _vocabulary(args, sources["train"])
     workers = num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
+    print_guesses(guesses_of(sources, asked, args.input_format, args.documents))
     print_summary(args.out, vocabulary, summaries)
-    print_bad_lines([source for files in sources.values() for source in files if source.bad_lines])
+    print_bad_lines([source for source in every if source.bad_lines])
     print(visible(f"next: taskmask-train --data {args.out} --run runs/first{task_of(sources['train'][0].layout)}"))
     return 0
 
@@ -256,6 +275,8 @@ def _fields(args: argparse.Namespace) -> Fields:
         tag_column=args.tag_column or 0,
         form="answers" if args.answers else "",
         on_bad_answer=args.on_bad_answer,
+        quoted=args.quoted,
+        delimiter=args.delimiter,
     )
 
 
@@ -291,6 +312,13 @@ def _positive(value: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not positive")
     return number
+
+
+def _delimiter(value: str) -> str:
+    mark = "\t" if value == "tab" else value
+    if len(mark) != 1 or not mark.isascii() or mark.isalnum() or mark in '"\n\r ':
+        raise argparse.ArgumentTypeError(f"{value!r} is no mark between fields, such as ';' or tab")
+    return mark
 
 
 def _natural(value: str) -> int:

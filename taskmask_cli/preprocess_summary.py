@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import sys
+
+from taskmask.data.guesses import Guess
 from taskmask.data.ingest import SplitSummary
 from taskmask.data.layout import Layout
 from taskmask.data.readers import Source
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import visible
+
+
+def warn_of_doubts(sources: list[Source]) -> None:
+    """Prints what in these files looks as if it was to be read otherwise."""
+    fix = "if pandas or a spreadsheet wrote them, give --quoted; now the marks are text"
+    for source in sources:
+        if source.doubt:
+            print(visible(f"taskmask: warning: {source.layout.name}: {source.doubt}; {fix}"), file=sys.stderr)
+
+
+def print_guesses(guesses: list[Guess]) -> None:
+    """Prints what was guessed of the files, each with the option that says otherwise."""
+    if guesses:
+        print("guessed from the files, and the option that says otherwise:")
+        widths = [max(len(guess[at]) for guess in guesses) for at in range(2)]
+        for guess in guesses:
+            row = (guess.what.ljust(widths[0]), guess.found.ljust(widths[1]), guess.option)
+            print(visible("  " + "  ".join(row).rstrip()))
 
 
 def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSummary]) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from taskmask.data import questions, tagged
-from taskmask.data.utf8 import decode
+from taskmask.data.tables import DELIMITERS, header_of
 from taskmask.data.values import check_fields, is_blank, record_of
 from taskmask.errors import DataError
 
 TEXT, WORDS, LABEL, TAGS = "text", "words", "label", "tags"  # names of fields, unless others are given
-_FORMS = {"txt": ("text",), "tsv": ("text",), "jsonl": ("text", "tags", "answers"), "conll": ("tags",),
-          "squad": ("answers",)}  # fmt: skip
+_FORMS = {"txt": ("text",), "tsv": ("text",), "csv": ("text",), "jsonl": ("text", "tags", "answers"),
+          "conll": ("tags",), "squad": ("answers",)}  # fmt: skip
 _WHAT = {"text": "texts", "tags": "words with tags", "answers": "questions with answers"}
 
 
@@ -31,6 +31,8 @@ class Fields:
         form: "text", "tags" (tagged sentences) or "answers" (questions with answers in a context); of all files.
         has_answers: questions have answers; None: if the first of a split has.
         on_bad_answer: what is done with a bad or missing answer: "stop" or "skip".
+        quoted: fields of tsv files may stand in quotation marks, as those of csv files do.
+        delimiter: between the fields of csv files, one character; None: a comma.
     """
 
     text: tuple[str, ...] | None = None
@@ -43,6 +45,8 @@ class Fields:
     form: str = ""
     has_answers: bool | None = None
     on_bad_answer: str = "stop"
+    quoted: bool = False
+    delimiter: str | None = None
 
     @property
     def asked_form(self) -> str:
@@ -56,14 +60,16 @@ class Layout:
 
     Attributes:
         name: of the file, for messages.
-        format: "txt", "tsv", "jsonl", "conll" or "squad" (as lines of jsonl, of `questions.lines_of`).
+        format: "txt", "tsv", "csv", "jsonl", "conll" or "squad" (as lines of jsonl, of `questions.lines_of`).
         form: "text", "tags" or "answers".
         text: fields that hold text; the first becomes the column `tokens`.
         label: fields that hold labels.
         number: fields that hold numbers.
         lists: fields that hold lists of texts.
-        columns: names in the header of a tsv file.
-        header: number of the header's line in a tsv file.
+        columns: names in the header of a table (tsv or csv); none in other files.
+        header: number of the line in which that header ends.
+        delimiter: between the fields of a table.
+        quoted: whether fields of a table may stand in quotation marks.
         documents: "line" or "blank", for txt.
         words: field that holds a list of words, for form "tags".
         tags: field that holds their tags, and name of the column; "" where there are none.
@@ -83,6 +89,8 @@ class Layout:
     lists: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     header: int = 0
+    delimiter: str = "\t"
+    quoted: bool = False
     documents: str = "line"
     words: str = ""
     tags: str = ""
@@ -128,12 +136,12 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
         return _txt_layout(name, fields, documents)
     if format == "conll":
         return _conll_layout(name, head, fields)
-    number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
-    where = f"{name}:{number}"
-    if format == "tsv":
-        found = decode(line.removesuffix(b"\r"), name, number).split("\t")
-        layout = Layout(name, format, text=fields.text or (TEXT,), columns=tuple(found), header=number)
+    if format in DELIMITERS:
+        layout = _table_layout(name, format, head, fields)
+        found, where = list(layout.columns), f"{name}:{layout.header}"
     else:
+        number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
+        where = f"{name}:{number}"
         record = record_of(line, where)
         found = list(record)
         layout = _record_layout(name, format, [key for key in found if record[key] is not None], fields)
@@ -142,7 +150,7 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
     if label is None:
         label = (LABEL,) if LABEL in found and LABEL not in layout.fields else ()
     layout = replace(layout, label=label)
-    check_fields(layout.fields, found, where)
+    check_fields(layout.fields, found, where, _other_table(layout))
     return layout
 
 
@@ -156,6 +164,24 @@ def _txt_layout(name: str, fields: Fields, documents: str) -> Layout:
             fix="use tsv or jsonl, or leave out --text, --label and --number",
         )
     return Layout(name, "txt", text=fields.text or (TEXT,), documents=documents)
+
+
+def _table_layout(name: str, format: str, head: bytes, fields: Fields) -> Layout:
+    """The layout of a table, but for labels and numbers."""
+    delimiter = (format == "csv" and fields.delimiter) or DELIMITERS[format]
+    quoted = format == "csv" or fields.quoted
+    layout = Layout(name, format, text=fields.text or (TEXT,), delimiter=delimiter, quoted=quoted)
+    columns, header = header_of(head, layout)
+    return replace(layout, columns=tuple(columns), header=header)
+
+
+def _other_table(layout: Layout) -> str:
+    """How else a table is to be read, if its header says so; empty if it does not."""
+    names = "".join(layout.columns)
+    if layout.format == "csv" and len(layout.columns) == 1:
+        option = {";": "';'", "\t": "tab", "|": "'|'", ",": "','"}
+        return next((f"give --delimiter {shown}" for mark, shown in option.items() if mark in names), "")
+    return "give --quoted, since the header has quotation marks" if not layout.quoted and '"' in names else ""
 
 
 def _record_layout(name: str, format: str, found: Sequence[str], fields: Fields) -> Layout:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmask.data.questions import PLACE, Answers, BadAnswer, answers_of, check_no_answers
+from taskmask.data.tables import rows_of
 from taskmask.data.tagged import Sentence, sentence_of, sentences_of
 from taskmask.data.utf8 import decode
 from taskmask.data.values import (
     TO_SPACE_BUT_LINE_FEED,
-    TO_SPACE_BUT_TAB,
     check_fields,
     is_blank,
     label_of,
@@ -66,8 +66,8 @@ def parse(chunk: Chunk) -> Parsed:
     decode(text, layout.name, chunk.first_line)
     if layout.format == "txt":
         return _parse_txt(text, chunk)
-    if layout.format == "tsv":
-        return _parse_tsv(text, chunk)
+    if layout.columns:
+        return _parse_table(text, chunk)
     if layout.format == "conll":
         sentences = sentences_of(text, layout, chunk.first_line)
         return Parsed((_joined(sentences),), np.ones(len(sentences), bool), sentences=sentences)
@@ -88,22 +88,13 @@ def _parse_txt(text: bytes, chunk: Chunk) -> Parsed:
     return Parsed((rows,), followed_by_blank[is_text])
 
 
-def _parse_tsv(text: bytes, chunk: Chunk) -> Parsed:
+def _parse_table(text: bytes, chunk: Chunk) -> Parsed:
     layout = chunk.layout
     picked = [layout.columns.index(name) for name in layout.fields]
     first_label = len(layout.text)
     first_number = first_label + len(layout.label)
     rows: list[list[Any]] = []
-    for number, line in enumerate(text.split(b"\n"), chunk.first_line):
-        if number <= layout.header or not line:
-            continue
-        fields = line.translate(TO_SPACE_BUT_TAB).split(b"\t")
-        if len(fields) != len(layout.columns):
-            raise DataError(
-                f"the line has {len(fields)} columns",
-                where=f"{layout.name}:{number}",
-                expected=f"{len(layout.columns)}, as in the header ({', '.join(layout.columns)})",
-            )
+    for number, fields in rows_of(text, layout, chunk.first_line):
         row: list[Any] = [fields[at] for at in picked]
         if b"" in row[first_label:first_number]:
             raise DataError("the label is empty", where=f"{layout.name}:{number}", expected="the name of a label")

@@ -1,4 +1,4 @@
-"""Reading text files: .txt, .tsv, .jsonl, CoNLL's and SQuAD's, plain or .gz, in chunks of whole lines or sentences.
+"""Reading text files: .txt, .tsv, .csv, .jsonl, CoNLL's and SQuAD's, plain or .gz, in chunks of whole rows.
 
 What is done to the text: it must be strict UTF-8 (or is mended, see `taskmask.data.utf8`); a byte order mark at the
 start of a file is dropped; only a line feed ends a line (a carriage return before it is dropped, U+2028 is an ordinary
@@ -21,13 +21,14 @@ from typing import IO, Any
 
 from taskmask.data import pydocs, questions
 from taskmask.data.layout import Fields, Layout, layout_of
+from taskmask.data.tables import DELIMITERS, quoting_in, whole_rows
 from taskmask.data.utf8 import mend
 from taskmask.data.values import is_blank
 from taskmask.errors import ConfigError, DataError, StorageError
 
 # how a file is named -> its format
-FORMATS = {"txt": "txt", "tsv": "tsv", "jsonl": "jsonl", "conll": "conll", "iob": "conll", "iob2": "conll",
-           "bio": "conll", "json": "squad"}  # fmt: skip
+FORMATS = {"txt": "txt", "tsv": "tsv", "csv": "csv", "jsonl": "jsonl", "conll": "conll", "iob": "conll",
+           "iob2": "conll", "bio": "conll", "json": "squad"}  # fmt: skip
 CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
@@ -67,6 +68,7 @@ class Source:
         on_bad_utf8: what is done with lines that are not UTF-8: "stop", "replace" or "skip".
         bad_lines: how many of them there were when the file was read last.
         first_bad: where the first of them is.
+        doubt: what in the file looks as if it was to be read otherwise; empty if nothing does.
     """
 
     layout: Layout
@@ -76,6 +78,7 @@ class Source:
     on_bad_utf8: str = "stop"
     bad_lines: int = 0
     first_bad: str = ""
+    doubt: str = ""
 
     def chunks(self) -> Iterator[Chunk]:
         """Reads the file in chunks of about `CHUNK` bytes."""
@@ -84,6 +87,8 @@ class Source:
         blocks = _read_lines(self.path, self.layout.name)
         if self.layout.format == "conll":
             blocks = _whole_sentences(blocks, self.layout.name)
+        if self.layout.quoted:
+            blocks = whole_rows(blocks, self.layout.delimiter)
         for raw, position in blocks:
             text = raw if self.on_bad_utf8 == "stop" else self._mended(raw, line)
             if text:
@@ -136,22 +141,29 @@ def find_sources(
     if documents == "auto":
         documents = "blank" if _has_blank_lines(txt) else "line"
     asked = fields or Fields()
+    formats = {format for files in opened.values() for _, format, _ in files}
+    if asked.quoted and not formats & {"tsv", "csv"}:
+        raise ConfigError("goes with tables", where="--quoted", expected="tsv files, or --input-format tsv")
+    if asked.delimiter and "csv" not in formats:
+        raise ConfigError("goes with csv files", where="--delimiter", expected="csv files, or --input-format csv")
     sources: dict[str, list[Source]] = {}
     for split, files in opened.items():
         wanted = asked
         sources[split] = []
         for source, format, head in files:
-            if on_bad_utf8 == "skip" and format == "conll":
+            if on_bad_utf8 != "stop" and format not in DELIMITERS:  # whose header must be right
+                head = mend(head, on_bad_utf8, keep_empty=True)[0]
+            layout = layout_of(source.layout.name, format, head, wanted, documents)
+            if on_bad_utf8 == "skip" and (format == "conll" or layout.quoted):
                 raise ConfigError(
-                    "would tear the sentence of a line that is not UTF-8",
+                    f"would tear the {'row' if layout.quoted else 'sentence'} of a line that is not UTF-8",
                     where=f"--on-bad-utf8 skip, {source.layout.name}",
                     fix="give --on-bad-utf8 replace",
                 )
-            if on_bad_utf8 != "stop" and format != "tsv":  # whose header must be right
-                head = mend(head, on_bad_utf8, keep_empty=True)[0]
-            layout = layout_of(source.layout.name, format, head, wanted, documents)
             wanted = _decided(wanted, layout)  # by the first file of the split
-            sources[split].append(dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8))
+            doubt = quoting_in(head) if format == "tsv" and not layout.quoted else ""
+            done = dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8, doubt=doubt)
+            sources[split].append(done)
         asked = dataclasses.replace(asked, form=wanted.form)  # all splits are of one form
     return sources
 

@@ -47,17 +47,25 @@ def record_of(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def check_fields(wanted: Sequence[str], found: Sequence[str], where: str) -> None:
-    """Raises DataError unless all fields wanted are among those found, and none is wanted or found twice."""
+def check_fields(wanted: Sequence[str], found: Sequence[str], where: str, fix: str = "") -> None:
+    """Raises DataError unless all fields wanted are among those found, and none is wanted or found twice.
+
+    Args:
+        wanted: names of fields.
+        found: names of fields.
+        where: the place.
+        fix: what to do if one is missing; empty: a like name, or the options that name fields.
+    """
     for field in wanted:
         if wanted.count(field) > 1:
-            fix = "name each field once in --text, --label, --number, --list, --words and --tags"
-            raise DataError(f"the field {field!r} is asked for twice", where=where, expected="once", fix=fix)
+            once = "name each field once in --text, --label, --number, --list, --words and --tags"
+            raise DataError(f"the field {field!r} is asked for twice", where=where, expected="once", fix=once)
         if found.count(field) > 1:
             raise DataError(f"there are two fields {field!r}", where=where, expected="one", fix="rename one of them")
         if field not in found:
             fix = (
-                did_you_mean(field, found)
+                fix
+                or did_you_mean(field, found)
                 or "name the fields with --text, --label, --number, --list, --words and --tags"
             )
             raise DataError(f"there is no field {field!r}", where=where, expected=f"one of {', '.join(found)}", fix=fix)

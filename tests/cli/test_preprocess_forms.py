@@ -155,3 +155,26 @@ def test_without_answers_no_task_is_named(make):
     bare = json.dumps({key: QUESTION[key] for key in ("question", "context")})
     assert "--task" not in make({"train.jsonl": bare}, "--answers")[1]
     assert "--task span" in make({"train.jsonl": json.dumps(QUESTION)})[1]
+
+
+def test_guesses_and_doubts_are_printed(make, capsys):
+    content = 'text\tlabel\n"the ""quick"" fox"\tx\nthe dog\ty\n'
+    _, printed = make({"train.tsv": content})
+    assert "guessed from the files, and the option that says otherwise:\n  format  tsv  " in printed
+    assert re.search(r"\n  label +field label +--label\n", printed)
+    _, printed = make({"train.tsv": content}, "--quoted", "--text", "text", "--label", "label", "--input-format", "tsv")
+    assert "guessed" not in printed
+    _, printed = make({"train.txt": "the fox\n\nthe dog\n"})
+    assert re.search(r"\n  documents +blank lines separate them +--documents\n", printed)
+
+
+def test_a_table_that_looks_quoted_is_warned_of_early(make, tmp_path, base, capsys):
+    make({"train.csv": "text;label\nthe fox;x\n"}, "--delimiter", ";")
+    Path("train.tsv").write_text('text\tlabel\n"the ""quick"" fox"\tx\nbroken\n')
+    with pytest.raises(DataError, match=r"train\.tsv:3"):
+        main(["--train", "train.tsv", "--vocab", base, "--out", "other", "--workers", "0"])
+    assert re.search(
+        r"warning: train\.tsv: 1 fields begin and end .* line 2; .* give --quoted", capsys.readouterr().err
+    )
+    with pytest.raises(ConfigError, match=r"--delimiter: .*'ab' is no mark between fields"):
+        main(["--train", "train.csv", "--delimiter", "ab", "--out", "other"])

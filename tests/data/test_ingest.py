@@ -161,7 +161,7 @@ def test_a_split_without_labels_has_no_label_column(make):
     ({"train.txt.gz": b"no gzip"}, r"train\.txt\.gz: not a gzipped file"),
     ({"train.txt": b" \n\x00\n"}, r"train\.txt: there is no text"),
     ({"train.tsv": b"text\n\n"}, r"split 'train' has no rows"),
-    ({"train.csv": b"text\n\n"}, r"train\.csv is not named .*--input-format"),
+    ({"train.any": b"text\n\n"}, r"train\.any is not named .*--input-format"),
 ])  # fmt: skip
 def test_bad_text_is_named_with_its_place_and_nothing_is_written(make, tmp_path, files, message):
     with pytest.raises(DataError, match=message):
