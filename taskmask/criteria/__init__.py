@@ -15,7 +15,9 @@ class ClassificationLossConfig:
     """Cross-entropy of the right class, with class weights and label smoothing."""
 
     class_weights: tuple[str, ...] = opt(
-        (), 'balanced: rows / (classes x rows of the class); or CLASS=WEIGHT ..., others 1; "" for none'
+        (),
+        "balanced: rows / (classes x rows of the class), 0 for a class without rows; or CLASS=WEIGHT ..., others 1; "
+        '"" for none; a weight multiplies the whole loss of a target, smoothing included',
     )
     label_smoothing: float = opt(0.0, "share of each target that is spread over all classes, in training alone")
 

@@ -44,7 +44,11 @@ class Criterion(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define count(batch)")
 
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Returns the sum of each loss, with gradient, and any other sum worth logging (its name not in `weights`)."""
+        """Returns the sum of each loss, with gradient, and any other sum worth logging (its name not in `weights`).
+
+        Where something shapes a loss in training alone (smoothing, weights, a bonus), "NAME_plain" is the sum without
+        it: that is logged as the loss, and what training minimises as the objective.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define loss(outputs, batch)")
 
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -17,10 +17,15 @@ from taskmask.errors import ConfigError, did_you_mean
 
 
 class ClassificationCriterion(Criterion):
-    """Sum over the targets of weight(class) * -log p(class), in nats.
+    """Sum over the targets of weight(class) * loss, in nats; the loss is -log p(class), in training smoothed.
 
     The mean is taken over the weights of the targets, as `torch.nn.CrossEntropyLoss` does. Targets below 0 do not
-    count. Weights and smoothing shape the training; validation measures the plain loss.
+    count. Weights and smoothing shape the training, which also sums the plain loss ("label_plain"); validation
+    measures the plain loss alone.
+
+    Differs from `torch.nn.CrossEntropyLoss` with `weight` and `label_smoothing`: torch multiplies the smoothed share of
+    every class by the weight of that class, so that each target pulls towards the heaviest class, whatever its own.
+    Here the weight of a target multiplies its whole smoothed loss.
 
     **Source:** Szegedy et al. 2016 (arXiv 1512.00567), section 7 (label smoothing); King and Zeng 2001, "Logistic
     regression in rare events data", section 4.2 (balanced weights).
@@ -46,8 +51,9 @@ class ClassificationCriterion(Criterion):
                 )
             weights[class_names.index(name)] = weight
         if self.config.class_weights == ("balanced",):
-            counts = np.maximum(class_counts, 1)  # one that never occurs is never weighed either
-            weights = torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
+            shares = class_counts * np.count_nonzero(class_counts)  # a class without a row has weight 0
+            balanced = np.divide(class_counts.sum(), shares, out=np.zeros(len(shares)), where=shares > 0)
+            weights = torch.from_numpy(balanced).float()
         self.class_weights = weights
 
     @property
@@ -64,18 +70,15 @@ class ClassificationCriterion(Criterion):
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Logits float [P, C] against labels int64 [P]; without targets the sum is 0."""
         logits, labels = outputs["label"].float(), batch.targets["label"]
-        smoothing = self.config.label_smoothing if self.training else 0.0
-        losses = F.cross_entropy(
-            logits,
-            labels,
-            weight=self.class_weights if self.weighted else None,
-            ignore_index=-1,
-            reduction="sum",
-            label_smoothing=smoothing,
-        )
-        known = labels >= 0
-        return {
-            "label": losses,
+        known, smoothing = labels >= 0, self.config.label_smoothing if self.training else 0.0
+        sums = {
+            "label": F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum"),
             "label_correct": ((logits.detach().argmax(-1) == labels) & known).sum(dtype=torch.float32),
             "label_rows": known.sum(dtype=torch.float32),
         }
+        if smoothing or self.weighted:
+            sums["label_plain"] = sums["label"].detach()
+            each = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none", label_smoothing=smoothing)
+            weights = self.class_weights[labels.clamp(min=0)] if self.weighted else 1.0
+            sums["label"] = (each * weights).sum()
+        return sums

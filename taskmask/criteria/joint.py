@@ -19,7 +19,8 @@ class JointCriterion(Criterion):
     """The mean loss of the masked tokens and that of the labels, each with its weight.
 
     Labels are hard (cross-entropy) or, where the task has a teacher's answers, soft (Kullback-Leibler divergence from
-    them); targets below 0 have none and do not count, whichever.
+    them); targets below 0 have none and do not count, whichever. Temperature and direction shape the training;
+    validation measures KL(teacher||student) at temperature 1, and training sums it too ("pseudo_plain").
 
     **Source:** Guo 2020 (arXiv 2011.09031), section 3.2 (plain sum) and 4.3 (divergence from the teacher's logits);
     Hinton et al. 2015 (arXiv 1503.02531), section 2 (temperature, and its square).
@@ -38,7 +39,7 @@ class JointCriterion(Criterion):
         """Logits float [P, V] and [N, C] against labels int64 [P] and [N], or the teacher's logits [N, C]."""
         logits, labels = outputs["pseudo"].float(), batch.targets["pseudo"]
         known = labels >= 0
-        sums = {"mlm": logits.sum() * 0.0, "pseudo": self._of_labels(logits, labels, known, batch)}
+        sums = {"mlm": logits.sum() * 0.0, **self._of_labels(logits, labels, known, batch)}
         sums["pseudo_correct"] = ((logits.detach().argmax(-1) == labels) & known).sum(dtype=torch.float32)
         if "mlm" in batch.targets:
             if not self.config.mlm_weight:
@@ -49,13 +50,30 @@ class JointCriterion(Criterion):
             sums["mlm_correct"] = (masked.detach().argmax(-1) == right).sum(dtype=torch.float32)
         return sums
 
-    def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> Tensor:
+    def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Returns the sum that is minimised and, where it is another, the plain one."""
+        heat, direction = self.config.temperature, self.config.direction
+        is_plain = heat == 1 and direction == "teacher_student"
         if "soft" not in batch.targets:
-            if self.config.temperature != 1 or self.config.direction != "teacher_student":
+            if not is_plain:
                 what = "and direction are of a teacher's scores, but the task has none"
                 raise ConfigError(what, where="criterion.temperature", fix="name them with --task.soft")
-            return F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")
-        heat = self.config.temperature
-        ours, teacher = (F.log_softmax(scores[known] / heat, -1) for scores in (logits, batch.targets["soft"]))
-        first, second = (teacher, ours) if self.config.direction == "teacher_student" else (ours, teacher)
-        return (first.exp() * (first - second)).sum() * heat**2  # KL(first || second)
+            return {"pseudo": F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")}
+        ours, teacher = logits[known], batch.targets["soft"][known].float()
+        if is_plain or not self.training:
+            return {"pseudo": divergence(teacher, ours).sum()}
+        if direction == "student_teacher" and teacher.isneginf().any():
+            what = "is student_teacher, but a teacher's score is minus infinity, from which the divergence is infinite"
+            raise ConfigError(what, where="criterion.direction", expected="teacher_student, or finite scores")
+        first, second = (teacher, ours) if direction == "teacher_student" else (ours, teacher)
+        shaped = divergence(first / heat, second / heat).sum() * heat**2
+        return {"pseudo": shaped, "pseudo_plain": divergence(teacher, ours.detach()).sum()}
+
+
+def divergence(first: Tensor, second: Tensor) -> Tensor:
+    """Returns KL(first || second) of the distributions that logits [N, C] stand for, in nats, [N].
+
+    A class that is impossible by the first adds nothing, whatever the second says: 0 log 0 is 0.
+    """
+    first, second = F.log_softmax(first, -1), F.log_softmax(second, -1)
+    return (first.exp() * (first - second)).masked_fill(first.isneginf(), 0.0).sum(-1)

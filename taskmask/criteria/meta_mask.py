@@ -38,7 +38,9 @@ class MetaMaskCriterion(Criterion):
 
     The rows of a micro-batch are one episode: the language model, a copy of it, fills in what the policy masks, in
     `inner_steps` steps of gradient descent, and then answers what the task asks of the same rows. The policy's gradient
-    is that of this last loss. It reads hidden states of the language model, which get no gradient from it.
+    is that of this last loss, less the bonus for entropy. It reads hidden states of the language model, which get no
+    gradient from it. Training also sums the two losses of the task without bonus and dropout, so that their difference
+    is what the inner steps gain.
 
     **Source:** Ye et al. 2021 (EMNLP), section on meta-learned policies, reconstructed; the finite difference is that
     of Liu et al. 2019 (arXiv 1806.09055), equation 8.
@@ -65,11 +67,17 @@ class MetaMaskCriterion(Criterion):
         teaching = torch.is_grad_enabled()
         episode = Episode(model, batch, self.config, teaching)
         with quiet(model), torch.enable_grad():
-            meta, mask = episode.meta_loss()
+            after, bonus, mask = episode.meta_loss()
         num = len(batch.targets["right"])
-        sums = {"meta": meta * num, "task": episode.answer_loss(model) * num}
+        sums = {"meta": (after - bonus) * num, "task": episode.answer_loss(model) * num}
         if not teaching:
             sums = {name: value.detach() for name, value in sums.items()}
+        else:
+            with quiet(model), torch.no_grad():
+                before = episode.answered(episode.weights)
+            sums["task_plain"] = before * num
+            if self.config.entropy:
+                sums |= {"meta_plain": after.detach() * num, "bonus": bonus.detach() * num}
         return {**sums, "mlm": episode.filling_loss(model, mask)}
 
 
@@ -91,21 +99,24 @@ class Episode:
         for name in self.policy:
             del self.weights[name]
 
-    def meta_loss(self) -> tuple[Tensor, Tensor]:
-        """Returns the mean loss of the task after the inner steps, with the policy's gradient; and a mask [N, T]."""
+    def meta_loss(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns what teaches the policy, and a mask [N, T].
+
+        Its gradient is that of the mean loss of the task after the inner steps, [], less the bonus for entropy, [].
+        """
         scores = self.scores()
         sizes, config = self.targets["sizes"], self.config
         if not self.teaching:
             mask = largest(scores, sizes).to(scores.dtype)
-            return self.loss_after(mask, create_graph=False), mask
+            return self.loss_after(mask, create_graph=False), scores.new_zeros(()), mask
         bonus = config.entropy * entropy(scores, sizes)
         if config.gradient == "reinforce":
             loss, mask = self.reinforced(scores)
-            return loss - bonus, mask
+            return loss, bonus, mask
         mask = straight_through(scores, sizes, self.targets["uniform"][0], self.temperature())
         if config.gradient == "exact":
-            return self.loss_after(mask, create_graph=True) - bonus, mask.detach()
-        return self.by_finite_difference(mask) - bonus, mask.detach()
+            return self.loss_after(mask, create_graph=True), bonus, mask.detach()
+        return self.by_finite_difference(mask), bonus, mask.detach()
 
     def temperature(self) -> float:
         """Falls geometrically from the first to the last over the run."""

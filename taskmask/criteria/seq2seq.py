@@ -16,7 +16,8 @@ from taskmask.data.rows import Batch
 class Seq2SeqCriterion(Criterion):
     """Sum over the tokens of the target texts of -log p(token), in nats, and how many of them were guessed right.
 
-    Smoothing shapes the training; validation measures the plain loss.
+    Smoothing shapes the training, which also sums the plain loss ("seq2seq_plain"); validation measures the plain loss
+    alone.
 
     **Source:** Sutskever et al. 2014 (arXiv 1409.3215), section 3; Szegedy et al. 2016 (arXiv 1512.00567), section 7
     (label smoothing).
@@ -32,7 +33,10 @@ class Seq2SeqCriterion(Criterion):
         """Logits float [P, V] against labels int64 [P]; with P = 0 the sum is 0."""
         logits, labels = outputs["seq2seq"].float(), batch.targets["seq2seq"]
         smoothing = self.config.label_smoothing if self.training else 0.0
-        return {
+        sums = {
             "seq2seq": F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing),
             "seq2seq_correct": (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32),
         }
+        if smoothing:
+            sums["seq2seq_plain"] = F.cross_entropy(logits.detach(), labels, reduction="sum")
+        return sums

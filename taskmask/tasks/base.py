@@ -209,6 +209,19 @@ class Task:
         return ["  ".join(record[field] for field in self.fields), f"  {answer}"]
 
 
+def mean_loss(totals: Totals, name: str, count: float) -> dict[str, float]:
+    """Returns {"loss": the plain mean} and, if training shapes this loss, also {"objective": the mean it minimises}.
+
+    Args:
+        totals: as `Task.metrics` gets them.
+        name: of the loss.
+        count: its targets.
+    """
+    if f"{name}_plain" not in totals:
+        return {"loss": totals[name] / count}
+    return {"loss": totals[f"{name}_plain"] / count, "objective": totals[name] / max(totals[f"{name}_count"], 1e-9)}
+
+
 def relabelling(task: Task, dataset: Dataset, split: Split, column: str) -> dict[str, np.ndarray]:
     """Returns {column: id in the dataset -> id of the task}, where a model meets another dataset than its own.
 

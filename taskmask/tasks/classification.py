@@ -20,7 +20,7 @@ from taskmask.metrics.regression import regression_metrics
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
 
 if TYPE_CHECKING:
     import torch
@@ -155,8 +155,8 @@ class Classification(TextTask):
 
     def metrics(self, totals: Totals) -> dict[str, float]:
         """Mean loss in nats and accuracy."""
-        count, rows = max(totals["label_count"], 1e-9), max(totals["label_rows"], 1)
-        return {"loss": totals["label"] / count, "accuracy": totals["label_correct"] / rows}
+        rows = max(totals["label_rows"], 1)
+        return {**mean_loss(totals, "label", rows), "accuracy": totals["label_correct"] / rows}
 
     def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
         """The class and the loss of each row, in nats."""

@@ -21,7 +21,7 @@ from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import TASKS, register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Totals, relabelling
+from taskmask.tasks.base import Answers, Totals, mean_loss, relabelling
 from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
 
 if TYPE_CHECKING:
@@ -206,18 +206,22 @@ class JointMLM(MaskedLM):
             found["loss"] += masked["loss"]
             found |= {"mlm_loss": masked["loss"], "mlm_accuracy": masked["accuracy"]}
         if totals.get(f"{HEAD}_count"):
-            loss = totals[HEAD] / totals[f"{HEAD}_count"]
-            found["loss"] += loss
-            found |= {"label_loss": loss, "label_accuracy": totals[f"{HEAD}_correct"] / totals[f"{HEAD}_count"]}
+            count = totals[f"{HEAD}_count"]
+            labels = mean_loss(totals, HEAD, count)
+            found["loss"] += labels["loss"]
+            found |= {f"label_{name}": value for name, value in labels.items()}
+            found["label_accuracy"] = totals[f"{HEAD}_correct"] / count
         return found
 
     def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
         """Of every row of the batch: loss in nats, hits and targets, of masked tokens ("mlm") and of labels.
 
-        The loss of a soft label is the divergence from the teacher at temperature 1, as a criterion has it by default.
+        The loss of a soft label is the divergence from the teacher at temperature 1, as validation measures it.
         """
         import torch
         import torch.nn.functional as F
+
+        from taskmask.criteria.joint import divergence
 
         num_rows, num_tokens = batch.inputs["tokens"].shape
         ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
@@ -227,8 +231,7 @@ class JointMLM(MaskedLM):
             places = batch.inputs["positions"].get(name)
             row = torch.arange(num_rows, device=logits.device) if places is None else places // num_tokens
             if name == HEAD and "soft" in batch.targets:
-                teacher = F.log_softmax(batch.targets["soft"].float(), -1)
-                losses = (teacher.exp() * (teacher - F.log_softmax(logits, -1))).sum(-1).masked_fill(labels < 0, 0.0)
+                losses = divergence(batch.targets["soft"].float(), logits).masked_fill(labels < 0, 0.0)
             else:
                 losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
             parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), (labels >= 0).double()])

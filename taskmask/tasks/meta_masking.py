@@ -24,7 +24,7 @@ from taskmask.errors import ConfigError, DataError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
 from taskmask.tasks.text_to_text import read_texts, written_texts
 
 if TYPE_CHECKING:
@@ -142,9 +142,16 @@ class MetaMasking(Task):
         return {**read_texts(columns[QUESTION], columns[QUESTION_LENGTHS]), **written}, right
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """The task's mean loss after the inner steps, before them, the difference, and the loss of filling in."""
-        after, before, mlm = (totals[name] / max(totals[f"{name}_count"], 1) for name in ("meta", "task", "mlm"))
-        return {"loss": after, "task_loss": before, "gain": before - after, "mlm_loss": mlm}
+        """The task's mean loss after the inner steps, before them, the difference, and the loss of filling in.
+
+        In training, too, these are measured without dropout; the objective of the policy is the loss less the bonus.
+        """
+        count = max(totals["meta_count"], 1)
+        after, before = (mean_loss(totals, name, count) for name in ("meta", "task"))
+        found = {**after, "task_loss": before["loss"], "gain": before["loss"] - after["loss"]}
+        if "bonus" in totals:
+            found["entropy_bonus"] = totals["bonus"] / count
+        return {**found, "mlm_loss": totals["mlm"] / max(totals["mlm_count"], 1)}
 
     def annotations(self) -> dict[str, Column]:
         """For each token how gladly the policy masks it."""

@@ -26,7 +26,7 @@ from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +129,8 @@ class Tagging(Task):
 
     def metrics(self, totals: Totals) -> dict[str, float]:
         """Mean loss in nats and accuracy, over the targets."""
-        count, targets = max(totals["label_count"], 1e-9), max(totals["label_rows"], 1)
-        return {"loss": totals["label"] / count, "accuracy": totals["label_correct"] / targets}
+        targets = max(totals["label_rows"], 1)
+        return {**mean_loss(totals, "label", targets), "accuracy": totals["label_correct"] / targets}
 
     def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
         """The label and the loss of each word, in nats, with its first token's place in the row ("at")."""

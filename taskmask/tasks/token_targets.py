@@ -10,7 +10,7 @@ import numpy as np
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.metrics.bootstrap import Measure
-from taskmask.tasks.base import Answers, Task, Totals
+from taskmask.tasks.base import Answers, Task, Totals, mean_loss
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +30,9 @@ class TokenTask(Task):
     def metrics(self, totals: Totals) -> dict[str, float]:
         """Mean loss in nats, its exponential, and accuracy, all over the targets."""
         count = max(totals[f"{self.kind}_count"], 1)
-        loss = totals[self.kind] / count
-        accuracy = totals[f"{self.kind}_correct"] / count
-        return {"loss": loss, "perplexity": math.exp(min(loss, 100.0)), "accuracy": accuracy}
+        found = mean_loss(totals, self.kind, count)
+        perplexity, accuracy = math.exp(min(found["loss"], 100.0)), totals[f"{self.kind}_correct"] / count
+        return {**found, "perplexity": perplexity, "accuracy": accuracy}
 
     def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
         """Loss in nats, hits and targets of every row of the batch, views apart."""

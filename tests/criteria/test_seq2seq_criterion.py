@@ -37,9 +37,12 @@ def test_sums_and_counts(given):
 def test_smoothing_is_for_training_alone(given):
     logs = given[0].log_softmax(-1)
     right, all_of = logs[torch.arange(7), given[1]].sum(), logs.mean(-1).sum()
-    smoothed = losses(given, 0.1)[0]["seq2seq"].item()
+    sums = losses(given, 0.1)[0]
+    assert sums["seq2seq_plain"].item() == pytest.approx(-right.item(), rel=1e-6)
+    smoothed = sums["seq2seq"].item()
     assert smoothed == pytest.approx(-(0.9 * right + 0.1 * all_of).item(), rel=1e-6)
     assert losses(given, 0.1, training=False)[0]["seq2seq"].item() == pytest.approx(-right.item(), rel=1e-6)
+    assert "seq2seq_plain" not in {**losses(given)[0], **losses(given, 0.1, training=False)[0]}
 
 
 def test_without_targets_the_loss_is_0_and_has_a_gradient(given):

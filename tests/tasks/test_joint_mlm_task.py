@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from task_data_help import ragged, write
 
+from taskmask.criteria.joint import divergence
 from taskmask.data.columns import Column
 from taskmask.data.draws import Draw
+from taskmask.data.rows import Batch
 from taskmask.data.source import Examples
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import ConfigError, DataError
@@ -164,12 +166,18 @@ def test_the_loss_is_the_sum_of_the_parts_and_rows_without_a_label_count_for_mas
 def test_divergence_from_the_teacher(data, direction, temperature):
     options = {"name": "joint", "temperature": temperature, "direction": direction}
     objective, rows, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+    objective.criterion.train()
     ours, teacher = objective.model(**batch.inputs)["pseudo"], torch.from_numpy(rows.columns["logits"]).float()
     p, q = (teacher / temperature).softmax(-1), (ours / temperature).softmax(-1)
     first, second = (p, q) if direction == "teacher_student" else (q, p)
     known = torch.tensor(LABELS) >= 0
     by_hand = sum((f * (f / s).log()).sum().item() for f, s in zip(first[known], second[known], strict=True))
     assert objective(batch)["pseudo"].item() == pytest.approx(by_hand * temperature**2, rel=1e-4)
+    chances = torch.stack([teacher.softmax(-1), ours.softmax(-1)])[:, known]
+    plain = (chances[0] * (chances[0] / chances[1]).log()).sum().item()  # what validations measure, whatever is learned
+    if (temperature, direction) != (1.0, "teacher_student"):
+        assert objective(batch)["pseudo_plain"].item() == pytest.approx(plain, rel=1e-4)
+    assert objective.eval()(batch)["pseudo"].item() == pytest.approx(plain, rel=1e-4)
 
 
 def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
@@ -180,7 +188,37 @@ def test_no_loss_and_no_gradient_where_the_student_is_the_teacher(data):
     assert loss.item() == pytest.approx(0, abs=1e-6) and gradient.abs().max() < 1e-6
 
 
-def test_what_is_evaluated_is_the_divergence_that_is_learned(data):
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_a_class_that_a_teacher_rules_out_adds_nothing(data, temperature):
+    """Its score is minus infinity: 0 log 0 is 0, and the rest is the divergence among the other classes."""
+    options = {"name": "joint", "temperature": temperature}
+    objective, _, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+    batch.targets["soft"][0, 0] = -torch.inf
+    outputs = {"pseudo": torch.randn(4, 2, requires_grad=True)}
+    for module in (objective.criterion.eval(), objective.criterion.train()):
+        sums = module.loss(outputs, batch)
+        (gradient,) = torch.autograd.grad(sums["pseudo"], outputs["pseudo"])
+        alone = batch.targets["soft"].clone()
+        alone[0, 0] = -1e4
+        near = module.loss(outputs, Batch({}, {**batch.targets, "soft": alone}, None, 0))["pseudo"]
+        torch.testing.assert_close(sums["pseudo"], near)
+        assert gradient.isfinite().all() and gradient[0, 1] < 0 < gradient[0, 0]
+    assert divergence(torch.tensor([[0.0, -torch.inf]]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(np.log(2))
+    answers = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"], "mlm": False},
+                                     data={"path": data}), []).task.answers  # fmt: skip
+    assert np.isfinite(answers({"pseudo": outputs["pseudo"].detach()}, batch)["pseudo"]).all()
+
+
+def test_the_other_divergence_from_a_class_that_is_ruled_out_is_infinite_and_refused(data):
+    options = {"name": "joint", "direction": "student_teacher"}
+    objective, _, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+    batch.targets["soft"][0, 0] = -torch.inf
+    objective.criterion.train()
+    with pytest.raises(ConfigError, match=r"criterion\.direction: is student_teacher, but a teacher's score is minus"):
+        objective(batch)
+
+
+def test_what_is_evaluated_is_the_divergence_that_is_validated(data):
     objective, _, _, batch = make(data, soft=["logits"])
     task = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": data}), []).task
     answers = task.answers({name: out.detach() for name, out in objective.model(**batch.inputs).items()}, batch)
@@ -203,6 +241,7 @@ def test_the_colder_the_nearer_to_hard_labels(data):
     for temperature in (1.0, 0.3, 0.02):
         options = {"name": "joint", "temperature": temperature}
         objective, _, _, batch = make(data, options, soft=["logits"], read="clean", mlm=False)
+        objective.criterion.train()
         likeliest = batch.targets["soft"].argmax(-1).masked_fill(batch.targets["pseudo"] < 0, -1)
         outputs = objective.model(**batch.inputs)
         soft = objective.criterion.loss(outputs, batch)["pseudo"] / temperature**2

@@ -88,6 +88,23 @@ def test_the_loss_after_the_inner_step_falls(folder, tmp_path):
     assert np.nanmean(scores[place]) > 1.2 * np.nanmean(scores[~place])  # what is asked for is what it masks
 
 
+def test_the_log_has_the_loss_without_the_bonus_for_entropy_and_without_dropout(folder, tmp_path):
+    """So that a gain is what the inner steps gain; what the policy minimises has a name of its own."""
+    first = {}
+    for name, entropy in (("without", 0.0), ("with", 3.0)):
+        given = tables(folder, tmp_path / name, train={"steps": 1}, criterion={"entropy": entropy})
+        given["model"] |= {"dropout": 0.3, "attention_dropout": 0.3}
+        train(Settings.of(given))
+        first[name] = json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[0])
+    plain, shaped = first["without"], first["with"]
+    assert {"objective", "entropy_bonus"} <= shaped.keys() - plain.keys()
+    assert shaped["objective"] == pytest.approx(shaped["loss"] - shaped["entropy_bonus"])
+    assert shaped["entropy_bonus"] > 1
+    for name in ("loss", "task_loss", "gain", "mlm_loss"):
+        assert shaped[name] == pytest.approx(plain[name], rel=1e-5, abs=1e-6)
+    assert plain["gain"] == pytest.approx(plain["task_loss"] - plain["loss"], abs=1e-6) and abs(plain["gain"]) < 0.02
+
+
 def test_stopped_and_gone_on_with(folder, tmp_path, monkeypatch):
     train(Settings.of(tables(folder, tmp_path / "whole")))
     settings = Settings.of(tables(folder, tmp_path / "parts"))
