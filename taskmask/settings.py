@@ -52,7 +52,9 @@ class TrainSettings:
     )
     metric: str = opt("", "metric that picks the best checkpoint and stops early; none = the task's own")
     patience: int = opt(0, "stop after this many validations without a better train.metric; 0 = never")
-    ema: float = opt(0.0, "decay of the average of the weights that is validated and saved; 0 = none")
+    ema: float = opt(
+        0.0, "decay of the average of the weights after each update, which is validated and saved; 0 = none"
+    )
     max_bad_steps: int = opt(
         20,
         "steps in a row that end the run when skipped: not finite, spikes, no memory; or first ones without a target",
@@ -86,14 +88,16 @@ class OptimSettings:
         "linear", "course of the learning rate after the warm-up"
     )
     warmup_steps: int | None = opt(None, "steps of linear warm-up; none = 6 % of train.steps")
-    lr_end: float = opt(0.0, "learning rate at the last step (linear, cosine, polynomial)")
+    lr_end: float = opt(0.0, "rate that linear, cosine and polynomial fall to, reached one step after the last")
     power: float = opt(2.0, "exponent of the polynomial schedule")
     weight_decay: float = opt(0.01, "decoupled weight decay of the matrices; norms and biases have none")
     beta1: float = opt(0.9, "decay of the first moment")
     beta2: float = opt(0.98, "decay of the second moment")
     epsilon: float = opt(1e-6, "term added to the denominator")
     clip: float = opt(1.0, "largest norm of the gradient; 0 = no clipping")
-    layer_decay: float = opt(1.0, "factor of the learning rate from each layer to the one below it; 1 = none")
+    layer_decay: float = opt(
+        1.0, "factor of the learning rate from each layer to the one below it, twice from the heads down; 1 = none"
+    )
     freeze: int | None = opt(None, "lowest layers that are not trained, with the embeddings; 0 = embeddings alone")
 
     def __post_init__(self) -> None:

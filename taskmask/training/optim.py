@@ -41,10 +41,12 @@ def freeze(objective: Objective, layers: int | None) -> None:
 def adamw(objective: Objective, settings: OptimSettings) -> torch.optim.AdamW:
     """Returns AdamW over the trainable parameters: matrices decay, vectors (norms, biases) do not.
 
-    Each group has a "scale", the factor of its learning rate: `optim.layer_decay` once for every layer above it.
+    Each group has a "scale", the factor of its learning rate. With N layers it is, in powers of `optim.layer_decay`: 0
+    for the heads and all that is above the layers, 2 for the highest layer, N + 1 for the lowest, N + 2 for embeddings.
 
     **Source:** Loshchilov and Hutter 2019; the groups follow Devlin et al. 2019. Layer-wise decay of the learning rate:
-    Howard and Ruder 2018 (ULMFiT), section 3.2; as in Clark et al. 2020 (ELECTRA), appendix B.
+    Clark et al. 2020 (ELECTRA), with the powers of google-research/electra, `model/optimization.py`; the idea is that
+    of Howard and Ruder 2018 (ULMFiT), section 3.2, whose highest layer has power 1.
     """
     depth = depths(objective) if settings.layer_decay < 1 else {}
     top = max(depth.values(), default=0)
@@ -56,7 +58,7 @@ def adamw(objective: Objective, settings: OptimSettings) -> torch.optim.AdamW:
         {
             "params": found[below, is_vector],
             "weight_decay": 0.0 if is_vector else settings.weight_decay,
-            "scale": settings.layer_decay**below,
+            "scale": settings.layer_decay ** (below + 1 if below else 0),
         }
         for below, is_vector in sorted(found)
     ]
@@ -107,22 +109,34 @@ def is_spike(norm: float, before: Sequence[float], deviations: float) -> bool:
 
 
 class Average:
-    """Exponential moving average of a module's weights.
+    """Exponential moving average of a module's weights after each update, without those that it began with.
+
+    After t updates the weights of update s count (1 - decay) decay ** (t - s) / (1 - decay ** t). These shares sum to
+    1: after one update the average is the weights themselves.
+
+    **Source:** Kingma and Ba 2015 (arXiv 1412.6980), section 3 (correction of the bias), for the average of the weights
+    section 7.2.
 
     Args:
         module: the module that is trained.
-        decay: share of the average that stays at each step.
+        decay: share of the average that stays at each update, but for the correction.
+
+    Attributes:
+        weights: the average, by name; before the first update the weights of the module.
+        updates: how many updates it is of.
     """
 
     def __init__(self, module: nn.Module, decay: float):
-        self.decay = decay
+        self.decay, self.updates = decay, 0
         self.live = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.weights = {name: p.detach().clone() for name, p in self.live.items()}
 
     @torch.no_grad()
     def update(self) -> None:
-        """Moves the average towards the weights of now."""
-        torch._foreach_lerp_(list(self.weights.values()), list(self.live.values()), 1 - self.decay)
+        """Moves the average towards the weights of now, after an update."""
+        self.updates += 1
+        share = (1 - self.decay) / (1 - self.decay**self.updates)
+        torch._foreach_lerp_(list(self.weights.values()), list(self.live.values()), share)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
@@ -134,8 +148,9 @@ class Average:
         finally:
             self._put(kept)
 
-    def load(self, weights: dict[str, Tensor]) -> None:
-        """Takes a saved average."""
+    def load(self, weights: dict[str, Tensor], updates: int) -> None:
+        """Takes a saved average of so many updates."""
+        self.updates = updates
         for name, tensor in weights.items():
             self.weights[name].copy_(tensor)
 

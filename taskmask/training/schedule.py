@@ -17,11 +17,13 @@ def warmup_steps(settings: OptimSettings, steps: int) -> int:
 def learning_rate(settings: OptimSettings, step: int, steps: int) -> float:
     """Returns the learning rate of update number `step`, counted from 1, in a run of `steps`.
 
-    The warm-up rises linearly to `optim.lr`, reached at its last step. Then: linear, cosine and polynomial fall to
-    `optim.lr_end` at the last step; inverse_sqrt falls with the root of the step; constant stays.
+    The warm-up rises linearly to `optim.lr`, reached at its last step. Then: linear, cosine and polynomial begin at
+    `optim.lr` and fall towards `optim.lr_end`, which they would reach one step after the last; inverse_sqrt falls with
+    the root of the step; constant stays. So every update changes the weights, the first and the last included.
 
-    **Source:** linear: Devlin et al. 2019; inverse square root: Vaswani et al. 2017, section 5.3; polynomial: Liu et
-    al. 2019; cosine: Loshchilov and Hutter 2017.
+    **Source:** linear: Devlin et al. 2019, whose code gives the first update after the warm-up the highest rate;
+    inverse square root: Vaswani et al. 2017, section 5.3; polynomial: Liu et al. 2019; cosine: Loshchilov and Hutter
+    2017. Differs from the code of Devlin et al.: the warm-up is one step ahead, as its first update there has rate 0.
     """
     warmup = warmup_steps(settings, steps)
     if step <= warmup:
@@ -30,7 +32,7 @@ def learning_rate(settings: OptimSettings, step: int, steps: int) -> float:
         return settings.lr
     if settings.schedule == "inverse_sqrt":
         return settings.lr * math.sqrt(max(warmup, 1) / step)
-    over = min(1.0, (step - warmup) / max(1, steps - warmup))
+    over = min(1.0, (step - 1 - warmup) / max(1, steps - warmup))  # of the decay, before this update
     left = {
         "linear": 1 - over,
         "cosine": (1 + math.cos(math.pi * over)) / 2,

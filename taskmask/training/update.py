@@ -108,7 +108,7 @@ class Updater:
         checkpoint.check_like(state["loss_scale"], self.scale.state_dict())
         self.scale.load_state_dict(state["loss_scale"])
         if self.average and state["average"]:
-            self.average.load(state["average"])
+            self.average.load(state["average"], state["step"] - state["progress"]["skipped_steps"])
 
     def _gradients(
         self, micro_batches: list[tuple[Ticket, Batch]], counts: dict[str, float], step: int

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+from taskmask.criteria import ClassificationLossConfig
+from taskmask.criteria.classification import ClassificationCriterion
+from taskmask.modules.spec import HeadSpec
+from taskmask.registry import MODELS
 from taskmask.settings import OptimSettings
+from taskmask.training.objective import Objective
 from taskmask.training.optim import Average, adamw, gradient_norm, scale_and_clip
 
 
@@ -69,17 +74,61 @@ def test_parameters_without_gradients_and_none_at_all():
 
 def test_average_follows_its_formula_and_gives_the_weights_back():
     module = network()
-    start = module[0].weight.detach().clone()
     average = Average(module, 0.75)
-    with torch.no_grad():
-        module[0].weight.add_(1.0)
-    average.update()
-    torch.testing.assert_close(average.weights["0.weight"], start + 0.25)
-    live = module[0].weight.detach().clone()
+    seen = []
+    for _ in range(3):
+        with torch.no_grad():
+            module[0].weight.add_(1.0)
+        seen.append(module[0].weight.detach().clone())
+        average.update()
+    by_hand = (seen[0] * 0.75**2 + seen[1] * 0.75 + seen[2]) / (0.75**2 + 0.75 + 1)  # nothing of the start
+    torch.testing.assert_close(average.weights["0.weight"], by_hand)
     with pytest.raises(KeyError), average.in_place():
-        torch.testing.assert_close(module[0].weight.detach(), start + 0.25)
+        torch.testing.assert_close(module[0].weight.detach(), by_hand)
         raise KeyError
-    assert torch.equal(module[0].weight, live)
+    assert torch.equal(module[0].weight, seen[2])
     again = Average(network(), 0.75)
-    again.load(average.weights)
+    again.load(average.weights, average.updates)
+    assert again.updates == 3
     assert all(torch.equal(again.weights[name], tensor) for name, tensor in average.weights.items())
+
+
+@pytest.mark.parametrize("decay", [0.1, 0.5, 0.999, 0.9999999])
+def test_after_one_update_the_average_is_the_weights(decay):
+    module = network()
+    average = Average(module, decay)
+    assert torch.equal(average.weights["0.weight"], module[0].weight)
+    with torch.no_grad():
+        module[0].weight.normal_()
+    average.update()
+    assert torch.equal(average.weights["0.weight"], module[0].weight)
+
+
+SIZES = {"bert_base": {"layers": 12}, "bart_base": {"layers": 6, "decoder_layers": 6}, "bilstm": {"layers": 2}}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_layer_wise_decay_is_that_of_electra(name):
+    """google-research/electra, `_get_layer_lrs`: embeddings 0, layer i at i + 1, the task at n + 2; n + 2 - depth."""
+    small = {"width": 8, "heads": 2, "feed_forward": 8} if name != "bilstm" else {"width": 8}
+    entry, sizes = MODELS.get(name), SIZES[name]
+    config = entry.config(**{**entry.preset, **small, **sizes})
+    heads = {"label": HeadSpec("row", 2)} | ({"seq2seq": HeadSpec("lm")} if name == "bart_base" else {})
+    model = entry.make(config, vocab_size=9, max_length=8, heads=heads)
+    objective = Objective(model, ClassificationCriterion(ClassificationLossConfig()))
+    layers = sum(sizes.values())
+    expected = {"embeddings": layers + 2, "target_embeddings": layers + 2, "heads": 0}
+    expected |= {f"layers.{n}": layers + 2 - (n + 1) for n in range(sizes["layers"])}
+    first = sizes["layers"] + 1
+    expected |= {f"decoder_layers.{n}": layers + 2 - (first + n) for n in range(sizes.get("decoder_layers", 0))}
+    groups = adamw(objective, OptimSettings(layer_decay=0.5)).param_groups
+    scale = {id(p): group["scale"] for group in groups for p in group["params"]}
+    found = set()
+    for full, parameter in model.named_parameters():
+        part, number = full.split(".")[0], full.split(".")[1]
+        part = f"{part}.{number}" if part in ("layers", "decoder_layers") else part
+        assert scale[id(parameter)] == 0.5 ** expected[part], full
+        found.add(part)
+    assert found == set(expected) - ({"target_embeddings"} if name != "bart_base" else set())
+    plain = adamw(objective, OptimSettings()).param_groups
+    assert {group["scale"] for group in plain} == {1.0}

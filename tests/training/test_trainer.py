@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from training_help import arm, last, rows, same
+from training_help import arm, last, rows, same, train_until
 
-from taskmask.errors import DataError, DivergedError
+from taskmask.errors import DataError, DivergedError, Interrupted
 from taskmask.training import checkpoint
 from taskmask.training.loader import BatchMaker, on_device
 from taskmask.training.objective import weighted_total
@@ -100,10 +100,34 @@ def test_a_bad_gradient_changes_nothing_and_is_counted(settings, tmp_path, monke
     same(files[2]["average"], files[3]["average"])
     same(files[2]["optimizer"]["state"], files[3]["optimizer"]["state"])
     assert files[3]["progress"]["bad_steps"] == 1 and files[4]["progress"]["bad_steps"] == 0
+    seen, name = [files[step]["model"] for step in (1, 2, 4, 5, 6)], "model.layers.0.attention.qkv.weight"
+    by_hand = sum(0.9**age * model[name] for age, model in enumerate(reversed(seen))) / sum(0.9**n for n in range(5))
+    torch.testing.assert_close(files[6]["average"][name], by_hand)  # of the five updates, not of six steps
     good = {checkpoint.step_of(file): checkpoint.load(file) for file in checkpoint.all_of(tmp_path / "two")}
     same(files[2]["model"], good[2]["model"])
     row = [row for row in rows(tmp_path / "bad") if row["kind"] == "train"][2]
     assert row["loss"] is None and row["grad_norm"] is None and row["skipped_steps"] == 1
+
+
+def test_a_step_that_was_skipped_does_not_count_in_the_average_after_a_resume(settings, tmp_path, monkeypatch):
+    changes = {"train": {"steps": 6, "ema": 0.999}, "run": {"save_every": 1, "keep_last": 9}}
+    with monkeypatch.context() as patch:
+        arm("nan", 2, set_attribute=patch.setattr)
+        assert train(settings("whole", **changes)).skipped_steps == 1
+        assert isinstance(train_until(settings("stopped", **changes), "stop", 4, patch), Interrupted)
+    train(settings("stopped", **changes))
+    same(last(tmp_path / "whole"), last(tmp_path / "stopped"))
+
+
+def test_a_slow_average_of_a_short_run_is_that_of_its_weights(settings, tmp_path):
+    """With a decay of 0.999 the weights it began with would be most of an average that is not corrected."""
+    train(
+        settings("short", train={"steps": 4, "ema": 0.999}, run={"save_every": 1, "keep_last": 9}, optim={"lr": 1e-2})
+    )
+    files = [checkpoint.load(file) for file in checkpoint.all_of(tmp_path / "short")]
+    for name, average in files[-1]["average"].items():
+        mean = sum(file["model"][name] for file in files) / 4
+        torch.testing.assert_close(average, mean, atol=2e-4, rtol=1e-3)
 
 
 def test_an_infinite_loss_with_a_finite_gradient_is_skipped(settings, tmp_path, monkeypatch):
