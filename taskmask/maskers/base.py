@@ -215,19 +215,23 @@ def sample_tokens(weights: np.ndarray, budget: np.ndarray, random: np.ndarray) -
     """Chooses exactly `budget` positions a row without replacement, each draw in proportion to `weights`.
 
     Args:
-        weights: float [B, T], not negative; 0 is never chosen.
+        weights: float [B, T], not negative; 0 is never chosen; infinite ones come before all others, each as likely.
         budget: int [B].
         random: float [B, T], uniform in [0, 1).
 
     Returns:
         bool [B, T] with min(budget, number of positive weights) True a row.
 
-    **Source:** exponential keys, Efraimidis and Spirakis 2006, algorithm A.
+    **Source:** exponential keys, Efraimidis and Spirakis 2006, algorithm A; here their logarithms.
     """
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        keys = np.maximum(np.log1p(-random) / weights, np.finfo(np.float64).min)  # above that of a weight of 0
-    keys = np.where(weights > 0, keys, -np.inf)
-    return highest(keys, np.minimum(budget, (weights > 0).sum(axis=1)))
+    endless = np.isposinf(weights)
+    if endless.any():
+        first = sample_tokens(endless.astype(np.float64), budget, random)
+        return first | sample_tokens(np.where(endless, 0.0, weights), budget - first.sum(axis=1), random)
+    able = weights > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        keys = np.log(weights) - np.log(-np.log1p(-random))  # logarithms, so that no weight is too small to be told
+    return highest(np.where(able, keys, -np.inf), np.minimum(budget, able.sum(axis=1)))
 
 
 def random_keys(inside: np.ndarray, stream: str, draw: Draw) -> np.ndarray:

@@ -73,6 +73,20 @@ def test_drawn_in_proportion_to_the_score(scored):
     assert mask[:, [3, 6]].sum() == 3000
 
 
+@pytest.mark.parametrize("lowest", [np.inf, 1e-320])
+def test_of_equal_scores_without_bounds_any_is_drawn(scored, lowest):
+    """Infinite scores come first and are equal; scores too small to divide by are still told apart, or equal."""
+    rows = scored(lambda place: np.ones(len(place)), num=2000)
+    score = np.where(np.isin(np.arange(rows.shape[1]), (2, 5, 8, 9)), lowest, 0.0 if lowest < 1 else 1.0)
+    rows.columns["score"] = np.broadcast_to(score, rows.shape)
+    mask = masks(rows, choose="sample", ratio=2 / rows.maskable.sum(1)[0])
+    assert (mask.sum(1) == 2).all() and mask[:, [2, 5, 8, 9]].sum() == 4000
+    assert np.abs(mask[:, [2, 5, 8, 9]].mean(0) - 0.5).max() < 0.06  # 5 deviations
+    assert (mask == masks(rows, choose="sample", ratio=2 / rows.maskable.sum(1)[0])).all()
+    more = masks(rows, choose="sample", ratio=6 / rows.maskable.sum(1)[0])
+    assert more[:, [2, 5, 8, 9]].all() and (more.sum(1) == (4 if lowest < 1 else 6)).all()
+
+
 def test_where_nothing_can_be_drawn_the_fallback_masks(scored):
     """A draw in proportion to scores needs one above 0: a row without is a row without a candidate."""
     rows = scored(lambda place: np.where(place % 2, 0.0, -1.0))
