@@ -13,7 +13,7 @@ from taskmask.metrics.bootstrap import Measure, Resampled, resample
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage took; costs of stages add up.
+    """What a stage took; costs of stages add up. All are floats, whether they were counted or read from a file.
 
     Args:
         updates: optimizer steps.
@@ -28,6 +28,10 @@ class Cost:
     targets: float = 0
     flops: float = 0.0
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, float(getattr(self, name)))
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))

@@ -39,7 +39,7 @@ def look(stage: Stage) -> Done | None:
     """Returns what came of a stage, None where it is still to be trained, or where what it left is not whole."""
     try:
         record = json.loads((stage.folder / "stage.json").read_bytes())
-        done = Done(Cost(**{name: float(value) for name, value in record["cost"].items()}), str(record["failure"]))
+        done = Done(Cost(**record["cost"]), str(record["failure"]))
         whole = record["digest"] == stage.digest and (done.failure or not lacking(stage))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -12,7 +12,8 @@ import pytest
 from results_help import TOPIC, made_up
 
 from taskmask.analysis import report_tables as tables
-from taskmask.analysis.report import summary_lines, write_reports
+from taskmask.analysis.report import summary_lines, tidy, write_reports
+from taskmask.analysis.results import Cost
 from taskmask.analysis.verdicts import of_language_models, of_tasks
 from taskmask.metrics.bootstrap import OverRuns
 
@@ -105,6 +106,17 @@ def test_costs_curves_and_what_repeats_it(reports):
     kinds = {line["kind"] for line in table if line["quantity"] == "cost"}
     assert kinds == {"pre-training", "intermediate", "fine-tuning"}
     assert {line["metric"] for line in table if line["quantity"] == "reached"} == {"updates", "flops"}
+
+
+def test_costs_that_were_counted_and_costs_from_a_file_are_written_alike(results):
+    """A stage that was trained just now counts its updates; one that was done before reads them as JSON."""
+    texts = []
+    for number in (int, float):
+        cost = Cost(number(10), number(2000), number(300), 1e9, number(7))
+        given = dataclasses.replace(results, costs={name: {1: cost} for name in results.policies}, pretraining=cost)
+        texts.append(tidy(given, (), (), ()))
+    assert texts[0] == texts[1] and "updates,uniform,,1,10.0," in texts[0]
+    assert all(type(value) is float for value in dataclasses.astuple(Cost(10, 20)))
 
 
 def test_failures_are_shown(results, reports):
