@@ -16,6 +16,7 @@ from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
     from taskmask.data.layout import Fields
+    from taskmask.data.readers import Source
     from taskmask.data.vocab import Vocabulary
 
 DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a binarized dataset."
@@ -46,6 +47,7 @@ examples:
   taskmask-preprocess --train sts.tsv --text first second --number score --out data-bin/sts --vocab data-bin/wiki
   taskmask-preprocess --train eng.train.conll --valid eng.testa.conll --out data-bin/ner --vocab data-bin/wiki
   taskmask-preprocess --train ner.jsonl --words tokens --tags ner_tags --out data-bin/ner --vocab data-bin/wiki
+    --label-names O B-PER I-PER B-LOC I-LOC    (if ner_tags are the numbers 0 to 4)
   taskmask-preprocess --train train-v1.1.json --valid dev-v1.1.json --out data-bin/squad --vocab data-bin/wiki
 """
 DEFAULT_VOCAB_SIZE = 8000
@@ -82,19 +84,7 @@ def _add_text_options(parser: Parser) -> None:
         help="fields of tsv, csv and jsonl that hold text; the first becomes the tokens, further ones columns "
         "of their own names (default: text)",
     )
-    text.add_argument(
-        "--label",
-        nargs="+",
-        metavar="FIELD",
-        help="fields that hold labels (default: label, if the first file of a split has it)",
-    )
-    text.add_argument(
-        "--number",
-        nargs="+",
-        default=[],
-        metavar="FIELD",
-        help="fields that hold numbers to be predicted, as for regression",
-    )
+    _add_label_options(text)
     text.add_argument(
         "--list",
         nargs="+",
@@ -132,6 +122,29 @@ def _add_text_options(parser: Parser) -> None:
         default="stop",
         help="what to do with a line that is not UTF-8: stop and name its place, replace the bad bytes by U+FFFD, "
         "or skip the line; those mended or skipped are counted (default: stop)",
+    )
+
+
+def _add_label_options(text: argparse._ArgumentGroup) -> None:
+    text.add_argument(
+        "--label",
+        nargs="+",
+        metavar="FIELD",
+        help="fields that hold labels (default: label, if the first file of a split has it)",
+    )
+    text.add_argument(
+        "--label-names",
+        nargs="+",
+        metavar="NAME",
+        help="names of labels or tags that the files hold as numbers from 0, as Hugging Face exports them; or one "
+        "file: .txt (one name per line) or .json (a list, {FIELD: list}, dataset_info.json, config.json of a model)",
+    )
+    text.add_argument(
+        "--number",
+        nargs="+",
+        default=[],
+        metavar="FIELD",
+        help="fields that hold numbers to be predicted, as for regression",
     )
 
 
@@ -227,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
-    from taskmask_cli.preprocess_summary import print_bad_lines, print_guesses, print_summary, task_of, warn_of_doubts
+    from taskmask_cli import preprocess_summary as summary
 
     _stop_on_terminate()
     check_out(Path(args.out), args.overwrite)
@@ -241,14 +254,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         on_bad_utf8=args.on_bad_utf8,
     )
     every = [source for files in sources.values() for source in files]
-    warn_of_doubts(every)
+    summary.warn_of_doubts(every)
+    label_names = _label_names(args.label_names, every)
     vocabulary = _vocabulary(args, sources["train"])
     workers = num_cores() if args.workers is None else args.workers
-    summaries = encode_files(sources, vocabulary, args.out, workers=workers, overwrite=args.overwrite)
-    print_guesses(guesses_of(sources, asked, args.input_format, args.documents))
-    print_summary(args.out, vocabulary, summaries)
-    print_bad_lines([source for source in every if source.bad_lines])
-    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{task_of(sources['train'][0].layout)}"))
+    summaries = encode_files(sources, vocabulary, args.out, workers, args.overwrite, label_names)
+    layout = sources["train"][0].layout
+    summary.print_guesses(guesses_of(sources, asked, args.input_format, args.documents))
+    summary.print_summary(args.out, vocabulary, summaries)
+    summary.print_scheme(layout, summaries)
+    summary.print_bad_lines([source for source in every if source.bad_lines])
+    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{summary.task_of(layout)}"))
     return 0
 
 
@@ -278,6 +294,16 @@ def _fields(args: argparse.Namespace) -> Fields:
         quoted=args.quoted,
         delimiter=args.delimiter,
     )
+
+
+def _label_names(given: list[str] | None, sources: Sequence[Source]) -> dict[str, list[str]]:
+    """Label column -> names; empty if none are given."""
+    from taskmask.data.label_names import read_label_names
+
+    if not given:
+        return {}
+    columns = dict.fromkeys(name for source in sources for name in source.layout.label_columns)
+    return read_label_names(given, list(columns))
 
 
 def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:

@@ -10,6 +10,7 @@ from taskmask.data.layout import Layout
 from taskmask.data.readers import Source
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import visible
+from taskmask.metrics.tag_schemes import scheme_of
 
 
 def warn_of_doubts(sources: list[Source]) -> None:
@@ -58,6 +59,12 @@ def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSu
         first = next(part.first_left_out for part in summaries.values() if part.left_out)
         print(visible(f"rows left out for their answers: {sum(left_out.values()):,} ({_by_split(left_out)})"))
         print(visible(f"  the first: {first}"))
+
+
+def print_scheme(layout: Layout, summaries: dict[str, SplitSummary]) -> None:
+    """Prints which tags are tags of entities, if the first file has tags."""
+    if names := next((part.labels[layout.tags] for part in summaries.values() if layout.tags in part.labels), None):
+        print(visible(scheme_of(list(names)).note))
 
 
 def _by_split(counts: dict[str, int]) -> str:

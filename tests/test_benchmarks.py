@@ -45,10 +45,7 @@ def text(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in (*ALONE, "startup") else [])
-        for name in SCRIPTS
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in (*ALONE, "startup") else []) for name in SCRIPTS],
 )
 def test_a_script_prints_a_table(name, text, tmp_path):
     words = [text if word == "TEXT" else word for word in SCRIPTS[name].split()]

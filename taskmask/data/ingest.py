@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ import numpy as np
 from taskmask.data.columns import Column
 from taskmask.data.draws import hash_integers
 from taskmask.data.encode import EncodedChunk, columns_of, encode_chunk
+from taskmask.data.label_names import OPTION, number_in
 from taskmask.data.parse import parse
 from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
 from taskmask.data.vocab import Vocabulary, cut_text
@@ -100,7 +101,12 @@ def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:
 
 
 def encode_files(
-    sources: dict[str, list[Source]], vocabulary: Vocabulary, out: str | Path, workers: int = 1, overwrite: bool = False
+    sources: dict[str, list[Source]],
+    vocabulary: Vocabulary,
+    out: str | Path,
+    workers: int = 1,
+    overwrite: bool = False,
+    label_names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, SplitSummary]:
     """Encodes all files and writes the dataset; the result does not depend on the number of workers.
 
@@ -118,12 +124,14 @@ def encode_files(
         out: folder of the dataset.
         workers: processes that encode; 0 or 1: this one.
         overwrite: replace an existing dataset.
+        label_names: label column -> names of its labels, if the files hold their numbers.
 
     Returns:
         split -> what was written.
 
     Raises:
-        DataError: bad text, with file and line; a split without a row; a worker process that died.
+        DataError: bad text, with file and line; a label without a name; a split without a row; a worker process that
+            died.
     """
     everything = [source for files in sources.values() for source in files]
     total = total_bytes(everything)
@@ -138,15 +146,27 @@ def encode_files(
             for split, files in sources.items()
         }
         for name, ids in label_ids.items():
-            writer.labels[name] = sorted(ids, key=_label_order)
-            final = {label: number for number, label in enumerate(writer.labels[name])}
-            table = np.array([*(final[label] for label in ids), -1], np.int32)  # -1, no label, stays what it is
-            for split, (split_writer, _, counts) in written.items():
+            names, table = _final_labels(name, ids, label_names or {})
+            writer.labels[name] = names
+            for split_writer, summary, counts in written.values():
                 if name in counts:
                     split_writer.rewrite(name, table)
-                    of_label = dict(zip(ids, counts[name].tolist(), strict=False))
-                    written[split][1].labels[name] = {label: of_label.get(label, 0) for label in writer.labels[name]}
+                    times = np.zeros(len(names), np.int64)
+                    np.add.at(times, table[:-1], counts[name][: len(ids)])
+                    summary.labels[name] = dict(zip(names, times.tolist(), strict=True))
     return {split: summary for split, (_, summary, _) in written.items()}
+
+
+def _final_labels(
+    column: str, ids: Mapping[str, int], label_names: Mapping[str, Sequence[str]]
+) -> tuple[list[str], np.ndarray]:
+    """(names of the labels, provisional id -> final id); the last entry, -1, is for values without a label."""
+    if given := label_names.get(column):
+        names, final = list(given), {label: number_in(label, given, f"{OPTION}, field {column!r}") for label in ids}
+    else:
+        names = sorted(ids, key=_label_order)
+        final = {label: number for number, label in enumerate(names)}
+    return names, np.array([*(final[label] for label in ids), -1], np.int32)
 
 
 Written = tuple[SplitWriter, SplitSummary, dict[str, np.ndarray]]
@@ -168,8 +188,7 @@ def _write_split(
     columns |= {"document": Column("row", "uint32")} if has_lines else {}
     split_writer = writer.split(split, columns)
     summary = SplitSummary()
-    label_columns = [*layout.label, *([layout.tags] if layout.tags else [])]
-    counts = {name: np.zeros(MOST_LABELS, np.int64) for name in label_columns}
+    counts = {name: np.zeros(MOST_LABELS, np.int64) for name in layout.label_columns}
     for encoded in encoder.encode(_chunks(files, report)):
         rows = dict(encoded.columns)
         for name, (names, times, index) in encoded.labels.items():

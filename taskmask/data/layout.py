@@ -106,6 +106,11 @@ class Layout:
         answers = [questions.ANSWERS] if self.has_answers else []
         return [*self.text, *self.label, *self.number, *self.lists, *filter(None, (self.words, self.tags)), *answers]
 
+    @property
+    def label_columns(self) -> list[str]:
+        """The columns of labels, of rows and of words."""
+        return [*self.label, *([self.tags] if self.tags else [])]
+
 
 def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: str) -> Layout:
     """Finds the layout of a file from its first bytes, and checks that it has the fields asked for.

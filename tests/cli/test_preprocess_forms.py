@@ -69,6 +69,20 @@ def test_tags(make):
     assert set(dataset.split("train").columns) == {"tokens", "word", "ner"}
 
 
+def test_tags_that_are_numbers_can_be_named(make, tmp_path):
+    row = json.dumps({"words": ["the", "fox", "dog"], "tags": [0, 1, 2]})
+    dataset, printed = make({"train.jsonl": row})
+    assert dataset.labels == {"tags": ["0", "1", "2"]}
+    assert "entities are not measured: the labels are numbers; " in printed and "--label-names O B-PER" in printed
+    dataset, printed = make({"train.jsonl": row}, "--label-names", "O", "B-PER", "I-PER")
+    assert dataset.labels == {"tags": ["O", "B-PER", "I-PER"]} and "tags of train: O 1, B-PER 1, I-PER 1" in printed
+    assert "\nentities: IOB; 1 type (PER)\n" in printed
+    Path("info.json").write_text(json.dumps({"features": {"tags": {"feature": {"names": ["O", "S-X", "Q-X"]}}}}))
+    assert "the prefix 'Q' of label 'Q-X' is unknown" in make({"train.jsonl": row}, "--label-names", "info.json")[1]
+    with pytest.raises(ConfigError, match="--label-names: there are no labels to name"):
+        make({"train.jsonl": '{"text": "the fox"}'}, "--label-names", "no", "yes")
+
+
 def test_questions(make):
     bad = {**QUESTION, "answer_start": [3]}
     content = "\n".join(map(json.dumps, [QUESTION, bad, QUESTION, bad]))

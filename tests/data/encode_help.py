@@ -14,7 +14,9 @@ class Maker:
     def __init__(self, folder, vocabulary):
         self.folder, self.vocabulary = folder, vocabulary
 
-    def __call__(self, files, workers=1, documents="auto", input_format=None, on_bad_utf8="stop", **fields):
+    def __call__(
+        self, files, workers=1, documents="auto", input_format=None, on_bad_utf8="stop", label_names=None, **fields
+    ):
         paths: dict[str, list[str]] = {}
         for name, content in files.items():
             path = self.folder / name
@@ -23,7 +25,8 @@ class Maker:
         sources = find_sources(
             paths, Fields(**fields), input_format=input_format, documents=documents, on_bad_utf8=on_bad_utf8
         )
-        self.summary = encode_files(sources, self.vocabulary, self.folder / "out", workers=workers, overwrite=True)
+        out = self.folder / "out"
+        self.summary = encode_files(sources, self.vocabulary, out, workers, overwrite=True, label_names=label_names)
         return Dataset.open(self.folder / "out")
 
 
