@@ -11,15 +11,18 @@ from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Lets a trained model label a dataset: its answers become columns, for other tasks and maskers to read.
-A classifier gives label, confidence, probabilities, logits and probability:CLASS, a row each; a tagger gives label,
-confidence, probability:TAG and logit:TAG, a value for each token. Probabilities and logits are kept in 16 bits.
+A classifier gives label, confidence, log_odds, probabilities, logits, probability:CLASS and log_odds:CLASS per row; a
+tagger gives label, confidence, log_odds, probability:TAG, log_odds:TAG and logit:TAG per token. All numbers are kept in
+32 bits. A probability p close to 1 is rounded to 1; its log_odds, log(p / (1 - p)), keep their order.
 
-A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and chance; meta_masking gives policy.
+A model of spans gives spans (1 at the tokens of the likeliest, then 2 ...) and chance; meta_masking gives policy and
+log_odds.
 
 With --task word_importance a classifier says how much each token of labelled texts matters to it: important, score
 (S(w): the lower, the more it matters, so nothing that --masker scored can take) and use (used, or why not).
 Of labels that are to be learned from, keep those that the model is sure of (--confident), as many of each class
-(--balance). In train no text keeps one that stands in valid or test of the model's own data, or of --leave-out.
+(--balance). Both go by the log-odds; labels that are equally sure are drawn at random. In train no text keeps a label
+that stands in valid or test of the model's own data, or of --leave-out.
 
 The same command goes on where a killed one stopped. Several processes (torchrun) share the rows and write the same.
 Any setting of the run can be changed with --section.field VALUE, such as --train.max_tokens."""
@@ -36,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     columns = columns_of(options.column)
 
     from taskmask.data.columns import Dataset
-    from taskmask.training.annotate import annotate, column_with
+    from taskmask.training.annotate import annotate
+    from taskmask.training.annotate_checks import column_with
     from taskmask.training.log import duration
     from taskmask.training.selection import Selection, shares, write_tsv
 

@@ -21,7 +21,8 @@ class ScoredConfig(MaskerConfig):
 
     column: str = opt(
         "score",
-        "column with a number for each token; the highest are masked; of word_importance's score the lowest matter",
+        "column with a number for each token; the highest are masked: a probability, or the log-odds, which have fewer "
+        "ties; of word_importance's score the lowest matter",
     )
     choose: Literal["top", "sample"] = opt("top", "the highest scores, or drawn in proportion to the scores above 0")
     above: float | None = opt(None, "only tokens with a score above this are candidates; none = all")

@@ -21,6 +21,7 @@ from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
+from taskmask.tasks.class_scores import described
 
 if TYPE_CHECKING:
     import torch
@@ -181,28 +182,21 @@ class Classification(TextTask):
         return Measure(len(truth), metrics)
 
     def annotations(self) -> dict[str, Column]:
-        """The label, its probability, and the probabilities or logits of all classes, or of one."""
-        half, size = "float16", len(self.class_names)
+        """The label, its probability and log-odds, and the probabilities or logits of all classes, or of one."""
+        number, size = Column("row", "float32"), len(self.class_names)
         return {
             "label": Column("row", "int32"),
-            "confidence": Column("row", half),
-            "probabilities": Column("row", half, size),
-            "logits": Column("row", half, size),
-            **{f"probability:{name}": Column("row", half) for name in self.class_names},
+            "confidence": number,
+            "log_odds": number,
+            "probabilities": Column("row", "float32", size),
+            "logits": Column("row", "float32", size),
+            **{f"{kind}:{name}": number for kind in ("probability", "log_odds") for name in self.class_names},
         }
 
     def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
         """The values of these annotations, a row each."""
-        logits = outputs["label"].float()
-        chances = logits.softmax(-1)
-        all_of = {
-            "label": logits.argmax(-1),
-            "confidence": chances.amax(-1),
-            "probabilities": chances,
-            "logits": logits,
-        }
-        columns = {f"probability:{name}": number for number, name in enumerate(self.class_names)}
-        return {name: (all_of[name] if name in all_of else chances[:, columns[name]]).cpu().numpy() for name in what}
+        found = described(outputs["label"].float(), self.class_names, what)
+        return {name: values.cpu().numpy() for name, values in found.items()}
 
     def _said(self, value: Any) -> str:
         return self.class_names[value]
@@ -217,7 +211,8 @@ class Classification(TextTask):
             DataError: a text is empty.
         """
         logits, cut = self.scores_of(model, records, max_length)
-        chances, classes = logits.softmax(-1).topk(min(top, len(self.class_names)))
+        classes = logits.topk(min(top, len(self.class_names))).indices  # probabilities near 0 or 1 may be equal
+        chances = logits.double().softmax(-1).gather(-1, classes)
         answers: list[dict[str, Any]] = []
         for p, numbers, was_cut in zip(chances.tolist(), classes.tolist(), cut, strict=True):
             ranked = [

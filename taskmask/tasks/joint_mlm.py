@@ -189,14 +189,19 @@ class JointMLM(MaskedLM):
         return Batch(inputs, targets, rows.ids, int(rows.lengths.sum()) * times)
 
     def _soft(self, rows: Rows) -> np.ndarray | None:
-        """Returns the teacher's logits, float32 [B, C] or [B, T, C]; of probabilities their logarithms."""
+        """Returns the teacher's logits, float32 [B, C] or [B, T, C]; of probabilities their logarithms.
+
+        A probability of 0 counts as the smallest that its column can hold.
+        """
         if not self.config.soft:
             return None
         columns = [rows.columns[name] for name in self.config.soft]
+        if self.config.soft_is == "probabilities":
+            least = [np.finfo(column.dtype).smallest_subnormal for column in columns]
+            columns = [np.log(np.maximum(c, p), dtype=np.float64) for c, p in zip(columns, least, strict=True)]
         depth = 3 if self.of_tokens else 2
         values = np.concatenate([c if c.ndim == depth else c[..., None] for c in columns], axis=-1)
-        values = values[..., self.soft_order].astype(np.float32)
-        return values if self.config.soft_is == "logits" else np.log(np.maximum(values, 1e-7))
+        return values[..., self.soft_order].astype(np.float32)
 
     def metrics(self, totals: Totals) -> dict[str, float]:
         """The loss is the sum of the mean losses; those of the two parts, and how often each is right."""

@@ -154,13 +154,14 @@ class MetaMasking(Task):
         return {**found, "mlm_loss": totals["mlm"] / max(totals["mlm_count"], 1)}
 
     def annotations(self) -> dict[str, Column]:
-        """For each token how gladly the policy masks it."""
-        return {"policy": Column("aligned", "float16", of="tokens")}
+        """For each token how gladly the policy masks it, from 0 to 1, and the log-odds of that, which order all."""
+        number = Column("aligned", "float32", of="tokens")
+        return {"policy": number, "log_odds": number}
 
     def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
-        """The policy's score of each token, [B, T], from 0 to 1."""
-        scores = outputs[POLICY].float().sigmoid().view(batch.inputs["tokens"].shape)
-        return dict.fromkeys(what, scores.cpu().numpy())
+        """The policy's score of each token, [B, T], from 0 to 1, or its log-odds."""
+        odds = outputs[POLICY].float().view(batch.inputs["tokens"].shape).cpu()
+        return {name: (odds if name == "log_odds" else odds.double().sigmoid()).numpy() for name in what}
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: the text that the policy reads, with outputs what it would mask rather in brackets."""
@@ -194,15 +195,18 @@ class MetaMasking(Task):
         for number, stored in enumerate(source.stored):
             rows = source[np.array([number])]
             outputs = model(**self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy).inputs)
-            scores = outputs[POLICY].float().sigmoid().flatten().tolist()
+            odds = outputs[POLICY].double().flatten().tolist()  # many scores of 0 to 1 may be equal
             first = int(source.starts[number] - source.first_of[number]) - 1  # of the row, whose place 0 is <s>
             places = np.flatnonzero(rows.maskable[0])
-            found[stored] += [(scores[at], first + int(at), int(rows.tokens[0, at])) for at in places]
+            found[stored] += [(odds[at], first + int(at), int(rows.tokens[0, at])) for at in places]
         for said in found:
             best = sorted(said, key=lambda one: -one[0])[:top]
-            answers.append(
-                {"tokens": [{"piece": self.vocab.piece(i), "place": at, "score": score} for score, at, i in best]}
-            )
+            scores = torch.tensor([odds for odds, _, _ in best], dtype=torch.float64).sigmoid().tolist()
+            tokens = [
+                {"piece": self.vocab.piece(i), "place": at, "score": score}
+                for score, (_, at, i) in zip(scores, best, strict=True)
+            ]
+            answers.append({"tokens": tokens})
         return answers
 
     def say(self, record: dict[str, Any], answer: dict[str, Any]) -> list[str]:

@@ -203,7 +203,7 @@ class Span(Task):
         Outside of spans both are 0. In every other row of a document numbers go on from `best`, so that a span that
         ends a row and one that begins the next differ where they are read together.
         """
-        return {"spans": Column("aligned", "uint8", of="tokens"), "chance": Column("aligned", "float16", of="tokens")}
+        return {"spans": Column("aligned", "uint8", of="tokens"), "chance": Column("aligned", "float32", of="tokens")}
 
     def annotate_rows(
         self, ask: Ask, source: Source, ids: np.ndarray, what: tuple[str, ...], max_tokens: int, advance: Callable
@@ -217,7 +217,7 @@ class Span(Task):
         width, values, offsets = source.lengths[ids].max(), windows.split.values("tokens"), source.starts
         found: dict[str, list[np.ndarray]] = {"spans": [], "chance": []}
         for id, table in tables.items():
-            spans, chance = np.zeros(width, np.uint8), np.zeros(width, np.float16)
+            spans, chance = np.zeros(width, np.uint8), np.zeros(width, np.float32)
             self._keep_words(table, np.asarray(values[offsets[id] : offsets[id] + len(table)]))
             begin = 1 + self.config.best * bool(source.is_odd[id])
             for number, (first, last, share) in enumerate(best_spans(table, self.config.best, apart=True), begin):

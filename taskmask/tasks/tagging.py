@@ -27,6 +27,7 @@ from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
 from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
+from taskmask.tasks.class_scores import described
 
 if TYPE_CHECKING:
     import torch
@@ -190,13 +191,13 @@ class Tagging(Task):
         return names if is_clear else [f"f1_{number}" for number in range(len(names))]
 
     def annotations(self) -> dict[str, Column]:
-        """For each token: the label, its probability, and the probability or the logit of one label."""
-        half = Column("aligned", "float16", of="tokens")
+        """For each token: the label, its probability and log-odds; and probability, log-odds or logit of one label."""
+        number, kinds = Column("aligned", "float32", of="tokens"), ("probability", "log_odds", "logit")
         return {
             "label": Column("aligned", "int32", of="tokens"),
-            "confidence": half,
-            **{f"probability:{name}": half for name in self.class_names},
-            **{f"logit:{name}": half for name in self.class_names},
+            "confidence": number,
+            "log_odds": number,
+            **{f"{kind}:{name}": number for kind in kinds for name in self.class_names},
         }
 
     def annotate(self, outputs: dict[str, torch.Tensor], batch: Batch, what: tuple[str, ...]) -> Answers:
@@ -207,16 +208,11 @@ class Tagging(Task):
         first = first | (positions % tokens.shape[1] == 1)  # the rest of a word that a row begins with
         number = torch.arange(len(positions), device=positions.device)
         said_at = torch.where(first, number, 0).cummax(0).values
-        logits = outputs["label"].float()[said_at]
-        chances = logits.softmax(-1)
-        columns = {f"probability:{name}": chances[:, n] for n, name in enumerate(self.class_names)}
-        columns |= {f"logit:{name}": logits[:, n] for n, name in enumerate(self.class_names)}
-        columns |= {"label": chances.argmax(-1), "confidence": chances.amax(-1)}
         found = {}
-        for name in what:
-            values = columns[name]
-            found[name] = values.new_zeros(tokens.shape).flatten().index_copy(0, positions, values)
-        return {name: values.view(tokens.shape).cpu().numpy() for name, values in found.items()}
+        for name, values in described(outputs["label"].float()[said_at], self.class_names, what).items():
+            at_tokens = values.new_zeros(tokens.shape).flatten().index_copy(0, positions, values)
+            found[name] = at_tokens.view(tokens.shape).cpu().numpy()
+        return found
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns the text of each row, a word's label after it in brackets, or the right one > the guess.
@@ -262,9 +258,9 @@ class Tagging(Task):
         for begin in range(0, len(source), ROWS_AT_ONCE):
             rows = source[np.arange(begin, min(begin + ROWS_AT_ONCE, len(source)))]
             batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
-            found = model(**batch.inputs)["label"].float().softmax(-1)[batch.targets["first"]].max(-1)
-            labels += found.indices.tolist()
-            chances += found.values.tolist()
+            found = model(**batch.inputs)["label"][batch.targets["first"]].double()
+            labels += found.argmax(-1).tolist()
+            chances += found.softmax(-1).amax(-1).tolist()
         stops = np.cumsum([0, *(len(words) for words, _ in sentences)]).tolist()
         return [
             self._answer(words, joined, labels[start:stop], chances[start:stop])

@@ -104,7 +104,7 @@ class WordImportance(Classification):
         """For each token: whether it is important, its score S(w), and whether its text was used, or why not."""
         return {
             "important": Column("aligned", "int32", of="tokens"),
-            "score": Column("aligned", "float16", of="tokens"),
+            "score": Column("aligned", "float32", of="tokens"),
             "use": Column("aligned", "int32", of="tokens"),
         }
 

@@ -25,24 +25,22 @@ from taskmask.data.add_column import add_column, check_new
 from taskmask.data.columns import Column, Dataset
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
-from taskmask.errors import ConfigError, DataError, did_you_mean
+from taskmask.errors import DataError
 from taskmask.faults import reach
 from taskmask.machine import storage_errors, written_whole
 from taskmask.settings import Settings, parse
-from taskmask.tasks.base import Answers, Task
+from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
+from taskmask.training.annotate_checks import ODDS, check_columns, check_heads, check_label, guard
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
-from taskmask.training.parts import DataParts, build_data, build_task
+from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 from taskmask.training.run import lock
-from taskmask.training.selection import Selection, check_leave_out, select, texts_to_test
+from taskmask.training.selection import Selection, select, texts_to_test
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
-UNGUARDED = (
-    "the model's own data is not at {}, or has changed: what it tests on keeps its label, unless --leave-out names it"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,14 +107,14 @@ def annotate(
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
     columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
     specs = check_columns(parts, columns, keep)
+    needed = {**columns, **({ODDS: "log_odds"} if keep.by_confidence else {})}
     check_heads(loaded, settings, parts)
     model = loaded.objective(settings, parts.task).model.to(device)
     pair = getattr(parts.task.config, "pair", "")
     keep, unguarded = guard(keep, loaded, columns, names)
     tested = texts_to_test(keep.leave_out, pair) if world.is_first else set()
-    work = Work(settings, parts, columns, specs, model, world, device, keep, pair, tested)
-    key = key_of(loaded.file, settings, parts, columns)
-    with work.folder(key, overwrite) as folder, distributed.peers_watched(world):
+    work = Work(settings, parts, needed, specs, model, world, device, keep, pair, tested)
+    with work.folder(work.key(loaded.file), overwrite) as folder, distributed.peers_watched(world):
         tokens = work.compute(folder, begin)
         computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
         notes = [*unguarded, *(note for source in parts.sources.values() for note in source.notes)]
@@ -138,104 +136,6 @@ def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assi
     return [*own, *named, *shared, *(given for given in overrides if given not in named)]
 
 
-def check_label(loaded: pretrained.Pretrained, settings: Settings) -> None:
-    """Raises a ConfigError where another column of labels is named than one that the model has learned."""
-    own, label = (getattr(given.task.options, "label", "") for given in (loaded.settings, settings))
-    if label != own and loaded.labels and label not in loaded.labels:
-        what, expected = f"is {label!r}, and the model knows no such labels", " or ".join(loaded.labels)
-        fix = f"prepare the data with the labels in column {own!r}"
-        raise ConfigError(what, where="task.label", expected=expected, fix=fix)
-
-
-def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection) -> dict[str, Column]:
-    """Returns {name: kind and type} of the new columns.
-
-    Raises:
-        ConfigError: the task does not give that, or what labels are chosen by is not asked for.
-    """
-    known = parts.task.annotations()
-    if not known:
-        raise ConfigError(
-            f"task {type(parts.task).__name__} writes no columns", where="--task", fix="name another task"
-        )
-    for name, what in columns.items():
-        if what not in known:
-            raise ConfigError(
-                f"is {what!r}",
-                where=f"--column {name}",
-                expected=f"one of {', '.join(list(known)[:12])}{' ...' if len(known) > 12 else ''}",
-                fix=did_you_mean(what, known),
-            )
-    for what in ["label"] * keep.chooses + ["confidence"] * keep.by_confidence:
-        column_with(columns, what, keep.option, parts.task)
-    if keep.of_rows and known[columns[column_with(columns, "label", "--to-tsv", parts.task)]].kind != "row":
-        fix = "learn from the column: --task tagging"
-        raise ConfigError("has a label for each token", where="--to-tsv", expected="one for each text", fix=fix)
-    return {name: known[what] for name, what in columns.items()}
-
-
-def guard(
-    keep: Selection, loaded: pretrained.Pretrained, columns: Mapping[str, str], splits: Iterable[str]
-) -> tuple[Selection, list[str]]:
-    """Returns the selection with the model's own data left out, too; where that may not be it, a note for people.
-
-    Raises:
-        ConfigError: what is to be left out would leave nothing out.
-    """
-    check_leave_out(keep, splits)
-    own = loaded.settings.data.path
-    if "label" not in columns.values() or not set(splits) & set(keep.learned) or own in keep.leave_out:
-        return keep, []
-    try:
-        known = Dataset.open(own).splits
-        trained = build_data(loaded.settings, ["train", *(["valid"] if "valid" in known else [])], loaded.labels)
-    except (ConfigError, DataError):
-        return keep, [UNGUARDED.format(own or "any path")]
-    is_same = trained.fingerprint == loaded.facts["data_fingerprint"]
-    notes = [] if is_same else [UNGUARDED.format(own)]
-    return dataclasses.replace(keep, leave_out=(*keep.leave_out, own)), notes
-
-
-def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataParts) -> None:
-    """Raises a ConfigError if the model has no head for another task than its own."""
-    if settings.task.name == loaded.settings.task.name:
-        return
-    own, asked = build_task(loaded.settings, parts.vocab, loaded.labels).heads(), parts.task.heads()
-    if own != asked:
-        said = [", ".join(f"{name} of a {spec.kind}" for name, spec in heads.items()) for heads in (own, asked)]
-        raise ConfigError(
-            f"is a run of task {loaded.settings.task.name}, which says {said[0]}",
-            where=f"--from, task {settings.task.name}",
-            expected=said[1],
-            fix="name a run that learned it",
-        )
-
-
-def column_with(columns: Mapping[str, str], what: str, option: str, task: Task | None = None) -> str:
-    """Returns the first of the new columns with this in it, by which an option chooses.
-
-    Raises:
-        ConfigError: it is not asked for, or the task does not give it.
-    """
-    if task and what not in task.annotations():
-        fix = "leave the option out, or name a task of labels with --task"
-        raise ConfigError(f"chooses by {what}, which task {type(task).__name__} does not give", where=option, fix=fix)
-    found = [name for name, given in columns.items() if given == what]
-    if not found:
-        asked = " ".join(f"{name}={given}" for name, given in columns.items())
-        fix = f"ask for it: --column {asked} my_{what}={what}"
-        raise ConfigError(f"needs a column with {what}", where=option, expected=what, fix=fix)
-    return found[0]
-
-
-def key_of(file: Path, settings: Settings, parts: DataParts, columns: Mapping[str, str]) -> str:
-    """Returns a name for this very work, so that what was left of another is not taken for it."""
-    tables = settings.to_dict()
-    del tables["run"], tables["data"]["path"]
-    content = [zlib.crc32(file.read_bytes()), tables, parts.fingerprint, dict(columns)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
 @dataclasses.dataclass(frozen=True)
 class Work:
     """One annotation: rows in, columns out."""
@@ -251,12 +151,25 @@ class Work:
     pair: str
     tested: set[str]
 
+    @property
+    def written(self) -> list[str]:
+        """Names of the columns that are written, of those that are computed."""
+        return [name for name in self.columns if name != ODDS]
+
+    def key(self, file: Path) -> str:
+        """Returns a name for this very work, so that what was left of another is not taken for it."""
+        tables = self.settings.to_dict()
+        del tables["run"], tables["data"]["path"]
+        types = {name: spec.dtype for name, spec in self.specs.items()}  # which another version may have changed
+        content = [zlib.crc32(file.read_bytes()), tables, self.parts.fingerprint, dict(self.columns), types]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
     @contextlib.contextmanager
     def folder(self, key: str, overwrite: bool) -> Iterator[Path]:
         """Makes the folder for the chunks; it goes when all is well, and stays for the next try otherwise."""
         path = self.parts.dataset.path
         folder = path / f".annotate-{key}"
-        for name in self.columns:
+        for name in self.written:
             self.check_labels(name)
             for split in self.parts.sources:
                 # where merging has begun, the columns that exist may be of this very work
@@ -339,8 +252,9 @@ class Work:
         """Puts the chunks together as columns; returns which labels were kept, where they were chosen."""
         notes: list[str] = []
         for split, source in self.parts.sources.items():
-            for name, spec in self.specs.items():
+            for name in self.written:
                 reach("annotate.merge")
+                spec = self.specs[name]
                 values = self.values(folder, split, source, name)
                 if self.columns[name] == "label" and self.keep.chooses:
                     values = self.chosen(folder, split, source, name, notes)
@@ -350,11 +264,11 @@ class Work:
     def chosen(self, folder: Path, split: str, source: Source, name: str, notes: list[str]) -> Iterator[np.ndarray]:
         """Yields the values of a column of labels of which only some are kept; notes how many."""
         labels = np.concatenate(list(self.values(folder, split, source, name)))
-        sure = None
+        odds = None
         if self.keep.by_confidence:
-            confidence = column_with(self.columns, "confidence", "keep")
-            sure = np.concatenate(list(self.values(folder, split, source, confidence)))
-        labels, said = select(source.split, self.parts.vocab, labels, sure, self.keep, self.tested, self.pair)
+            odds = np.concatenate(list(self.values(folder, split, source, ODDS)))
+        vocab, seed = self.parts.vocab, self.settings.train.seed
+        labels, said = select(source.split, vocab, labels, odds, self.keep, self.tested, self.pair, seed)
         notes.append(f"{name} {said}")
         yield labels
 

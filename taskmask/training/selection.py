@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from taskmask.data.columns import Dataset, Split
+from taskmask.data.draws import Draw
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.machine import written_whole
@@ -23,7 +24,7 @@ class Selection:
     """What to keep of the labels of rows, or of tokens.
 
     Args:
-        above: the least confidence; 0: any.
+        above: the least confidence, a probability; 0: any.
         balanced: keep as many of each class, the most confident ones.
         leave_out: datasets whose splits valid and test must not be learned from.
         learned: splits whose labels are learned from: no text of `leave_out` has one there.
@@ -39,6 +40,12 @@ class Selection:
     def __post_init__(self) -> None:
         if not 0 <= self.above <= 1:
             raise ConfigError(f"is {self.above}", where="--confident", expected="a share from 0 to 1")
+
+    @property
+    def least_odds(self) -> float:
+        """The log-odds of `above`: of probabilities near 1 only their log-odds can be told apart."""
+        with np.errstate(divide="ignore"):  # -inf of 0, and inf of 1, which no model reaches
+            return float(np.log(self.above) - np.log1p(-self.above))
 
     @property
     def by_confidence(self) -> bool:
@@ -73,10 +80,11 @@ def select(
     split: Split,
     vocab: Vocabulary,
     labels: np.ndarray,
-    sure: np.ndarray | None,
+    odds: np.ndarray | None,
     chosen: Selection,
     tested: set[str],
     pair: str = "",
+    seed: int = 0,
 ) -> tuple[np.ndarray, str]:
     """Takes the labels away (-1) that are not to be kept.
 
@@ -84,10 +92,11 @@ def select(
         split: the split.
         vocab: its vocabulary.
         labels: int [N], of its rows or of its tokens.
-        sure: float [N], how sure the model is of them; None where nothing is chosen by it.
+        odds: float [N], the log-odds of the confidence in them; None where nothing is chosen by it.
         chosen: what to keep.
         tested: what `texts_to_test` gives of `chosen.leave_out`.
         pair: column with the second text of a row; "" where it has one.
+        seed: of the draws between labels that are equally sure.
 
     Returns:
         The labels; what was done, for people.
@@ -101,11 +110,11 @@ def select(
         leaked = np.repeat(leaked, np.diff(split.offsets("tokens")))
     known = labels >= 0
     kept = known & ~leaked
-    if sure is not None:
-        kept &= sure >= chosen.above
+    if odds is not None:
+        kept &= odds >= chosen.least_odds
     each = ""
-    if sure is not None and chosen.balanced:
-        kept = balance(labels, sure, kept)
+    if odds is not None and chosen.balanced:
+        kept = balance(labels, odds, kept, seed)
         each = f", {np.bincount(labels[kept]).max(initial=0):,} of each class, as the scarcest has no more"
     left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if guarded else ""
     said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{each}{left}"
@@ -155,10 +164,10 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, p
     return rows
 
 
-def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarray:
+def balance(labels: np.ndarray, odds: np.ndarray, kept: np.ndarray, seed: int = 0) -> np.ndarray:
     """Returns bool [N]: of those that are kept as many of each class that occurs, the most confident ones.
 
-    Of equal confidence the first ones come first.
+    Those of equal log-odds come in a random order, a function of the seed and of their place alone.
 
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training: sampled evenly per class).
     """
@@ -166,7 +175,8 @@ def balance(labels: np.ndarray, sure: np.ndarray, kept: np.ndarray) -> np.ndarra
     chosen = np.zeros(len(labels), bool)
     for number in classes:
         rows = np.flatnonzero(kept & (labels == number))
-        chosen[rows[np.argsort(-sure[rows], kind="stable")][: counts.min()]] = True
+        order = np.lexsort((Draw(seed, 0, rows).bits("balance", 1)[:, 0], -odds[rows]))
+        chosen[rows[order][: counts.min()]] = True
     return chosen
 
 

@@ -47,6 +47,17 @@ def test_only_what_is_above(scored):
     assert (few.sum(1) == 1).all() and 0.2 < few[:, 2].mean() < 0.8
 
 
+def test_log_odds_order_what_probabilities_near_one_do_not(scored):
+    """Tokens of log-odds 20, 21, 22 ... have probability 1 in float32, so that a draw decides which are masked."""
+    rows = scored(lambda place: place)
+    odds = np.broadcast_to(20 + np.arange(rows.shape[1]), rows.shape).astype(np.float32)
+    inside, few = rows.maskable.sum(1)[0], 3 / rows.maskable.sum(1)[0]
+    rows.columns["score"] = odds
+    assert (masks(rows, ratio=few, above=0.0)[:, inside - 2 : inside + 1]).all()
+    rows.columns["score"] = (1 / (1 + np.exp(-odds.astype(np.float64)))).astype(np.float32)
+    assert (rows.columns["score"] == 1).all() and len(np.unique(masks(rows, ratio=few, above=0.5), axis=0)) > 10
+
+
 def test_rows_without_a_candidate(scored):
     rows = scored(lambda place: np.zeros(len(place)))
     assert masks(rows, above=0.5).sum() == 0

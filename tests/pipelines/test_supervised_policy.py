@@ -119,7 +119,7 @@ def test_one_annotation_serves_top_1_and_top_5(annotated, folder):
 
 def test_the_columns_are_what_is_promised(annotated):
     split, answers = annotated
-    assert split.column("spans").dtype == "uint8" and split.column("p").dtype == "float16"
+    assert split.column("spans").dtype == "uint8" and split.column("p").dtype == "float32"
     longer = 0
     for row in range(len(answers)):
         spans, chance = spans_of(split, row)

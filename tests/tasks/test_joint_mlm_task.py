@@ -262,6 +262,22 @@ def test_labels_of_tokens(data):
     assert objective(given)["pseudo"].isfinite() and objective.model(**given.inputs)["pseudo"].shape == (len(places), 2)
 
 
+@pytest.mark.parametrize(("dtype", "least"), [("float16", 2.0**-24), ("float32", 2.0**-149)])
+def test_a_small_probability_keeps_its_logarithm(dtype, least, data):
+    """And 0 counts as the smallest that the column can hold."""
+    _, rows, _, _ = make(data, label="tags", soft=["p0", "p1"], soft_is="probabilities", read="clean")
+    task = build_data(Settings.of(task={"name": "joint_mlm", "label": "tags", "soft": ["p0", "p1"],
+                                        "soft_is": "probabilities"}, data={"path": data}), []).task  # fmt: skip
+    chances = np.full(rows.shape, 0, dtype)
+    chances[:, 1] = 6e-7
+    rows.columns.update(p0=chances, p1=(1 - chances).astype(dtype))
+    found = task._soft(rows)
+    stored = float(np.dtype(dtype).type(6e-7))
+    assert found.dtype == np.float32
+    assert np.allclose(found[:, 1, 0], np.log(stored), rtol=1e-6)
+    assert np.allclose(found[:, 2, 0], np.log(least), rtol=1e-6)
+
+
 def test_weights(data):
     """What is learned is the weighted sum of the two mean losses, each over its own targets."""
     objective, _, _, batch = make(data, {"name": "joint", "mlm_weight": 0.5, "label_weight": 2.0})

@@ -243,6 +243,23 @@ def test_the_scheme_is_named_or_why_entities_are_not_measured(tmp_path, tiny_voc
         assert task.say(record, answer)[0].count(" [") == len(shown)
 
 
+def test_of_all_but_certain_tags_the_log_odds_keep_the_order(dataset):
+    """As columns hold them, in fp32; probabilities of such odds are 1."""
+    task = task_of(dataset)
+    batch = next(batches_of(task, source_of(task, dataset, 200, labelled=False)))
+    places = batch.inputs["positions"]["label"]
+    logits = torch.zeros(len(places), len(NAMES))
+    logits[:, 1] = 20 + torch.arange(len(places)) / 100
+    what = (f"probability:{NAMES[1]}", f"log_odds:{NAMES[1]}", "log_odds", "confidence")
+    first = batch.targets["first"].numpy()
+    found = task.annotate({"label": logits}, batch, what)
+    for name, values in found.items():
+        spec = task.annotations()[name]
+        said = values.reshape(-1)[places.numpy()][first].astype(spec.dtype)
+        is_rising = (np.diff(said) > 0).all()
+        assert is_rising == ("odds" in name) and spec.dtype == "float32"
+
+
 def test_a_record_has_a_text_or_words(dataset):
     chosen = Settings.of(task="tagging")
     loaded = Pretrained(Path("none"), chosen, dataset.vocabulary(), dataset.labels, {}, 0)

@@ -45,8 +45,8 @@ def test_what_is_written_is_what_the_model_says(model, copy, small_chunks):
     names = dataset.labels["guess"]
     assert [names[i] for i in split.values("guess")] == [answer["label"] for answer in answers]
     chances = np.array([[{c["label"]: c["probability"] for c in a["classes"]}[n] for n in names] for a in answers])
-    np.testing.assert_allclose(split.values("chances"), chances, atol=1e-3)
-    assert split.values("chances").dtype == np.float16 and split.values("scores").shape == chances.shape
+    np.testing.assert_allclose(split.values("chances"), chances, atol=1e-6)
+    assert split.values("chances").dtype == np.float32 and split.values("scores").shape == chances.shape
     assert np.array_equal(split.values("late"), split.values("chances")[:, names.index("late")])
     assert not list(copy.glob(".annotate*"))
 
@@ -70,7 +70,7 @@ def test_chosen_splits_and_names_that_are_taken(model, copy):
         annotate(model, str(copy), {"guess": "label"})
     assert "guess" not in Dataset.open(copy).split("train").columns
     annotate(model, str(copy), {"guess": "confidence"}, ["valid"], overwrite=True)
-    assert Dataset.open(copy).split("valid").columns["guess"].dtype == "float16"
+    assert Dataset.open(copy).split("valid").columns["guess"].dtype == "float32"
     for name in ("tokens", "document"):
         with pytest.raises(DataError, match="exists in split"):
             annotate(model, str(copy), {name: "label"}, overwrite=True)

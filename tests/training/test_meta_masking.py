@@ -70,7 +70,7 @@ def test_trained_measured_and_applied(folder, tmp_path, asked, gradient):
     annotate(str(tmp_path / "run"), str(folder / "labelled"), {name: "policy"}, ["train"])
     split = Dataset.open(folder / "labelled").split("train")
     scores = np.asarray(split.values(name))
-    assert scores.dtype == np.float16 and len(scores) == split.num_tokens
+    assert scores.dtype == np.float32 and len(scores) == split.num_tokens
     known = scores[~np.isnan(scores)]  # all but what closes a row
     assert len(known) == split.num_tokens - split.rows and known.std() > 0 and ((known >= 0) & (known <= 1)).all()
 

@@ -1,11 +1,13 @@
 """Labels that are kept: the sure ones, as many of each class, none of a text that is to be tested."""
 
+import itertools
 import json
 import re
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from training_help import make
 
 from taskmask.data.add_column import add_column
@@ -13,6 +15,7 @@ from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError
 from taskmask.settings import Settings
 from taskmask.training import annotate as module
+from taskmask.training import checkpoint, pretrained
 from taskmask.training.parts import build_data
 from taskmask.training.run import train
 from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test
@@ -161,11 +164,11 @@ def test_labels_of_tokens_are_chosen_alike(labelled):
     """Of tokens as of rows: the sure ones; of a text that is to be tested none."""
     dataset = Dataset.open(labelled)
     split, vocab, random = dataset.split("train"), dataset.vocabulary(), np.random.default_rng(0)
-    tags, sure = random.integers(-1, 2, split.num_tokens), random.random(split.num_tokens)
+    tags, odds = random.integers(-1, 2, split.num_tokens), random.normal(size=split.num_tokens)
     tested = texts_to_test([str(labelled)])
-    found, said = select(split, vocab, tags, sure, Selection(0.5, False, (str(labelled),)), tested)
+    found, said = select(split, vocab, tags, odds, Selection(0.5, False, (str(labelled),)), tested)
     leaked = np.repeat([text in tested for text in texts_of(split, vocab)], np.diff(split.offsets("tokens")))
-    kept = (tags >= 0) & (sure >= 0.5) & ~leaked
+    kept = (tags >= 0) & (odds >= 0) & ~leaked
     assert np.array_equal(found, np.where(kept, tags, -1)) and leaked.any()
     assert f"{kept.sum():,} of {(tags >= 0).sum():,} labels kept, {(leaked & (tags >= 0)).sum():,} left out" in said
 
@@ -252,10 +255,89 @@ def test_texts_are_compared_without_case_and_punctuation(labelled):
 
 
 def test_balance_by_hand():
-    labels, sure = np.array([0, 0, 0, 1, 1, 2]), np.array([0.5, 0.9, 0.5, 0.6, 0.7, 0.99])
+    labels, odds = np.array([0, 0, 0, 1, 1, 2]), np.array([0.5, 0.9, 0.4, 0.6, 0.7, 0.99])
     kept = np.array([True, True, True, True, True, False])
-    assert balance(labels, sure, kept).tolist() == [True, True, False, True, True, False]
-    assert not balance(labels, sure, np.zeros(6, bool)).any()
+    assert balance(labels, odds, kept).tolist() == [True, True, False, True, True, False]
+    assert not balance(labels, odds, np.zeros(6, bool)).any()
+
+
+def test_equally_sure_labels_are_drawn_not_taken_from_the_top():
+    """A row's chance is the same wherever it stands, and what is drawn depends on the seed and the row alone."""
+    labels, odds = np.repeat([0, 1], [3000, 1000]), np.full(4000, 30.0)
+    everything = np.ones(4000, bool)
+    chosen = balance(labels, odds, everything, seed=3)
+    assert chosen[3000:].all() and chosen[:3000].sum() == 1000
+    thirds = chosen[:3000].reshape(3, 1000).sum(axis=1)
+    assert (abs(thirds - 1000 / 3) < 4 * np.sqrt(1000 * 2 / 9)).all()  # 4 deviations of a binomial, more than there is
+    assert np.array_equal(chosen, balance(labels, odds, everything, seed=3))
+    assert not np.array_equal(chosen, balance(labels, odds, everything, seed=4))
+    surer = np.where(np.arange(4000) % 3 == 0, 31.0, 30.0)
+    assert balance(labels, surer, everything)[:3000][::3].all()  # none is drawn before one that is surer
+
+
+def test_a_threshold_near_one_is_that_threshold():
+    """Odds of p / (1 - p): 9999 to 1 is 0.9999, and 0.99976, which float16 took for it, is 4166 to 1."""
+    assert Selection(0.9999).least_odds == pytest.approx(np.log(9999), rel=1e-12)
+    assert Selection(0.5).least_odds == 0 and Selection(0).least_odds == -np.inf and Selection(1).least_odds == np.inf
+
+
+@pytest.fixture(scope="module")
+def too_sure(model, labelled, tmp_path_factory):
+    """The classifier with its scores centred and stretched, so that in float16 hardly a confidence is below 1."""
+    file = tmp_path_factory.mktemp("sure") / "sure.pt"
+    state, logits = checkpoint.load(pretrained.find(model)), scores(model, labelled)
+    state["model"]["model.heads.label.scores.bias"] -= logits.mean(0).float()
+    best = (logits - logits.mean(0)).topk(2).values
+    stretch = 30 / float((best[:, 0] - best[:, 1]).max())
+    for name in ("weight", "bias"):
+        state["model"][f"model.heads.label.scores.{name}"] *= stretch
+    checkpoint.save(file, state)
+    return str(file)
+
+
+def scores(model, data):
+    """By their rows in train: the logits, float64 [N, C]."""
+    loaded, split = pretrained.load(model), Dataset.open(data).split("train")
+    offsets, vocab = split.offsets("tokens"), Dataset.open(data).vocabulary()
+    texts = [vocab.decode(split.values("tokens")[a:b]) for a, b in itertools.pairwise(offsets.tolist())]
+    with torch.no_grad():
+        records, length = [{"text": text} for text in texts], loaded.settings.data.length
+        logits, _ = loaded.asked.scores_of(loaded.model, records, length)
+    return logits.double()
+
+
+def margins(logits):
+    """Returns [N]: the logit of the label less the logarithm of the summed exponentials of the others."""
+    top = logits.sort(-1).values
+    return (top[:, -1] - top[:, :-1].logsumexp(-1)).numpy()
+
+
+def test_of_answers_that_are_all_but_certain_the_surest_are_kept(too_sure, copy):
+    """Float16 holds no probability between 0.99951 and 1, and float32 none between 1 - 6e-8 and 1."""
+    before, sure = annotated(too_sure, copy)
+    odds = margins(scores(too_sure, copy))
+    assert (sure.astype(np.float16) == 1).mean() > 0.2 and (sure == 1).sum() > 5
+    after, _ = annotated(too_sure, copy, "--overwrite", "--balance")
+    for number in np.unique(before[before >= 0]):
+        kept, left = odds[(before == number) & (after >= 0)], odds[(before == number) & (after < 0)]
+        assert len(kept) and (not len(left) or kept.min() > left.max() - 1e-4)  # scores of other batches
+
+
+@pytest.mark.parametrize("part", [0.1, 0.4])
+def test_confident_means_what_it_says(part, too_sure, copy):
+    """A share so near 1 that float16 cannot tell it from its neighbours keeps just the rows that reach it."""
+    before, _ = annotated(too_sure, copy)
+    odds = margins(scores(too_sure, copy))
+    low, high = np.sort(odds[before >= 0])[int((before >= 0).sum() * part) :][:2]
+    share = 1 / (1 + np.exp(-(low + high) / 2))
+    after, _ = annotated(too_sure, copy, "--overwrite", "--confident", repr(float(share)))
+    assert share > 0.999 and np.array_equal(after >= 0, (before >= 0) & (odds >= high))
+
+
+def test_what_labels_are_chosen_by_is_no_column(model, copy):
+    annotated(model, copy, "--balance")
+    assert {"guess", "sure"} <= Dataset.open(copy).split("train").columns.keys()
+    assert not [name for name in Dataset.open(copy).split("train").columns if "odds" in name]
 
 
 def test_what_is_wrong_is_said(model, copy, monkeypatch):
