@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser
+
+if TYPE_CHECKING:
+    from taskmask.data.span_file import SpanFile
 
 DESCRIPTION = """Writes a column of spans into a dataset: for each token the number of the span that it stands in, or 0.
 The masker listed masks the spans, whole_unit the spans and the words between them. They come from
@@ -14,6 +18,8 @@ The masker listed masks the spans, whole_unit the spans and the words between th
   --jsonl FILE         a tagger of yours: a line for each stored row, in their order, with its text and its spans as
                        offsets in characters: {"text": "Ada met Al.", "spans": [[0, 3], {"start": 8, "end": 10}]}
                        (a span may also give its "text", which is then compared). Of one split, named with --split.
+                       What an annotator rejected or skipped is left out and counted: lines and spans with
+                       "answer": "reject" or "ignore", "status": "discarded", "was_cancelled": true and the like.
   --collocations FILE  a list, as taskmask collocations writes it; of two that overlap the longer one that holds the
                        other, else either at random.
   --heuristic          a rule of thumb for English, no tagger: words with a capital but for single ones at the start of
@@ -80,9 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         share, rows = found.inside / max(found.tokens, 1), found.rows_with / max(found.rows, 1)
         lines.append(f"{split}: {found.spans:,} spans, {share:.1%} of the tokens; {rows:.1%} of the rows have one")
         lines += [f"  such as {', '.join(found.examples)}"] if found.examples else []
-    notes += [f"{file.overlaps:,} spans overlap a longer one, which counts"] if file.overlaps else []
-    notes += [f"{file.lost:,} spans cover no token of their own"] if file.lost else []
-    lines += [f"note: {note}" for note in notes]
+    lines += [f"note: {note}" for note in [*notes, *left_out(file)]]
     see = f'taskmask inspect --data {options.data} --masker "listed column={options.column}"'
     print(visible("\n".join([f"{options.data}: column {options.column}", *lines, f"next: {see}"])))
     return 0
+
+
+def left_out(file: SpanFile) -> list[str]:
+    """Returns what was left out of a file of spans, as lines for people."""
+    lines = []
+    for noun, aside in (("lines", file.lines_aside), ("spans", file.spans_aside)):
+        why = ", ".join(f"{mark} {number:,}" for mark, number in sorted(aside.items()))
+        lines += [f"{aside.total():,} {noun} were rejected or skipped, and are left out ({why})"] if aside else []
+    lines += [f"{file.overlaps:,} spans overlap a longer one, which counts"] if file.overlaps else []
+    return lines + ([f"{file.lost:,} spans cover no token of their own"] if file.lost else [])

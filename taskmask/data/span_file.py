@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,16 @@ from taskmask.data.word_stream import stretches
 from taskmask.errors import DataError
 
 _AT_ONCE = 64  # rows, since offsets take much memory while they are made
+SET_ASIDE: dict[str, tuple[str | bool, ...]] = {
+    "answer": ("reject", "ignore"),  # Prodigy, of a line or of a span
+    "status": ("discarded", "rejected", "ignored", "skipped", "cancelled"),  # Argilla and others
+    "was_cancelled": (True,),  # Label Studio
+    "rejected": (True,),
+    "discarded": (True,),
+    "ignored": (True,),
+    "skipped": (True,),
+}
+"""How annotation tools mark what an annotator has rejected, or has not judged: key, and its values in small letters."""
 _FIX = "give one line for each stored row, in their order, with the text that was preprocessed"
 
 
@@ -28,7 +39,8 @@ class SpanFile:
     """Reads `{"text": ..., "spans": [[start, end], ...]}`, with offsets in characters, `end` one past the last.
 
     A span may also be `{"start": .., "end": .., "text": ..}`, whose text, where it is given, must be what stands there.
-    Of spans that overlap the longest counts. A span covers every token that shares a character with it.
+    Of spans that overlap the longest counts. A span covers every token that shares a character with it. Lines and spans
+    that are marked as in `SET_ASIDE` are left out; such a line stands for a row without spans.
 
     Args:
         path: the file; blank lines count for nothing.
@@ -37,12 +49,16 @@ class SpanFile:
     Attributes:
         overlaps: spans that were left out since they overlap a longer one.
         lost: spans that cover no token.
+        lines_aside: lines that are set aside, by their mark, such as "answer reject".
+        spans_aside: spans that are set aside, by that of their own or of their line.
     """
 
     path: Path
     vocab: Vocabulary
     overlaps: int = 0
     lost: int = 0
+    lines_aside: Counter[str] = field(default_factory=Counter)
+    spans_aside: Counter[str] = field(default_factory=Counter)
 
     def spans(self, split: Split) -> Iterator[Spans]:
         """Yields the spans of all rows of a split.
@@ -95,11 +111,22 @@ class SpanFile:
                 expected = f"{split.rows:,}, one for each row of split {split.name!r}"
                 raise DataError(what, where=str(self.path), expected=expected, fix=_FIX)
             record = record_of(line, where)
-            check_fields(("text", "spans"), list(record), where)
+            mark = mark_of(record)
+            check_fields(("text",) if mark else ("text", "spans"), list(record), where)
             texts.append(text_of(record["text"], where, "text").decode())
-            listed.append(self._without_overlaps(spans_in(record["spans"], record["text"], where)))
+            spans = spans_in(self._kept(record.get("spans"), mark), record["text"], where)
+            listed.append(self._without_overlaps(spans))
             places.append(where)
         return texts, listed, places
+
+    def _kept(self, spans: Any, mark: str) -> Any:
+        """Returns the spans of a record but for those that are set aside, with their line or alone; counts both."""
+        self.lines_aside.update([mark] if mark else [])
+        if not isinstance(spans, list):
+            return [] if mark else spans
+        marks = [mark or mark_of(one) for one in spans]
+        self.spans_aside.update(filter(None, marks))
+        return [one for one, own in zip(spans, marks, strict=True) if not own]
 
     def _without_overlaps(self, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         kept: list[tuple[int, int]] = []
@@ -128,6 +155,18 @@ class SpanFile:
                 yield first, done
             else:
                 self.lost += 1
+
+
+def mark_of(record: Any) -> str:
+    """Returns how a record, or a span, is marked as set aside, such as "answer reject"; "" if it is not."""
+    if not isinstance(record, dict):
+        return ""
+    for key, values in SET_ASIDE.items():
+        value = record.get(key)
+        small = value.casefold() if isinstance(value, str) else value
+        if any(small is one or (isinstance(one, str) and small == one) for one in values):
+            return key if small is True else f"{key} {small}"
+    return ""
 
 
 def spans_in(listed: Any, text: str, where: str) -> list[tuple[int, int]]:

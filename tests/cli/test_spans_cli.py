@@ -1,5 +1,6 @@
 """taskmask collocations and taskmask spans, as their user meets them; and maskers that read what they write."""
 
+import itertools
 import json
 import shutil
 
@@ -32,6 +33,24 @@ def test_from_a_text_to_masks_of_collocations_and_numbers(copy, tmp_path, capsys
     words = [word for policy in policies for word in ("--masker", policy)]
     assert inspect.main(["--data", copy, *words, "--sample", "60", "--draws", "2", "--json"]) == 0
     assert [one["policy"] for one in json.loads(capsys.readouterr().out)["policies"]] == policies
+
+
+def test_what_was_rejected_is_counted(copy, tmp_path, capsys):
+    dataset = Dataset.open(copy)
+    vocab, split = dataset.vocabulary(), dataset.split("valid")
+    offsets = split.offsets("tokens").tolist()
+    texts = [vocab.decode(split.values("tokens")[a:b]) for a, b in itertools.pairwise(offsets)]
+    answers = ["accept", "reject", "reject", "ignore"]
+    lines = [{"text": text, "spans": [[0, 3]], "answer": answers[n % 4]} for n, text in enumerate(texts)]
+    lines[0]["spans"] = [{"start": 0, "end": 3, "answer": "reject"}, [4, 8]]
+    file = tmp_path / "tags.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    words = ["--data", copy, "--column", "tagged", "--split", "valid", "--jsonl", str(file)]
+    assert spans.main(words) == 0
+    said = capsys.readouterr().out
+    assert f"valid: {len(texts) // 4} spans" in said and len(texts) == 40
+    assert "note: 30 lines were rejected or skipped, and are left out (answer ignore 10, answer reject 20)" in said
+    assert "note: 31 spans were rejected or skipped, and are left out (answer ignore 10, answer reject 21)" in said
 
 
 def test_what_is_wrong_is_said_before_anything_is_written(copy, tmp_path):

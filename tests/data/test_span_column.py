@@ -133,6 +133,43 @@ def test_the_wrong_number_or_order_of_lines(tagged, tmp_path, texts, message):
     assert content_of(tmp_path / "out") == before
 
 
+MARKS = [
+    ({"answer": "reject"}, "answer reject"),
+    ({"answer": "ignore"}, "answer ignore"),
+    ({"status": "Discarded"}, "status discarded"),
+    ({"was_cancelled": True}, "was_cancelled"),
+    ({"skipped": True}, "skipped"),
+]
+
+
+@pytest.mark.parametrize(("mark", "name"), MARKS)
+def test_what_an_annotator_rejected_or_skipped_is_left_out(mark, name, tagged):
+    """A line stands for its row still; a span may be marked alone."""
+    records = [
+        {"text": TEXTS[0], "spans": [[4, 7], {"start": 22, "end": 27}], **mark},
+        {"text": TEXTS[1], **mark},
+        {"text": TEXTS[2], "spans": [{"start": 14, "end": 16, **mark}, [9, 13]], "answer": "accept"},
+        {"text": TEXTS[3], "spans": [[0, 3]], "answer": "accept", "was_cancelled": False, "status": "submitted"},
+    ]
+    found, file = tagged(None, raw="".join(json.dumps(record) + "\n" for record in records).encode())
+    assert found == [[], [], ["café"], ["the"]]
+    assert dict(file.lines_aside) == {name: 2} and dict(file.spans_aside) == {name: 3}
+
+
+@pytest.mark.parametrize("mark", [{"answer": "Paris"}, {"answer": ["reject"]}, {"was_cancelled": 1}, {"skipped": "no"}])
+def test_other_values_mark_nothing(mark, tagged):
+    records = [{"text": text, "spans": [[0, 3]] if text else [], **mark} for text in TEXTS]
+    found, file = tagged(None, raw="".join(json.dumps(record) + "\n" for record in records).encode())
+    assert [len(row) for row in found] == [1, 0, 1, 1]
+    assert not file.lines_aside and not file.spans_aside
+
+
+def test_a_rejected_line_is_still_that_of_its_row(tagged):
+    records = [{"text": "another text", "answer": "reject"}, *({"text": text, "spans": []} for text in TEXTS[1:])]
+    with pytest.raises(DataError, match=r"tags\.jsonl:1: the text is not that of row 0"):
+        tagged(None, raw="".join(json.dumps(record) + "\n" for record in records).encode())
+
+
 def test_bytes_that_are_no_text_and_a_file_that_is_not_there(tagged, tmp_path, vocabulary):
     with pytest.raises(DataError, match=r"tags\.jsonl:1:10: byte 0xff is not UTF-8"):
         tagged(None, raw=b'{"text":"\xff"}\n')
