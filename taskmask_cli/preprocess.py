@@ -25,8 +25,9 @@ EPILOG = """\
 inputs:
   .txt (a text a line), .tsv (a header line, then columns split by tabs), .csv (a header, then columns split by commas;
   fields may stand in quotation marks, see --quoted for .tsv) and .jsonl (an object a line);
-  .conll, .iob, .iob2, .bio (a word and its tag a line, blank lines between sentences; columns are split at tabs
-  if the first line has one, else at blanks) and .json (SQuAD's nested file); each also .gz;
+  .conll, .iob, .iob2, .bio, .conllu, .conllup (a word and its tag per line, blank lines between sentences; columns are
+  split at tabs if most lines have one, else at blanks; comments, and ranges and empty nodes of CoNLL-U, are left
+  out and counted) and .json (SQuAD's nested file); each also .gz;
   - is standard input; python-docs:train, python-docs:valid and python-docs:test are the documentation of Python itself.
   UTF-8 only (see --on-bad-utf8). Control characters become spaces.
 
@@ -46,6 +47,7 @@ examples:
   taskmask-preprocess --train arc.jsonl --text question --list answers choices --out data-bin/arc --vocab data-bin/wiki
   taskmask-preprocess --train sts.tsv --text first second --number score --out data-bin/sts --vocab data-bin/wiki
   taskmask-preprocess --train eng.train.conll --valid eng.testa.conll --out data-bin/ner --vocab data-bin/wiki
+  taskmask-preprocess --train en-ud-train.conllu --tag-column XPOS --out data-bin/pos --vocab data-bin/wiki
   taskmask-preprocess --train ner.jsonl --words tokens --tags ner_tags --out data-bin/ner --vocab data-bin/wiki
     --label-names O B-PER I-PER B-LOC I-LOC    (if ner_tags are the numbers 0 to 4)
   taskmask-preprocess --train train-v1.1.json --valid dev-v1.1.json --out data-bin/squad --vocab data-bin/wiki
@@ -159,10 +161,18 @@ def _add_form_options(parser: Parser) -> None:
         "--tags", metavar="FIELD", help="field that holds a tag for each word, and name of the column (default: tags)"
     )
     form.add_argument(
-        "--tag-column",
-        type=_positive,
+        "--word-column",
+        type=_column,
         metavar="N",
-        help="column of CoNLL files that holds the tag, the word being in column 1 (default: the last)",
+        help="column of CoNLL files that holds the word: its number, or its name in CoNLL-U (default: 1; 2 if column 1 "
+        "counts the words of each sentence)",
+    )
+    form.add_argument(
+        "--tag-column",
+        type=_column,
+        metavar="N",
+        help="column of CoNLL files that holds the tag: its number, or its name in CoNLL-U (default: the last; UPOS in "
+        "CoNLL-U)",
     )
     form.add_argument(
         "--answers",
@@ -273,7 +283,8 @@ def _fields(args: argparse.Namespace) -> Fields:
     from taskmask.data.layout import Fields
 
     forms = [("--text", args.text), ("--answers", args.answers)]
-    forms += [("--words", args.words), ("--tags", args.tags), ("--tag-column", args.tag_column)]
+    forms += [("--words", args.words), ("--tags", args.tags)]
+    forms += [("--word-column", args.word_column), ("--tag-column", args.tag_column)]
     given = [flag for flag, value in forms if value]
     if given and given[0] in ("--text", "--answers") and len(given) > 1:
         raise ConfigError(
@@ -288,6 +299,7 @@ def _fields(args: argparse.Namespace) -> Fields:
         lists=tuple(args.list),
         words=args.words,
         tags=args.tags,
+        word_column=args.word_column or 0,
         tag_column=args.tag_column or 0,
         form="answers" if args.answers else "",
         on_bad_answer=args.on_bad_answer,
@@ -331,6 +343,11 @@ def _stop_on_terminate() -> None:
 
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, stop)
+
+
+def _column(value: str) -> int | str:
+    """A number from 1, or a name."""
+    return _positive(value) if value.removeprefix("-").isdigit() else value
 
 
 def _positive(value: str) -> int:

@@ -59,6 +59,10 @@ def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSu
         first = next(part.first_left_out for part in summaries.values() if part.left_out)
         print(visible(f"rows left out for their answers: {sum(left_out.values()):,} ({_by_split(left_out)})"))
         print(visible(f"  the first: {first}"))
+    for kind in dict.fromkeys(kind for part in summaries.values() for kind in part.skipped):
+        skipped = {split: part.skipped[kind] for split, part in summaries.items() if part.skipped[kind]}
+        if skipped:
+            print(f"lines left out, {kind}: {sum(skipped.values()):,} ({_by_split(skipped)})")
 
 
 def print_scheme(layout: Layout, summaries: dict[str, SplitSummary]) -> None:

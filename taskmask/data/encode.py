@@ -35,6 +35,7 @@ class EncodedChunk:
         text_bytes: bytes of the first text field.
         empty: rows whose first text is blank.
         left_out: why each row was that is left out.
+        skipped: lines of a CoNLL file that are left out, by their kind.
     """
 
     columns: dict[str, Any]
@@ -43,6 +44,7 @@ class EncodedChunk:
     text_bytes: int
     empty: int
     left_out: list[str]
+    skipped: dict[str, int]
 
 
 def columns_of(layout: Layout, token_dtype: str) -> dict[str, Column]:
@@ -100,7 +102,7 @@ def encode_chunk(chunk: Chunk, vocabulary: Vocabulary) -> EncodedChunk:
         columns[name] = np.array(numbers, np.float32)
     texts = parsed.texts[0]
     empty = sum(not text.strip() for text in texts)
-    return EncodedChunk(columns, labels, parsed.ends, sum(map(len, texts)), empty, parsed.left_out)
+    return EncodedChunk(columns, labels, parsed.ends, sum(map(len, texts)), empty, parsed.left_out, parsed.skipped)
 
 
 def _indexed(values: Sequence[str]) -> tuple[list[str], np.ndarray]:

@@ -58,8 +58,9 @@ def _of_formats(layouts: Layouts, asked: Fields, documents: str) -> Iterator[Gue
         units = {"line": "each line is one", "blank": "blank lines separate them"}
         yield _guess("documents", texts, lambda one: units[one.documents], "--documents")
     if columns := _of_format(layouts, "conll"):
-        at = {True: "tabs", False: "blanks"}
-        yield _guess("columns", columns, lambda one: f"{one.width}, split at {at[one.at_tabs]}", "")
+        yield _guess("columns", columns, _columns, "")
+        if not asked.word_column:
+            yield _guess("words", columns, _word_column, "--word-column")
         if not asked.tag_column:
             yield _guess("tags", columns, _tag_column, "--tag-column")
 
@@ -93,8 +94,20 @@ def _field(*names: str) -> str:
     return f"field {', '.join(named)}" if named else "none"
 
 
+def _columns(layout: Layout) -> str:
+    assert layout.conll
+    return f"{layout.conll.width or 'as many as each sentence has'}, split at {layout.conll.division}"
+
+
+def _word_column(layout: Layout) -> str:
+    assert layout.conll
+    counts = "; column 1 counts them" if layout.conll.counts else ""
+    return layout.conll.described(layout.conll.word) + counts
+
+
 def _tag_column(layout: Layout) -> str:
-    return f"column {layout.tag_column}" if layout.tags else "none"
+    assert layout.conll
+    return layout.conll.described(layout.conll.tag) if layout.tags else "none"
 
 
 def _of_format(layouts: Layouts, format: str) -> Layouts:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -45,6 +45,7 @@ class SplitSummary:
         empty: rows whose first text is blank.
         left_out: rows left out for a bad answer.
         first_left_out: what was wrong with the first of them.
+        skipped: lines of CoNLL files that are left out, by their kind.
     """
 
     rows: int = 0
@@ -56,6 +57,7 @@ class SplitSummary:
     empty: int = 0
     left_out: int = 0
     first_left_out: str = ""
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def add(self, encoded: EncodedChunk) -> None:
         """Counts a chunk."""
@@ -66,6 +68,7 @@ class SplitSummary:
         self.empty += encoded.empty
         self.left_out += len(encoded.left_out)
         self.first_left_out = self.first_left_out or next(iter(encoded.left_out), "")
+        self.skipped.update(encoded.skipped)
 
 
 def sample_texts(sources: Sequence[Source], budget: int) -> list[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from taskmask.data import questions, tagged
+from taskmask.data import questions
+from taskmask.data.conll import Columns, find_columns
 from taskmask.data.tables import DELIMITERS, header_of
 from taskmask.data.values import check_fields, is_blank, record_of
 from taskmask.errors import DataError
@@ -27,7 +28,9 @@ class Fields:
         lists: fields that hold lists of texts.
         words: field that holds a list of words; None: `words`.
         tags: field that holds their tags, and name of the column; None: `tags`, where the first file of a split has it.
-        tag_column: column with the tags in a CoNLL file, from 1; 0: the last.
+        word_column: column with the words in a CoNLL file, from 1, or its name; 0: found out.
+        tag_column: column with the tags in a CoNLL file, from 1, or its name; 0: found out.
+        counts: column 1 of the first CoNLL file counts the words.
         form: "text", "tags" (tagged sentences) or "answers" (questions with answers in a context); of all files.
         has_answers: questions have answers; None: if the first of a split has.
         on_bad_answer: what is done with a bad or missing answer: "stop" or "skip".
@@ -41,7 +44,9 @@ class Fields:
     lists: tuple[str, ...] = ()
     words: str | None = None
     tags: str | None = None
-    tag_column: int = 0
+    word_column: int | str = 0
+    tag_column: int | str = 0
+    counts: bool = False
     form: str = ""
     has_answers: bool | None = None
     on_bad_answer: str = "stop"
@@ -51,7 +56,8 @@ class Fields:
     @property
     def asked_form(self) -> str:
         """The form that the other attributes ask for; empty if none does."""
-        return self.form or ("tags" if self.words or self.tags or self.tag_column else "text" if self.text else "")
+        of_tags = self.words or self.tags or self.word_column or self.tag_column
+        return self.form or ("tags" if of_tags else "text" if self.text else "")
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,7 @@ class Layout:
         documents: "line" or "blank", for txt.
         words: field that holds a list of words, for form "tags".
         tags: field that holds their tags, and name of the column; "" where there are none.
-        width: columns of a CoNLL file.
-        tag_column: the one with the tags, from 1.
-        at_tabs: they are split at tabs, not at blanks.
+        conll: the columns of a CoNLL file.
         has_answers: for form "answers"; without, the questions are for prediction only.
         on_bad_answer: "stop" or "skip".
     """
@@ -94,9 +98,7 @@ class Layout:
     documents: str = "line"
     words: str = ""
     tags: str = ""
-    width: int = 0
-    tag_column: int = 0
-    at_tabs: bool = False
+    conll: Columns | None = None
     has_answers: bool = False
     on_bad_answer: str = "stop"
 
@@ -215,17 +217,12 @@ def _form_of(format: str, found: Sequence[str]) -> str:
 
 
 def _conll_layout(name: str, head: bytes, fields: Fields) -> Layout:
-    columns, at_tabs, where = tagged.first_columns(head, name)
     if fields.label or fields.number:
         raise DataError(
             "a CoNLL file has words and tags only", where=name, expected="no --label and --number", fix="use jsonl"
         )
-    tags = fields.tags
-    if tags is None:  # the first file must have them
-        tags = TAGS if len(columns) > 1 or not fields.form else ""
-    tag_column = fields.tag_column or len(columns)
-    if tags and not 2 <= tag_column <= len(columns):
-        expected = f"the tag in column {tag_column}" if fields.tag_column else "at least 2, a word and its tag"
-        split = "split at tabs" if at_tabs else "split at blanks"
-        raise DataError(f"the line has {len(columns)} columns, {split}", where=where, expected=expected)
-    return Layout(name, "conll", "tags", tags=tags, width=len(columns), tag_column=tag_column, at_tabs=at_tabs)
+    has_tags: bool | None = bool(fields.tags)
+    if fields.tags is None:  # the first file must have them
+        has_tags = None if fields.form else True
+    columns = find_columns(head, name, fields.word_column, fields.tag_column, has_tags, fields.counts)
+    return Layout(name, "conll", "tags", tags=(fields.tags or TAGS) if columns.tag else "", conll=columns)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from taskmask.data.conll import sentences_of
 from taskmask.data.questions import PLACE, Answers, BadAnswer, answers_of, check_no_answers
 from taskmask.data.tables import rows_of
-from taskmask.data.tagged import Sentence, sentence_of, sentences_of
+from taskmask.data.tagged import Sentence, sentence_of
 from taskmask.data.utf8 import decode
 from taskmask.data.values import (
     TO_SPACE_BUT_LINE_FEED,
@@ -41,6 +42,7 @@ class Parsed:
         sentences: words and tags of each row, for form "tags".
         answers: the answers of each row, for form "answers"; none without answers.
         left_out: why each row was that is left out.
+        skipped: lines of a CoNLL file that are left out, by their kind.
     """
 
     texts: tuple[list[bytes], ...]
@@ -51,6 +53,7 @@ class Parsed:
     sentences: list[Sentence] = field(default_factory=list)
     answers: list[Answers] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
 
 
 def parse(chunk: Chunk) -> Parsed:
@@ -68,9 +71,9 @@ def parse(chunk: Chunk) -> Parsed:
         return _parse_txt(text, chunk)
     if layout.columns:
         return _parse_table(text, chunk)
-    if layout.format == "conll":
-        sentences = sentences_of(text, layout, chunk.first_line)
-        return Parsed((_joined(sentences),), np.ones(len(sentences), bool), sentences=sentences)
+    if layout.conll:
+        sentences, skipped = sentences_of(text, layout.conll, layout.name, chunk.first_line)
+        return Parsed((_joined(sentences),), np.ones(len(sentences), bool), sentences=sentences, skipped=skipped)
     return _parse_records(text, chunk)
 
 

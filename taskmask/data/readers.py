@@ -28,7 +28,7 @@ from taskmask.errors import ConfigError, DataError, StorageError
 
 # how a file is named -> its format
 FORMATS = {"txt": "txt", "tsv": "tsv", "csv": "csv", "jsonl": "jsonl", "conll": "conll", "iob": "conll",
-           "iob2": "conll", "bio": "conll", "json": "squad"}  # fmt: skip
+           "iob2": "conll", "bio": "conll", "conllu": "conll", "conllup": "conll", "json": "squad"}  # fmt: skip
 CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
@@ -164,7 +164,7 @@ def find_sources(
             doubt = quoting_in(head) if format == "tsv" and not layout.quoted else ""
             done = dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8, doubt=doubt)
             sources[split].append(done)
-        asked = dataclasses.replace(asked, form=wanted.form)  # all splits are of one form
+        asked = dataclasses.replace(asked, form=wanted.form, counts=wanted.counts)  # all splits are of one form
     return sources
 
 
@@ -172,7 +172,8 @@ def _decided(fields: Fields, layout: Layout) -> Fields:
     """The fields that the files after one with this layout must have."""
     decided = dataclasses.replace(fields, form=layout.form, label=layout.label)
     if layout.form == "tags":
-        return dataclasses.replace(decided, tags=layout.tags)
+        counts = fields.counts or bool(layout.conll and layout.conll.counts)
+        return dataclasses.replace(decided, tags=layout.tags, counts=counts)
     return dataclasses.replace(decided, has_answers=layout.has_answers)
 
 
