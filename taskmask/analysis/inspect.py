@@ -17,6 +17,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Rows
 from taskmask.data.source import RowSource
+from taskmask.data.values import to_spaces
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, DataError
 from taskmask.maskers.base import build_masker
@@ -246,8 +247,8 @@ def _typed(texts: Sequence[str], vocab: Vocabulary, policies: Sequence[Policy]) 
         if policy.masker.columns:
             what = f"masker {policy.name} reads column {policy.masker.columns[0]!r}, which typed text does not have"
             raise DataError(what, where="--text", fix="show rows of a dataset with --data DIR --rows N")
-    encoded = [np.append(ids, vocab.eos) for ids in vocab.encode([" ".join(text.split()) for text in texts])]
-    if any(len(ids) == 1 for ids in encoded):
+    encoded = [np.append(ids, vocab.eos) for ids in vocab.encode([to_spaces(text) for text in texts])]
+    if any(len(ids) == 1 or not text.strip() for ids, text in zip(encoded, texts, strict=True)):
         raise DataError("is empty", where="--text", fix="write something")
     return MemorySplit({"tokens": encoded})
 

@@ -23,6 +23,18 @@ def to_spaces(text: str) -> str:
     return _CONTROLS.sub(" ", text)
 
 
+def texts_to_read(records: Sequence[dict[str, Any]], field: str) -> list[str]:
+    """The texts in a field of records, as those of a dataset were read.
+
+    Raises:
+        DataError: one is blank.
+    """
+    texts = [to_spaces(record[field]) for record in records]
+    if not all(map(str.strip, texts)):
+        raise DataError("the text is empty", where=field, expected="a text")
+    return texts
+
+
 def is_blank(line: bytes) -> bool:
     """Whether a line holds nothing but spaces and control characters."""
     return not line.translate(TO_SPACE).strip()

@@ -271,11 +271,11 @@ class Vocabulary:
         What follows a mask directly (`un<mask>able`) is encoded as the inside of a word, what follows with a space
         (`the <mask> sat`) as a new word. A space before a mask belongs to what is masked.
         """
-        plain = to_spaces(text)
-        first, *others = re.split(f"{MASK}|{re.escape(self._pieces[self.mask])}", plain)
-        parts = [self.encode([first.strip(" ")])[0]]
+        *before, last = re.split(f"{MASK}|{re.escape(self._pieces[self.mask])}", to_spaces(text))
+        first, *others = [*(chunk.rstrip(" ") for chunk in before), last]
+        parts = [self.encode([first])[0]]
         for chunk in others:
-            parts += [np.array([self.mask], np.int32), self._engine.encode_inside(chunk.rstrip(" "))]
+            parts += [np.array([self.mask], np.int32), self._engine.encode_inside(chunk)]
         return np.concatenate(parts)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:

@@ -13,6 +13,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source, labelled_rows
+from taskmask.data.values import texts_to_read
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.classification import classification_metrics
@@ -105,9 +106,7 @@ class TextTask(Task):
 
         columns = {}
         for name, field in zip(("tokens", self.config.pair), self.fields, strict=False):
-            texts = [" ".join(record[field].split()) for record in records]
-            if not all(texts):
-                raise DataError("the text is empty", where=field, expected="a text")
+            texts = texts_to_read(records, field)
             columns[name] = [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]
         source = Examples(MemorySplit(columns), self.vocab, max_length, self.config.pair)
         rows = source[np.arange(len(records))]

@@ -20,7 +20,8 @@ from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.targets import shift_right
 from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS
 from taskmask.data.units import Units
-from taskmask.errors import ConfigError, DataError
+from taskmask.data.values import texts_to_read
+from taskmask.errors import ConfigError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -182,9 +183,7 @@ class MetaMasking(Task):
         """
         import torch
 
-        texts = [" ".join(record["text"].split()) for record in records]
-        if not all(texts):
-            raise DataError("the text is empty", where="text", expected="a text")
+        texts = texts_to_read(records, "text")
         source = Units(
             MemorySplit({"tokens": [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]}),
             self.vocab,

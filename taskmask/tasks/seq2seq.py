@@ -14,6 +14,7 @@ from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS, TextToText
+from taskmask.data.values import texts_to_read, to_spaces
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
@@ -158,9 +159,7 @@ class Seq2Seq(TextToTextTask):
         lists = [_choices_of(record, name) for record in records]
         columns = {name: [np.frombuffer("\n".join(texts).encode(), np.uint8) for texts in lists]}
         for column, field in zip(("tokens", self.config.pair), self.fields, strict=False):
-            texts = [" ".join(record[field].split()) for record in records]
-            if not all(texts):
-                raise DataError("the text is empty", where=field, expected="a text")
+            texts = texts_to_read(records, field)
             columns[column] = [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]
         source = self._rows_of(MemorySplit(columns), max_length, "", name)
         rows = source[np.arange(len(records))]
@@ -189,7 +188,7 @@ def _choices_of(record: dict[str, Any], name: str) -> list[str]:
         return []
     if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
         raise DataError(f"{name!r} is {str(choices)[:60]!r}", where=name, expected="a list of texts, none blank")
-    return [" ".join(text.split()) for text in choices]
+    return [to_spaces(text) for text in choices]
 
 
 def _likeliest(texts: list[str], labels: np.ndarray, scores: np.ndarray) -> int:

@@ -16,9 +16,8 @@ from taskmask.data.plan import plan_epoch
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.text_to_text import texts_of
-from taskmask.data.values import to_spaces
+from taskmask.data.values import texts_to_read
 from taskmask.data.windows import Contexts, Windows, contexts_of
-from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
 from taskmask.modules.spec import HeadSpec
@@ -265,17 +264,12 @@ class Span(Task):
         """
         import torch
 
-        texts: dict[str, list[str]] = {}
-        for field in self.fields:
-            # what ends a line elsewhere is a space here, as it was in training; the places stay what they are
-            texts[field] = [to_spaces(record[field]) for record in records]
-            if not all(map(str.strip, texts[field])):
-                raise DataError("the text is empty", where=field, expected="a text")
+        texts = {field: texts_to_read(records, field) for field in self.fields}  # places stay what they are
         contexts = self.vocab.encode_with_offsets(texts["context"])
         close = [self.vocab.eos]
         columns = {"tokens": [np.append(ids, close) for ids, _, _ in contexts]}
         if "question" in texts:
-            questions = self.vocab.encode([text.strip() for text in texts["question"]])
+            questions = self.vocab.encode(texts["question"])
             columns[self.config.question] = [np.append(ids, close) for ids in questions]
         windows = self._windows(MemorySplit(columns), max_length, labelled=False)
 

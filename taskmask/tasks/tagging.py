@@ -18,6 +18,7 @@ from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.units import FIRST, WORD, Units, content_of, first_tokens
+from taskmask.data.values import to_spaces
 from taskmask.data.words import is_unspaced
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
@@ -250,7 +251,7 @@ class Tagging(Task):
         import torch
 
         sentences = [words_of(record) for record in records]
-        encoded = self.vocab.encode_words([words for words, _ in sentences])
+        encoded = self.vocab.encode_words([[to_spaces(word) for word in words] for words, _ in sentences])
         close = ([self.vocab.eos], [-1])
         tokens, word = ([np.append(part[at], close[at]) for part in encoded] for at in (0, 1))
         source = Units(MemorySplit({"tokens": tokens}, {WORD: word}), self.vocab, max_length)
