@@ -25,7 +25,10 @@ class Engine(abc.ABC):
         ids: the pieces as its own file writes them -> id.
         roles: those of `SPECIALS` that it has -> id.
         special_ids: ids that stand for no text; may lack those of the roles.
+        ends: ids that its own post-processor puts before and after a text.
         pair_separators: number of `</s>` between the two texts of a pair.
+        joins_pairs: whether it puts `<s> A </s> B </s>` itself, with this number of `</s>` between them.
+        types_pairs: whether the second text and its `</s>` have type id 1, and all else 0.
         writes_spaces: whether a piece knows if a space stands before it; if not, `Piece.spaced` says it starts a word.
         is_sum_of_words: whether the ids of every text are those of its words, and a memory of words is worth it.
     """
@@ -35,7 +38,10 @@ class Engine(abc.ABC):
     ids: dict[str, int]
     roles: dict[str, int]
     special_ids: list[int]
+    ends: tuple[list[int], list[int]] = ([], [])
     pair_separators: int = 1
+    joins_pairs: bool = False
+    types_pairs: bool = False
     writes_spaces: bool = True
     is_sum_of_words: bool = False
 
@@ -54,6 +60,10 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def encode_with_offsets(self, texts: list[str], num_threads: int) -> list[Spans]:
         """Ids of each text and the characters that each covers; perhaps with the space before."""
+
+    def takes_space(self, id: int) -> bool:
+        """Whether a special takes the white space before it with it."""
+        return True
 
     def as_read(self, text: str) -> str:
         """The text, character for character, with a space for each character that the tokenizer takes for one."""

@@ -11,17 +11,19 @@ import contextlib
 import copy
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from taskmask.data.engine import EOS, SPECIALS, TOKENIZER_FILE, Engine, Spans
+from taskmask.data.engine import BOS, EOS, TOKENIZER_FILE, UNK, Engine, Spans
+from taskmask.data.special_roles import find_roles, stated_roles
 from taskmask.data.words import SPACE, Piece, is_unspaced, marked_piece, shown
 from taskmask.errors import ConfigError, DataError, TaskmaskError
 
-_BRACKETED = dict(zip(SPECIALS, ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"), strict=True))
+_UNKNOWN = re.compile(rb'"unk_id"\s*:\s*(\d+)')  # of a Unigram, whose pieces are no keys of its file
 _SUPPORTED = "WordPiece, byte-level BPE, or Unigram or BPE whose pieces write a space as ▁"
 
 
@@ -54,7 +56,9 @@ class TokenizersEngine(Engine):
         self.writes_spaces = self._kind in ("bytes", "marked")
         holes = [id for id, raw in enumerate(self._raw) if raw is None]
         specials = [id for id, token in self._added.items() if token.special]
-        self.roles = self._find_roles(set(specials))
+        self.ends = self._find_ends()
+        stated = {role: self.ids[token] for role, token in stated_roles(content).items() if token in self.ids}
+        self.roles = find_roles(self.ids, specials, self._own_roles(content), stated)
         self.special_ids = [*holes, *specials]
         literal = {*self.special_ids, *self.roles.values()}
         self.names = [
@@ -62,7 +66,7 @@ class TokenizersEngine(Engine):
             for id, raw in enumerate(self._raw)
         ]
         self.encode(["a [b] Ω 龘"], 1)  # what cannot encode should fail now
-        self.pair_separators = self._count_separators()
+        self.pair_separators, self.joins_pairs, self.types_pairs = self._find_pairs()
         self._tokenizer.post_processor = None  # it only adds specials, and trims offsets, of byte-level BPE wrongly
 
     def _by_id(self) -> list[str | None]:
@@ -96,20 +100,36 @@ class TokenizersEngine(Engine):
                 return "marked", ""
         raise self._error(f"a {type(model).__name__} tokenizer whose pieces do not tell where words start", _SUPPORTED)
 
-    def _find_roles(self, specials: set[int]) -> dict[str, int]:
-        roles = {}
-        for role in SPECIALS:
-            found = [self.ids[name] for name in (_BRACKETED[role], role) if name in self.ids]
-            found.sort(key=lambda id: id not in specials)
-            if found:
-                roles[role] = found[0]
-        return roles
+    def _find_ends(self) -> tuple[list[int], list[int]]:
+        """The ids that the post-processor puts before and after a text."""
+        with self._errors("the tokenizer cannot encode a text"):
+            around = self._tokenizer.encode("a").ids
+            inside = self._tokenizer.encode("a", add_special_tokens=False).ids
+        rest = len(around) - len(inside)
+        before = next((at for at in range(rest + 1) if around[at : at + len(inside)] == inside), 0)
+        before = before if inside else rest // 2  # it has no token for this text
+        return around[:before], around[before + len(inside) :]
 
-    def _count_separators(self) -> int:
-        if EOS not in self.roles:
-            return 1
+    def _own_roles(self, content: bytes) -> dict[str, int]:
+        """The roles that the tokenizer itself gives: a single token on a side of a text, and what is unknown."""
+        own = {role: end[0] for role, end in zip((BOS, EOS), self.ends, strict=True) if len(end) == 1}
+        unknown = self.ids.get(getattr(self._tokenizer.model, "unk_token", None) or "")
+        if type(self._tokenizer.model).__name__ == "Unigram" and (found := _UNKNOWN.search(content)):
+            unknown = int(found[1])
+        return own if unknown is None else {**own, UNK: unknown}
+
+    def _find_pairs(self) -> tuple[int, bool, bool]:
+        """(how many `</s>` stand between the texts of a pair, whether they are all, whether the second has type 1)."""
         with self._errors("the tokenizer cannot encode a pair of texts"):
-            return max(1, self._tokenizer.encode("a", "a").ids.count(self.roles[EOS]) - 1)
+            pair = self._tokenizer.encode("a", "a")
+        inside = self._tokenizer.encode("a", add_special_tokens=False).ids
+        if EOS not in self.roles:
+            return 1, False, False
+        bos, eos = (self.roles.get(role, -1) for role in (BOS, EOS))
+        separators = max(1, pair.ids.count(eos) - 1)
+        first = [bos, *inside, *[eos] * separators]
+        types = [0] * len(first) + [1] * (len(inside) + 1)
+        return separators, pair.ids == [*first, *inside, eos], pair.type_ids == types
 
     def piece(self, id: int) -> Piece:
         """What an id stands for."""
@@ -125,6 +145,10 @@ class TokenizersEngine(Engine):
         if self._prefix and raw.startswith(self._prefix) and raw != self._prefix:
             return Piece(raw.removeprefix(self._prefix).encode(), False)
         return Piece(raw.encode(), True)
+
+    def takes_space(self, id: int) -> bool:
+        """Whether a special takes the white space before it with it."""
+        return id not in self._added or self._added[id].lstrip
 
     def encode(self, texts: Sequence[str | bytes], num_threads: int) -> list[np.ndarray]:
         """The ids of each text, int32.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from taskmask.data.engine import TOKENIZER_FILE, VOCABULARY_FILE
+from taskmask.data.engine import BOS, EOS, MASK, PAD, TOKENIZER_FILE, UNK, VOCABULARY_FILE, Engine
 from taskmask.data.engine_tokenizers import tokenizers_package
 from taskmask.errors import DataError
 
@@ -14,6 +14,10 @@ _CONFIG = "tokenizer_config.json"
 _WORD_PIECE = ("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert", "ConvBert", "LayoutLM")
 _BYTE_LEVEL = ("Roberta", "GPT2", "Longformer", "Bart")
 _SPECIALS = ("unk_token", "cls_token", "sep_token", "pad_token", "mask_token", "bos_token", "eos_token")
+_ROLES = {
+    PAD: ("pad_token",), BOS: ("cls_token", "bos_token"), EOS: ("sep_token", "eos_token"), UNK: ("unk_token",),
+    MASK: ("mask_token",),
+}  # fmt: skip
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 
 
@@ -49,7 +53,20 @@ def tokenizer_of_folder(folder: Path) -> bytes:
         ) from error
 
 
-def check_config(folder: Path, content: bytes) -> None:
+def roles_of_folder(folder: Path) -> dict[str, str]:
+    """Role -> token, as `tokenizer_config.json` and `special_tokens_map.json` name them.
+
+    Raises:
+        DataError: the files are damaged.
+    """
+    options = _options(folder)
+    named = {
+        role: next(filter(None, (_content(options.get(key)) for key in keys)), "") for role, keys in _ROLES.items()
+    }
+    return {role: token for role, token in named.items() if token}
+
+
+def check_config(folder: Path, content: bytes, engine: Engine) -> None:
     """Checks that the `tokenizer_config.json` of a folder, if there is one, agrees with the `tokenizer.json`.
 
     transformers follows the former, taskmask the latter.
@@ -57,10 +74,12 @@ def check_config(folder: Path, content: bytes) -> None:
     Args:
         folder: of Hugging Face.
         content: of its `tokenizer.json`, which is valid.
+        engine: made of it.
 
     Raises:
         DataError: both state a value, and they differ.
     """
+    _check_ends(folder, engine)
     options, tokenizer = _read_json_if_there(folder / _CONFIG), json.loads(content)
     bert = _component(tokenizer.get("normalizer"), "BertNormalizer")
     byte_level = _component(tokenizer.get("pre_tokenizer"), "ByteLevel")
@@ -77,6 +96,21 @@ def check_config(folder: Path, content: bytes) -> None:
                 where=str(folder),
                 expected="the same in both; transformers follows the former",
                 fix=_save_again(folder),
+            )
+
+
+def _check_ends(folder: Path, engine: Engine) -> None:
+    """Raises a DataError if the folder names other tokens for the ends of a text than the tokenizer puts there."""
+    options, names = _options(folder), {id: name for name, id in engine.ids.items()}
+    for key, end in zip(("cls_token", "sep_token"), engine.ends, strict=True):
+        named = _content(options.get(key))
+        if len(end) == 1 and named in engine.ids and end != [engine.ids[named]]:
+            put = " ".join(names[id] for id in end)
+            raise DataError(
+                f"{key} is {named} in {_CONFIG}, and {TOKENIZER_FILE} puts {put} there",
+                where=str(folder),
+                expected="the same in both",
+                fix=f"name in {_CONFIG} what the post_processor of {TOKENIZER_FILE} puts around a text",
             )
 
 
@@ -189,9 +223,10 @@ def _byte_level(package: Any, folder: Path, options: dict[str, Any]) -> Any:
     tokenizer.add_special_tokens([name for name in dict.fromkeys(plain) if name in vocabulary and name != mask])
     if mask in vocabulary:  # takes the space before it, as RoBERTa's does
         tokenizer.add_special_tokens([package.AddedToken(mask, lstrip=True, special=True)])
-    if start == "<s>" and {"<s>", "</s>"} <= vocabulary.keys():
+    before, after = _name(options, "cls_token", start), _name(options, "sep_token", end)
+    if before != "<|endoftext|>" and {before, after} <= vocabulary.keys():  # GPT-2 puts nothing around a text
         tokenizer.post_processor = package.processors.RobertaProcessing(
-            ("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]), add_prefix_space=spaced
+            (after, vocabulary[after]), (before, vocabulary[before]), add_prefix_space=spaced
         )
     return tokenizer
 

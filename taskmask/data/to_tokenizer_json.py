@@ -14,11 +14,12 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from taskmask.data.special_roles import without_roles
 from taskmask.data.vocab import VOCABULARY_FILE, Vocabulary
 from taskmask.data.words import SPACE
 from taskmask.errors import DataError
 
-CONTROLS = r"\x00-\x1f\x7f"  # in a class of a regular expression
+_CONTROLS = r"\x00-\x1f\x7f"  # in a class of a regular expression
 _UNIGRAM, _BPE = 1, 2  # model types of SentencePiece
 _USER_DEFINED = 4  # type of a piece
 
@@ -81,9 +82,10 @@ def tokenizer_config(vocab: Vocabulary, max_length: int) -> dict[str, Any]:
 
 
 def _with_lacking_specials(vocab: Vocabulary) -> str:
+    plain = without_roles(vocab.model_bytes)
     if vocab.num_own == vocab.size:
-        return vocab.model_bytes.decode()
-    content = json.loads(vocab.model_bytes)
+        return plain.decode()
+    content = json.loads(plain)
     lacking = [_added_token(id, vocab.piece(id), id == vocab.mask) for id in range(vocab.num_own, vocab.size)]
     content["added_tokens"] = [*(content.get("added_tokens") or []), *lacking]
     if any(name.startswith("<no token ") for name in vocab.pieces(range(vocab.num_own))):  # they would fill the gaps
@@ -133,12 +135,21 @@ def _normalizer(model: dict[str, Any]) -> dict[str, Any]:
     """
     charsmap = base64.b64encode(model["charsmap"]).decode()
     steps = [
-        _replace(f"[{CONTROLS}{SPACE}]", " "),
+        _replace(f"[{_CONTROLS}{SPACE}]", " "),
         *([{"type": "Precompiled", "precompiled_charsmap": charsmap}] if charsmap else []),
         _replace(" {2,}", " "),
         _replace(r" \z", ""),
     ]
     return {"type": "Sequence", "normalizers": steps}
+
+
+def with_controls_as_spaces(normalizer: dict[str, Any] | None) -> dict[str, Any]:
+    """The normalizer that makes control characters spaces first, as every text of a dataset is read."""
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    known = [_replace(f"[{_CONTROLS}{more}]", " ") for more in ("", SPACE)]
+    if normalizer is not None and steps and steps[0] in known:
+        return normalizer
+    return {"type": "Sequence", "normalizers": [known[0], *steps]}
 
 
 def _replace(pattern: str, content: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from taskmask.data.engine import MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
+from taskmask.data.engine import BOS, EOS, MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
 from taskmask.data.engine_sentencepiece import SentencePieceEngine, holds_other_spaces
 from taskmask.data.engine_tokenizers import TokenizersEngine
-from taskmask.data.hf_folder import check_config, tokenizer_of_folder
+from taskmask.data.hf_folder import check_config, roles_of_folder, tokenizer_of_folder
+from taskmask.data.special_roles import with_roles
 from taskmask.data.token_spans import whole_spans
 from taskmask.data.values import to_spaces
 from taskmask.data.vocab_training import cut_text, train_vocabulary
@@ -31,9 +32,10 @@ _CLOSING, _OPENING = frozenset(",.!?;:)]}%"), frozenset("([{")
 class Vocabulary:
     """A SentencePiece model or a Hugging Face tokenizer with five special pieces `<pad> <s> </s> <unk> <mask>`.
 
-    The special ids are looked up by piece name; in a `tokenizer.json` they may also be called `[PAD] [CLS] [SEP] [UNK]
-    [MASK]`. Those that are lacking are appended after the own pieces, in the order above, so own ids never move. It
-    pickles by its model bytes. `num_threads` is that of the engine; -1 is one a core.
+    A SentencePiece model names them so. In a `tokenizer.json`, `<s>` and `</s>` are what its post-processor puts around
+    a text; it and its folder say which tokens have the other roles, else their names do: `taskmask.data.special_roles`.
+    Those that are missing are appended after the own pieces, in the order above, so own ids never move. It pickles by
+    its model bytes. `num_threads` is that of the engine; -1 is one a core.
 
     Pieces are shown alike whatever the tokenizer: `▁the` with a space before it (in WordPiece, which does not know
     spaces, at the start of a word), `ing` without, bytes that are no whole character as `<0xE4>`, specials by name.
@@ -67,7 +69,8 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Reads a `.model` file, a `tokenizer.json`, or the vocabulary of a dataset or Hugging Face folder.
 
-        In a Hugging Face folder that is its `tokenizer.json`, else `vocab.txt`, else `vocab.json` and `merges.txt`.
+        In a Hugging Face folder that is its `tokenizer.json`, else `vocab.txt`, else `vocab.json` and `merges.txt`; its
+        `tokenizer_config.json` and `special_tokens_map.json` name the special tokens.
 
         Raises:
             ConfigError: the package `tokenizers` is needed and not installed.
@@ -79,9 +82,10 @@ class Vocabulary:
                 return cls.load(path / VOCABULARY_FILE)
             if (path / TOKENIZER_FILE).exists():
                 vocabulary = cls.load(path / TOKENIZER_FILE)
-                check_config(path, vocabulary.model_bytes)
-                return vocabulary
-            return cls(tokenizer_of_folder(path), name=str(path))
+                check_config(path, vocabulary.model_bytes, vocabulary._engine)
+            else:
+                vocabulary = cls(tokenizer_of_folder(path), name=str(path))
+            return vocabulary._with_roles(roles_of_folder(path), str(path))
         try:
             if path.exists() and not path.is_file():  # a device or a pipe is read for ever
                 expected = "a SentencePiece .model file or a tokenizer.json"
@@ -94,6 +98,18 @@ class Vocabulary:
                 expected="a SentencePiece .model file, a tokenizer.json, or a folder of a dataset or of Hugging Face",
             ) from error
 
+    def _with_roles(self, named: dict[str, str], name: str) -> Vocabulary:
+        """The vocabulary in which tokens have the roles named, which are kept in its bytes if it cannot know them.
+
+        What stands around a text is what the tokenizer puts there.
+        """
+        ids, names = self._engine.ids, {id: token for token, id in self._engine.ids.items()}
+        put = {role: names[end[0]] for role, end in zip((BOS, EOS), self._engine.ends, strict=True) if len(end) == 1}
+        known = {role: token for role, token in {**named, **put}.items() if token in ids}
+        if all(ids[token] == self._ids[role] for role, token in known.items()):
+            return self
+        return Vocabulary(with_roles(self.model_bytes, known, ids), name)
+
     def __reduce__(self) -> tuple:
         return Vocabulary, (self.model_bytes,)
 
@@ -102,10 +118,29 @@ class Vocabulary:
         """Of its content in a dataset: `vocab.model`, or `tokenizer.json`."""
         return self._engine.file_name
 
+    def has_token(self, name: str) -> bool:
+        """Whether its own file has a token of that name."""
+        return name in self._engine.ids
+
+    @property
+    def puts_ends(self) -> bool:
+        """Whether the tokenizer itself puts `<s>` before and `</s>` behind a text."""
+        return self._engine.ends == ([self.bos], [self.eos])
+
     @property
     def pair_separators(self) -> int:
         """How many `</s>` stand between the two texts of a pair: 2 as in RoBERTa, or 1."""
         return self._engine.pair_separators
+
+    @property
+    def joins_pairs(self) -> bool:
+        """Whether the tokenizer itself joins the texts of a pair so."""
+        return self._engine.joins_pairs
+
+    @property
+    def types_pairs(self) -> bool:
+        """Whether the tokenizer itself gives the second text and its `</s>` type id 1, and the rest 0."""
+        return self._engine.types_pairs
 
     @property
     def size(self) -> int:
@@ -269,10 +304,12 @@ class Vocabulary:
         """Encodes a text in which `<mask>`, or the vocabulary's own name of it, stands for masked tokens, int32.
 
         What follows a mask directly (`un<mask>able`) is encoded as the inside of a word, what follows with a space
-        (`the <mask> sat`) as a new word. A space before a mask belongs to what is masked.
+        (`the <mask> sat`) as a new word. White space before a mask belongs to what is masked, unless a `tokenizer.json`
+        says that it does not.
         """
         *before, last = re.split(f"{MASK}|{re.escape(self._pieces[self.mask])}", to_spaces(text))
-        first, *others = [*(chunk.rstrip(" ") for chunk in before), last]
+        takes_space = self._engine.takes_space(self.mask)
+        first, *others = [*(chunk.rstrip() if takes_space else chunk for chunk in before), last]
         parts = [self.encode([first])[0]]
         for chunk in others:
             parts += [np.array([self.mask], np.int32), self._engine.encode_inside(chunk)]
@@ -291,7 +328,8 @@ class Vocabulary:
             before = text[-4:].decode("utf-8", errors="replace")[-1:]
             if id == self.mask:
                 following = shown[at + 1] if at + 1 < len(shown) else self.mask
-                if before and not is_unspaced(before) and (following == self.mask or self.starts_word[following]):
+                begins = following == self.mask or self.starts_word[following]
+                if begins and before.strip() and not is_unspaced(before):
                     text += b" "
                 text += MASK.encode()
             else:

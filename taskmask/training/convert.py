@@ -15,8 +15,8 @@ from torch import Tensor
 from taskmask import __version__
 from taskmask.config import Assignment, from_tables
 from taskmask.data.columns import Dataset
-from taskmask.data.engine_tokenizers import tokenizers_package
-from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json
+from taskmask.data.hf_folder import roles_of_folder
+from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json, with_controls_as_spaces
 from taskmask.data.vocab import TOKENIZER_FILE, Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
 from taskmask.machine import check_new_folder, folder_written_whole, written_whole
@@ -82,6 +82,7 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
     model, vocab = hf.read_folder(folder), Vocabulary.load(folder)
     _check_specials(vocab, model, folder)
     settings = _settings_for(model, folder, run, overrides)
+    _check_template(vocab, settings, folder)
     surplus = model.vocab_size - vocab.size
     weights = {PREFIX + name: tensor for name, tensor in hf.fit_vocabulary(model.weights, vocab.size).items()}
     for name in weights.keys() & set(POSITIONS):
@@ -119,7 +120,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     labels = loaded.asked.class_names
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in loaded.weights.items() if name.startswith(PREFIX)}
     loaded.objective(settings, loaded.asked)  # says so where a head is lacking
-    tokenizer, about = tokenizer_for(vocab, kind), tokenizer_config(vocab, length)
+    tokenizer, about = tokenizer_for(vocab, kind, settings), tokenizer_config(vocab, length)
     if getattr(config, "segments", 0) < 2:
         about["model_input_names"] = ["input_ids", "attention_mask"]
     with folder_written_whole(Path(folder)) as partial, checkpoint.contents_of(str(loaded.file)):
@@ -139,41 +140,62 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels))
 
 
-def tokenizer_for(vocab: Vocabulary, kind: Kind) -> str:
-    """Returns the tokenizer.json of a vocabulary, which puts specials around texts as our tasks do.
+def tokenizer_for(vocab: Vocabulary, kind: Kind, settings: Settings) -> str:
+    """Returns the tokenizer.json of a vocabulary, which reads texts and puts specials around them as our tasks do.
 
-    A tagging reads every word as if a space stood before it, so a byte-level tokenizer is told to do that, too.
+    All of a tokenizer.json is kept but for three things. Control characters become spaces. A tagging reads every word
+    as if a space stood before it, so a byte-level tokenizer is told to do that, too. And if the post-processor does
+    not do what the run does, it is replaced.
     """
     text = tokenizer_json(vocab)
     if vocab.file_name != TOKENIZER_FILE:
         return text
     content = json.loads(text)
+    content["normalizer"] = with_controls_as_spaces(content.get("normalizer"))
     splitter = content.get("pre_tokenizer") or {}
-    if kind == "tagging" and splitter.get("type") == "ByteLevel" and not splitter.get("add_prefix_space"):
-        text = json.dumps({**content, "pre_tokenizer": {**splitter, "add_prefix_space": True}}, ensure_ascii=False)
-    tokenizer = tokenizers_package().Tokenizer.from_str(text)
-    bos, eos, inside = vocab.bos, vocab.eos, tokenizer.encode("a", add_special_tokens=False).ids
-    first = [bos, *inside, *[eos] * vocab.pair_separators]
-    single, pair = tokenizer.encode("a"), tokenizer.encode("a", "a")
-    types = [0] * len(first) + [1] * (len(inside) + 1)
-    if single.ids == [bos, *inside, eos] and (pair.ids, pair.type_ids) == ([*first, *inside, eos], types):
-        return text
-    return json.dumps({**json.loads(text), "post_processor": template(vocab)}, ensure_ascii=False)
+    if kind == "tagging" and splitter.get("type") == "ByteLevel":
+        content["pre_tokenizer"] = {**splitter, "add_prefix_space": True}
+    if not (vocab.puts_ends and _joins_as(vocab, settings)):
+        content["post_processor"] = template(vocab)
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _joins_as(vocab: Vocabulary, settings: Settings) -> bool:
+    """Whether the tokenizer itself joins the texts of a pair as the task does, if it reads pairs."""
+    is_typed = vocab.types_pairs or getattr(settings.model.options, "segments", 0) < 2
+    return not getattr(settings.task.options, "pair", "") or (vocab.joins_pairs and is_typed)
 
 
 def _check_specials(vocab: Vocabulary, model: hf.HFModel, folder: str) -> None:
-    """Raises a CheckpointError where the tokenizer lacks a special that the model must have been trained with."""
+    """Raises a CheckpointError if the tokenizer has not a special that the model must have been trained with."""
     needed = {"<s>": vocab.bos, "</s>": vocab.eos} | ({"<mask>": vocab.mask} if model.kind == "masked_lm" else {})
-    lacking = [name for name, id in needed.items() if id >= vocab.num_own]
-    if not lacking and vocab.size > model.vocab_size >= vocab.num_own:
-        lacking = vocab.pieces(range(vocab.num_own, vocab.size))
-    if lacking:
+    named = {role: vocab.piece(id) for role, id in needed.items()} | roles_of_folder(Path(folder))
+    missing = [role for role, id in needed.items() if id >= vocab.num_own or not vocab.has_token(named[role])]
+    if not missing and vocab.size > model.vocab_size >= vocab.num_own:
+        missing = vocab.pieces(range(vocab.num_own, vocab.size))
+    if missing:
         raise CheckpointError(
-            f"its tokenizer has no {', '.join(lacking)}",
+            f"its tokenizer has no {', '.join(missing)}",
             where=folder,
-            expected="<s> or [CLS], </s> or [SEP], <pad> or [PAD], <unk> or [UNK], <mask> or [MASK]",
-            fix="only tokenizers that name them so can be used",
+            expected="<s> or [CLS], </s> or [SEP], <pad> or [PAD], <unk> or [UNK], <mask> or [MASK], or tokens that "
+            "tokenizer_config.json names as cls_token, sep_token, pad_token, unk_token, mask_token",
+            fix="name them there, as tokens of tokenizer.json",
         )
+
+
+def _check_template(vocab: Vocabulary, settings: Settings, folder: str) -> None:
+    """Raises a CheckpointError unless the tokenizer puts around texts what our tasks put there."""
+    bos, eos = vocab.pieces([vocab.bos, vocab.eos])
+    if vocab.file_name != TOKENIZER_FILE or (vocab.puts_ends and _joins_as(vocab, settings)):
+        return
+    what = "its tokenizer.json does not put one special token before a text and one behind it"
+    expected = f"a post_processor that makes {bos} A {eos} of a text A"
+    if vocab.puts_ends:
+        what = "its tokenizer.json does not join the texts of a pair as taskmask does"
+        joined = " ".join([bos, "A", *[eos] * vocab.pair_separators, "B", eos])
+        expected = f"a post_processor that makes {joined} of a pair, with type id 1 from B on"
+    fix = "take the tokenizer that the model was trained with"
+    raise CheckpointError(what, where=folder, expected=expected, fix=fix)
 
 
 def _settings_for(model: hf.HFModel, folder: str, run: str, overrides: Iterable[Assignment]) -> Settings:
