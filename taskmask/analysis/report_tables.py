@@ -177,8 +177,10 @@ def how_to_read(results: Results, rows: Sequence[Row]) -> str:
     if count > 1:
         tests = f"p is corrected for all {count} comparisons (Holm), the intervals are not"
     return (
-        f"n: seeds. 95 % interval: {spread(results)}; made so, it holds the true mean in 95 of 100 experiments. "
-        f"difference: from the baseline, paired by seed and by example; {tests}. better or worse: p below {FINDING}. "
+        f"n: seeds. 95 % interval: {spread(results)}, within the limits of the metric (Clopper-Pearson for the "
+        "effective number of examples, Korn and Graubard 1998; of losses, on a logarithmic scale); made so, it holds "
+        "the true mean in 95 of 100 experiments. difference: from the baseline, paired by seed and by example "
+        f"(Student's t); {tests}. better or worse: p below {FINDING}. "
         "A difference that is not shown is no proof of equality: more seeds or more examples may show it."
     )
 

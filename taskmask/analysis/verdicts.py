@@ -15,6 +15,7 @@ from taskmask.metrics.paired import Difference, holm, paired_difference
 
 FINDING = 0.05  # the corrected p below which a difference is shown
 WITHOUT = "no intermediate stage"
+FEW_SEEDS = "{} seeds: intervals and tests rest on Student's t with {} degrees of freedom. Take five or more."
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def warnings(results: Results) -> list[str]:
         1: ["One seed: nothing can be said about the luck of training. Intervals are over examples alone, and no "
             "difference is tested. Take five seeds or more."],
         2: ["Two seeds: intervals are very wide, and only large differences can be shown. Take five seeds or more."],
+        3: [FEW_SEEDS.format("Three", 2)],
+        4: [FEW_SEEDS.format("Four", 3)],
     }.get(n, [])  # fmt: skip
     count = len(results.failures)
     if count:

@@ -1,16 +1,18 @@
-"""How certain a metric is: intervals of the percentile bootstrap over examples; over runs and examples, Student's t.
+"""How certain a metric is: its standard error by the bootstrap over examples, and its interval within its limits.
 
-Source: Efron and Tibshirani, "An Introduction to the Bootstrap", section 13.3; `two_way` for several runs.
+Source: Efron and Tibshirani, "An Introduction to the Bootstrap", section 6.2, for the error; `two_way` for that of
+several runs; `limits` for the interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from taskmask.metrics.limits import UNLIMITED, Limits, interval_within
 from taskmask.metrics.two_way import two_way
 
 
@@ -21,10 +23,12 @@ class Measure:
     Attributes:
         size: number of examples.
         metrics: indices of examples, int [any], with repetition -> name of each metric and its value.
+        limits: {metric: between which values it lies}; the others have none.
     """
 
     size: int
     metrics: Callable[[np.ndarray], dict[str, float]]
+    limits: Mapping[str, Limits] = field(default_factory=dict)
 
     def value(self) -> dict[str, float]:
         """The metrics of all examples."""
@@ -60,11 +64,17 @@ class Resampled:
         size: number of examples.
         value: the metrics of all examples.
         drawn: metric -> its value on each resample, float64 [resamples]; empty without an example.
+        limits: {metric: between which values it lies}; the others have none.
     """
 
     size: int
     value: dict[str, float]
     drawn: dict[str, np.ndarray]
+    limits: Mapping[str, Limits] = field(default_factory=dict)
+
+    def limits_of(self, metric: str) -> Limits:
+        """Returns the limits of a metric."""
+        return self.limits.get(metric, UNLIMITED)
 
 
 def resample(measure: Measure, resamples: int = 1000, seed: int = 0) -> Resampled:
@@ -79,41 +89,25 @@ def resample(measure: Measure, resamples: int = 1000, seed: int = 0) -> Resample
     value = measure.value()
     times = resamples if measure.size else 0
     found = [measure.metrics(random.integers(measure.size, size=measure.size)) for _ in range(times)]
-    return Resampled(measure.size, value, {name: np.array([one[name] for one in found], float) for name in value})
+    drawn = {name: np.array([one[name] for one in found], float) for name in value}
+    return Resampled(measure.size, value, drawn, measure.limits)
 
 
 def intervals(
     measure: Measure, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap interval of each metric over examples.
+    """The interval of each metric over examples.
 
     Args:
         measure: what was answered.
         resamples: how often examples are drawn anew, as many as there are, with replacement.
-        level: share of the resamples inside the interval.
+        level: how often such intervals hold the truth.
         seed: of the drawing; the same gives the same intervals.
 
     Returns:
-        metric -> (low, high). Resamples in which a metric is NaN are left out; both are NaN if it is over all examples.
+        metric -> (low, high), as of `interval_within`. Resamples in which a metric is NaN are left out.
     """
-    _check_level(level)
-    found = resample(measure, resamples, seed)
-    return {name: percentiles(drawn, found.value[name], level) for name, drawn in found.drawn.items()}
-
-
-def percentiles(drawn: np.ndarray, value: float, level: float = 0.95) -> tuple[float, float]:
-    """The ends of the percentile interval; NaN where the value is.
-
-    Args:
-        drawn: float [resamples]; those that are NaN are left out.
-        value: over all examples.
-        level: share of the resamples inside the interval.
-    """
-    usable = drawn[~np.isnan(drawn)]
-    if math.isnan(value) or not usable.size:
-        return math.nan, math.nan
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return low, high
+    return {name: (found.low, found.high) for name, found in seed_intervals([measure], resamples, level, seed).items()}
 
 
 def seed_intervals(
@@ -139,16 +133,14 @@ def seed_intervals(
 def over_runs(runs: Sequence[Resampled], metric: str, level: float = 0.95) -> OverRuns:
     """One metric over runs that were drawn the same examples.
 
-    The interval is that of `two_way`: over new runs and new examples; from two runs on it holds the truth about as
-    often as it says. It is symmetric, so near a limit of the metric, such as 1, it may pass it. With one run it is
-    that of `intervals`, over examples alone.
+    The interval is over new runs and new examples, with one run over new examples alone; it is within the limits of the
+    metric. From two runs on it holds the truth about as often as it says.
     """
     values = np.array([run.value[metric] for run in runs])
-    mean = float(np.mean(values))
-    if len(runs) == 1:
-        return OverRuns(mean, math.nan, *percentiles(runs[0].drawn[metric], mean, level), (mean,))
-    ends = two_way(values, np.stack([run.drawn[metric] for run in runs], 1), runs[0].size).interval(level)
-    return OverRuns(mean, float(np.std(values, ddof=1)), *ends, tuple(values.tolist()))
+    found = two_way(values, np.stack([run.drawn[metric] for run in runs], 1), runs[0].size)
+    deviation = float(np.std(values, ddof=1)) if len(runs) > 1 else math.nan
+    ends = interval_within(found, runs[0].limits_of(metric), level)
+    return OverRuns(found.mean, deviation, *ends, tuple(values.tolist()))
 
 
 def check_same_examples(measures: Sequence[Measure] | Sequence[Resampled]) -> None:

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from taskmask.metrics.limits import SHARE, Limits
+
 
 def classification_metrics(
     truth: np.ndarray, guess: np.ndarray, num_classes: int, weights: np.ndarray | None = None
@@ -47,6 +49,25 @@ def classification_metrics(
         "macro_f1": float(np.mean(2 * right[occurs] / both[occurs])),
         "micro_f1": 2 * all_right / float(both.sum()),
         "matthews": float(covariance / math.sqrt(variances)) if varies else 0.0,
+    }
+
+
+def classification_limits(of_class: np.ndarray) -> dict[str, Limits]:
+    """Between which values the metrics of `classification_metrics` lie.
+
+    Macro F1 and Matthews' correlation rest on the rarest class as much as on any other: on its examples, times the
+    number of classes.
+
+    Args:
+        of_class: int [classes], examples that are of each class in truth.
+    """
+    occurs = of_class[of_class > 0]
+    rarest = float(occurs.min() * len(occurs)) if occurs.size else 0.0
+    return {
+        "accuracy": SHARE,
+        "macro_f1": Limits(0, 1, rarest),
+        "micro_f1": SHARE,
+        "matthews": Limits(-1, 1, rarest),
     }
 
 

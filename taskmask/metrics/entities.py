@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from taskmask.metrics.limits import Limits
 from taskmask.metrics.tag_schemes import ALONE, FIRST, INSIDE, OUTSIDE, Scheme
 
 
@@ -86,6 +87,16 @@ def f1_of(counts: np.ndarray) -> dict[str, float]:
         "recall": right / true if true else 0.0,
         "f1": 2 * right / (guessed + true) if right else 0.0,
     }
+
+
+def entity_limits(counts: np.ndarray) -> dict[str, Limits]:
+    """Between which values the metrics of `f1_of` lie; they rest on the sentences that have entities.
+
+    Args:
+        counts: int [sentences, 3], of `entity_counts`.
+    """
+    _, guessed, true = np.count_nonzero(counts, axis=0).tolist()
+    return {"precision": Limits(0, 1, guessed), "recall": Limits(0, 1, true), "f1": Limits(0, 1, true)}
 
 
 def _find(labels: np.ndarray, sentence: np.ndarray, scheme: Scheme) -> _Entities:

@@ -1,7 +1,7 @@
 """Differences between two ways of training, paired by seed and by example, and many of them at once.
 
-Source: `two_way` for the test; Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-Statistics 6 (1979).
+Source: `two_way` for the interval and the test, `limits` for the least error of a difference; Holm, "A simple
+sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6 (1979).
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taskmask.metrics.bootstrap import Resampled, check_same_examples, percentiles
-from taskmask.metrics.two_way import two_way
+from taskmask.metrics.bootstrap import Resampled, check_same_examples
+from taskmask.metrics.limits import UNLIMITED, interval_within, smallest_error
+from taskmask.metrics.two_way import TwoWay, two_way
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,21 @@ def paired_difference(
     check_same_examples([run for seed in seeds for run in (ours[seed], baseline[seed])])
     values = np.array([ours[seed].value[metric] - baseline[seed].value[metric] for seed in seeds])
     drawn = np.stack([ours[seed].drawn[metric] - baseline[seed].drawn[metric] for seed in seeds], 1)
-    pairs = tuple(values.tolist())
-    if len(seeds) == 1:
-        return Difference(pairs[0], *percentiles(drawn[:, 0], pairs[0], level), math.nan, seeds, pairs)
+    limits, pairs = ours[seeds[0]].limits_of(metric), tuple(values.tolist())
     found = two_way(values, drawn, ours[seeds[0]].size)
-    return Difference(found.mean, *found.interval(level), found.p_value(), seeds, pairs)
+    if math.isfinite(limits.low):
+        sides = [_of_one_run([runs[seed] for seed in seeds], metric) for runs in (ours, baseline)]
+        found = found.at_least(smallest_error(sides, limits, len(seeds)))
+    width = limits.high - limits.low
+    low, high = np.clip(interval_within(found, UNLIMITED, level), -width, width).tolist()
+    return Difference(found.mean, low, high, found.p_value() if len(seeds) > 1 else math.nan, seeds, pairs)
+
+
+def _of_one_run(runs: Sequence[Resampled], metric: str) -> TwoWay:
+    """The mean of runs, with the error between examples that one of them has on average."""
+    each = [two_way(np.array([run.value[metric]]), run.drawn[metric][:, None], run.size) for run in runs]
+    mean, error = np.mean([[one.mean, one.of_examples] for one in each], 0).tolist()
+    return TwoWay(mean, 0.0, error, 1, runs[0].size)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

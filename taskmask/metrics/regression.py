@@ -6,6 +6,10 @@ import math
 
 import numpy as np
 
+from taskmask.metrics.limits import CORRELATION, LOSS
+
+LIMITS = {"mse": LOSS, "pearson": CORRELATION, "spearman": CORRELATION}
+
 
 def regression_metrics(truth: np.ndarray, guess: np.ndarray) -> dict[str, float]:
     """Metrics of one number an example, as scipy defines them.

@@ -8,6 +8,8 @@ variance of the mean of n runs has two parts, each found by itself:
 - between examples, common to the runs: the mean covariance of two runs when the same examples are drawn anew for both,
   which is the variance of B; (examples - 1) degrees of freedom. Taken so, C counts once, not twice.
 
+With one run there is the second part alone, the variance between examples.
+
 With few runs the first is badly known, so the bound is Student's t, not the normal distribution's: that of each part,
 weighted with the parts' shares (Cochran's). It is a little too wide where both parts matter; Satterthwaite's degrees of
 freedom were tried and are too narrow there with three runs (92 % for 95).
@@ -20,7 +22,7 @@ of the Behrens-Fisher test", Biometrics 20 (1964).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,13 +33,13 @@ EQUAL = 1e-12  # share of the variance due to their examples below which runs ha
 
 @dataclass(frozen=True)
 class TwoWay:
-    """A mean over runs that answered the same examples.
+    """A mean over runs that answered the same examples; of one run, the part between runs is 0.
 
     Attributes:
         mean: of the runs.
         of_runs: the part of its variance that lies between runs.
         of_examples: the part that lies between examples and is common to the runs.
-        runs: how many there are, two or more.
+        runs: how many there are.
         examples: how many there are.
     """
 
@@ -64,6 +66,15 @@ class TwoWay:
         """The interval of the mean, symmetric; both ends are NaN where it is undefined."""
         half = self.bound((1 - level) / 2) * self.error
         return self.mean - half, self.mean + half
+
+    def at_least(self, error: float) -> TwoWay:
+        """The same mean with no smaller error than this one; it is due to the runs if nothing says to what."""
+        if not self.error < error:
+            return self
+        if not self.error:
+            return replace(self, of_runs=error**2) if self.runs > 1 else replace(self, of_examples=error**2)
+        factor = (error / self.error) ** 2
+        return replace(self, of_runs=self.of_runs * factor, of_examples=self.of_examples * factor)
 
     def p_value(self) -> float:
         """The two-sided p of the mean being 0: 1 minus the level of the widest interval without 0 in it."""
@@ -95,7 +106,7 @@ def two_way(values: np.ndarray, drawn: np.ndarray, examples: int) -> TwoWay:
     """Returns the mean of runs with its two variances.
 
     Args:
-        values: float [runs], the value of each over all examples; two or more.
+        values: float [runs], the value of each over all examples.
         drawn: float [resamples, runs], their values on examples drawn with replacement, the same for all runs;
             resamples with a NaN are left out.
         examples: how many there are.
@@ -104,7 +115,10 @@ def two_way(values: np.ndarray, drawn: np.ndarray, examples: int) -> TwoWay:
     usable = drawn[~np.isnan(drawn).any(1)]
     if math.isnan(mean) or len(usable) < 2 or examples < 2:
         return TwoWay(mean, math.nan, math.nan, runs, examples)
-    covariances = np.cov(usable, rowvar=False) * examples / (examples - 1)  # the bootstrap's are too small by it
+    # those of the bootstrap are too small by the factor
+    covariances = np.atleast_2d(np.cov(usable, rowvar=False)) * examples / (examples - 1)
+    if runs == 1:
+        return TwoWay(mean, 0.0, float(covariances[0, 0]), runs, examples)
     between = max(float(covariances.sum() - np.trace(covariances)) / (runs * (runs - 1)), 0.0)
     of_runs, own = float(np.var(values, ddof=1)) / runs, max(float(np.trace(covariances)) / runs - between, 0.0) / runs
     # scores are counts of few examples, so a few runs may agree by chance: then C tells how far apart they could be

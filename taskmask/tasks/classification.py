@@ -16,8 +16,9 @@ from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.values import texts_to_read
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.classification import classification_metrics
-from taskmask.metrics.regression import regression_metrics
+from taskmask.metrics.classification import classification_limits, classification_metrics
+from taskmask.metrics.limits import LOSS
+from taskmask.metrics.regression import LIMITS, regression_metrics
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -178,7 +179,8 @@ class Classification(TextTask):
             found = classification_metrics(truth[index], guess[index], len(self.class_names))
             return {"loss": float(loss[index].mean()), **found}
 
-        return Measure(len(truth), metrics)
+        of_class = np.bincount(truth, minlength=len(self.class_names))
+        return Measure(len(truth), metrics, {"loss": LOSS, **classification_limits(of_class)})
 
     def annotations(self) -> dict[str, Column]:
         """The label, its probability and log-odds, and the probabilities or logits of all classes, or of one."""
@@ -279,7 +281,7 @@ class Regression(TextTask):
             found = regression_metrics(truth[index], guess[index])
             return {"loss": found["mse"], **found}
 
-        return Measure(len(truth), metrics)
+        return Measure(len(truth), metrics, {"loss": LOSS, **LIMITS})
 
     def annotations(self) -> dict[str, Column]:
         """The number."""

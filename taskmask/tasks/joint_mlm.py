@@ -18,6 +18,7 @@ from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.units import content_of
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.bootstrap import Measure
+from taskmask.metrics.limits import LOSS, Limits
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import TASKS, register_task
 from taskmask.settings import DataSettings
@@ -253,7 +254,11 @@ class JointMLM(MaskedLM):
         def metrics(index: np.ndarray) -> dict[str, float]:
             return self.metrics(dict(zip(names, table[:, index].sum(1).tolist(), strict=True)))
 
-        return Measure(table.shape[1], metrics)
+        limits = dict.fromkeys(("loss", "mlm_loss", "label_loss"), LOSS)
+        for name, accuracy in (("mlm", "mlm_accuracy"), (HEAD, "label_accuracy")):
+            with_targets = np.asarray(answers.get(f"{name}_count", 0)) > 0
+            limits[accuracy] = Limits(0, 1, int(with_targets.sum()))
+        return Measure(table.shape[1], metrics, limits)
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: its label, if it is of the row, and the text with what stood at the masks."""

@@ -18,6 +18,7 @@ from taskmask.data.values import texts_to_read, to_spaces
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
+from taskmask.metrics.limits import SHARE
 from taskmask.metrics.rouge import KINDS, rouge
 from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import register_task
@@ -144,7 +145,7 @@ class Seq2Seq(TextToTextTask):
             means = dict(zip(columns, table[:, index].mean(1).tolist(), strict=True))
             return {**of_right.metrics(index), **means}
 
-        return Measure(of_right.size, metrics)
+        return Measure(of_right.size, metrics, {**of_right.limits, **dict.fromkeys(columns, SHARE)})
 
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Says {"generated", "cut": only if the text was}; where a record has the list "choices", or as `task.choices`

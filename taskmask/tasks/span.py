@@ -20,6 +20,7 @@ from taskmask.data.values import texts_to_read
 from taskmask.data.windows import Contexts, Windows, contexts_of
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
+from taskmask.metrics.limits import LOSS, SHARE
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -176,7 +177,7 @@ class Span(Task):
             loss, windows, exact, f1 = table[:, index].sum(1).tolist()
             return {"loss": loss / windows, "exact_match": exact / len(index), "f1": f1 / len(index)}
 
-        return Measure(len(examples), metrics)
+        return Measure(len(examples), metrics, {"loss": LOSS, "exact_match": SHARE, "f1": SHARE})
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a window: [the answer] or, with outputs, [the answer > the model's], question and context."""

@@ -22,7 +22,9 @@ from taskmask.data.values import to_spaces
 from taskmask.data.words import is_unspaced
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.entities import entities_of, entity_counts, f1_of
+from taskmask.metrics.classification import classification_limits
+from taskmask.metrics.entities import entities_of, entity_counts, entity_limits, f1_of
+from taskmask.metrics.limits import LOSS, Limits
 from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
@@ -183,7 +185,10 @@ class Tagging(Task):
                 found |= dict(zip(self.f1_names(), f1.tolist(), strict=True))
             return {**found, **(f1_of(entities) if self.scheme.has_entities else {})}
 
-        return Measure(size, metrics)
+        with_label = np.count_nonzero(parts[3], axis=0)
+        limits = {"loss": LOSS, **classification_limits(with_label)}
+        limits |= {name: Limits(0, 1, count) for name, count in zip(self.f1_names(), with_label.tolist(), strict=True)}
+        return Measure(size, metrics, {**limits, **(entity_limits(parts[4]) if self.scheme.has_entities else {})})
 
     def f1_names(self) -> list[str]:
         """Names of the metrics that are the F1 of one label: `f1_LABEL`, what is no letter or digit written `_`."""

@@ -10,6 +10,7 @@ import numpy as np
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.metrics.bootstrap import Measure
+from taskmask.metrics.limits import LOSS, PERPLEXITY, Limits
 from taskmask.tasks.base import Answers, Task, Totals, mean_loss
 
 if TYPE_CHECKING:
@@ -57,4 +58,5 @@ class TokenTask(Task):
             loss, correct, count = table[:, index].sum(1)
             return self.metrics({self.kind: loss, f"{self.kind}_correct": correct, f"{self.kind}_count": count})
 
-        return Measure(table.shape[1], metrics)
+        limits = {"loss": LOSS, "perplexity": PERPLEXITY, "accuracy": Limits(0, 1, int((table[2] > 0).sum()))}
+        return Measure(table.shape[1], metrics, limits)

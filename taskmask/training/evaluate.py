@@ -249,7 +249,7 @@ def evaluate(
 
     Returns:
         {"loss": ..., "accuracy": ..., "intervals": {"accuracy": (low, high), ...}, "targets": ..., "rows": ..., ...};
-        the intervals hold 95 % of 1000 bootstrap samples of the examples (of rows, for masked language models).
+        the 95 % intervals are over examples (rows, for masked language models), as of `metrics.limits`.
 
     Raises:
         CheckpointError: the checkpoint is damaged or was made with another vocabulary than the dataset.

@@ -20,6 +20,8 @@ from taskmask.training.evaluate import Evaluation, examine
 from taskmask.training.log import say
 from taskmask.training.run import Summary, train, write_json
 
+ENOUGH_SEEDS = 5  # below, Student's t makes intervals much wider than the normal distribution would
+
 
 def runs_in(folder: str) -> list[str]:
     """Returns the runs of a folder that `train_seeds` filled, by their seeds; the folder itself where it is a run."""
@@ -77,6 +79,7 @@ class Reached:
         metrics: {metric: mean, deviation and interval}.
         results: what `evaluate` says of each run, without intervals.
         notes: what people should know of the rows.
+        examples: how many the intervals are over; 0 if there are no intervals.
     """
 
     split: str
@@ -84,6 +87,7 @@ class Reached:
     metrics: dict[str, OverRuns]
     results: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
+    examples: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON types; what is not finite is None."""
@@ -109,7 +113,7 @@ def evaluate_runs(
 ) -> Reached:
     """Evaluates the best checkpoints of runs on the same split; the arguments are those of `evaluate`.
 
-    The interval is over runs and examples at once, with one run over examples; it is undefined where the task gives no
+    The interval is over runs and examples at once, with one run over examples; it is undefined if the task gives no
     answers of single examples.
     """
     given = list(overrides)
@@ -118,7 +122,7 @@ def evaluate_runs(
     measures = [one.measure for one in found if one.measure]
     notes = tuple(dict.fromkeys(note for one in found for note in one.notes))  # most are those of every run
     if measures:
-        return Reached(split, results[0]["rows"], seed_intervals(measures), results, notes)
+        return Reached(split, results[0]["rows"], seed_intervals(measures), results, notes, measures[0].size)
     metrics = {}
     for name in found[0].metrics:
         values = tuple(one.metrics[name] for one in found)
@@ -147,7 +151,7 @@ def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = 
 
 
 def table(reached: Sequence[Reached]) -> list[str]:
-    """Returns the figures as lines of a table for people."""
+    """Returns the figures as lines of a table for people, and below it how the intervals were made."""
     rows: list[tuple[str, ...]] = [("split", "metric", "mean", "deviation", "95 % interval", "runs")]
     for one in reached:
         for name, found in one.metrics.items():
@@ -159,4 +163,22 @@ def table(reached: Sequence[Reached]) -> list[str]:
     if all(not row[3] for row in rows[1:]):  # one run
         rows = [(row[0], row[1], row[2].replace("mean", "value"), row[4]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *_how_made(reached)]
+
+
+def _how_made(reached: Sequence[Reached]) -> list[str]:
+    """The rule of the intervals, and a warning if there are few seeds."""
+    examples = ", ".join(f"{one.examples:,} examples of {one.split}" for one in reached if one.examples)
+    if not examples:
+        return []
+    seeds = len(reached[0].results)
+    over = f"{seeds} seeds and " if seeds > 1 else ""
+    lines = [
+        f"95 % intervals over {over}{examples}: Clopper-Pearson for the effective number",
+        "of examples (Korn and Graubard 1998), from 1,000 bootstrap samples; of losses, on a logarithmic scale",
+    ]
+    if 1 < seeds < ENOUGH_SEEDS:
+        degrees = f"Student's t with {seeds - 1} degree{'s' * (seeds > 2)} of freedom"
+        lines.append(f"note: {seeds} seeds are few: the intervals rest on {degrees}; train five or more")
+    return lines

@@ -11,6 +11,7 @@ from taskmask.analysis.curves import Reached, cost_ratio, crossings, curves
 from taskmask.analysis.results import Asked, Cost, Scores
 from taskmask.analysis.verdicts import Row, num_comparisons, of_language_models, of_tasks, warnings
 from taskmask.metrics.bootstrap import Measure, OverRuns, over_runs
+from taskmask.metrics.limits import SHARE
 from taskmask.metrics.paired import Difference, holm, paired_difference
 
 SMALL = {"points": 2, "examples": 200, "tasks": (TOPIC,), "maskers": ("uniform",)}
@@ -113,7 +114,7 @@ def test_a_baseline_that_failed():
     assert all(math.isnan(one.reached.share) for one in curves(found))
 
 
-@pytest.mark.parametrize("seeds, begin", [((7,), "One seed:"), ((1, 2), "Two seeds:")])
+@pytest.mark.parametrize("seeds, begin", [((7,), "One seed:"), ((1, 2), "Two seeds:"), ((1, 2, 3), "Three seeds:")])
 def test_few_seeds_are_warned_of(seeds, begin):
     found = made_up(**SMALL, seeds=seeds)
     assert warnings(found)[0].startswith(begin)
@@ -176,6 +177,16 @@ def test_reached_by_less_loss_and_by_the_model_without_a_stage():
 def test_costs_are_means_of_seeds(results):
     made = dataclasses.replace(results, costs={"uniform": {1: Cost(2, 4, 6, 8.0, 10.0), 2: Cost(4, 4, 6, 8.0, 30.0)}})
     assert made.mean_cost("uniform") == Cost(3, 4, 6, 8.0, 20.0) and made.mean_cost("span") is None
+
+
+def test_policies_that_are_right_on_all_examples_are_not_told_apart():
+    right = Measure(200, lambda index: {"accuracy": 1.0}, {"accuracy": SHARE})
+    task = Asked("it", "accuracy", False, "test")
+    scores = [Scores("it", name, 1.0, dict.fromkeys((1, 2, 3), right)) for name in ("uniform", "span")]
+    found = dataclasses.replace(made_up(**SMALL, seeds=(1, 2, 3)), tasks=[task], scores=scores)
+    baseline, span = (row for row in of_tasks(found) if row.score)
+    assert baseline.score.low == pytest.approx(0.025 ** (1 / 200)) and baseline.score.high == 1
+    assert span.verdict == "not shown at n = 3" and span.difference.low < -0.005 and span.difference.high > 0.005
 
 
 def test_one_seed_that_is_left_is_told():

@@ -36,20 +36,13 @@ def test_the_same_seed_gives_the_same_and_another_another():
     assert seed_intervals([measure] * 2, 50) == seed_intervals([measure] * 2, 50)
 
 
-def test_several_metrics_at_once_and_all_examples_alike():
-    truth = np.arange(40) % 3
-    measure = Measure(40, lambda index: classification_metrics(truth[index], truth[index], 3))
-    assert measure.value()["accuracy"] == 1
-    assert intervals(measure, 20) == dict.fromkeys(measure.value(), (1, 1))
-
-
 def test_undefined_resamples_are_left_out():
-    values = np.array([0.0, 1.0])
-    measure = Measure(2, lambda index: {"a": float(np.ptp(values[index])) or math.nan, "b": math.nan})
+    values = np.array([0.0, 0.5, 1.0])
+    measure = Measure(3, lambda index: {"a": float(np.ptp(values[index])) or math.nan, "b": math.nan})
     found = intervals(measure, 50)
-    assert found["a"] == (1, 1) and all(map(math.isnan, found["b"]))
+    assert found["a"][0] < 1 < found["a"][1] and all(map(math.isnan, found["b"]))
     over = seed_intervals([measure, measure], 50)
-    assert (over["a"].mean, over["a"].low, over["a"].high) == (1, 1, 1) and math.isnan(over["b"].low)
+    assert over["a"].mean == 1 and math.isfinite(over["a"].low) and math.isnan(over["b"].low)
 
 
 def test_no_example():

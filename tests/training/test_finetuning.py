@@ -211,6 +211,9 @@ def test_several_seeds(classified, tmp_path, capfd):
     assert saved["splits"][0]["metrics"]["accuracy"]["runs"] == list(accuracy.runs)
     lines = seeds.table(reached)
     assert lines[0].split() == ["split", "metric", "mean", "deviation", "95", "%", "interval", "runs"]
+    sizes = " and ".join(["2 seeds", ", ".join(f"{one.examples} examples of {one.split}" for one in reached)])
+    assert lines[-3].startswith(f"95 % intervals over {sizes}: ") and "Korn and Graubard 1998" in lines[-2]
+    assert lines[-1].startswith("note: 2 seeds are few: the intervals rest on Student's t with 1 degree of freedom;")
     capfd.readouterr()
     seeds.train_seeds(chosen, [3, 1])
     assert capfd.readouterr().err.count("already finished") == 2
