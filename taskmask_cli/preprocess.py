@@ -65,6 +65,7 @@ def make_parser() -> Parser:
     data.add_argument("--out", required=True, metavar="DIR", help="folder of the dataset; appears when it is whole")
     data.add_argument("--overwrite", action="store_true", help="replace the dataset at --out")
     _add_text_options(parser)
+    _add_format_options(parser)
     _add_form_options(parser)
     _add_vocabulary_options(parser)
     run = parser.add_argument_group("run")
@@ -78,7 +79,7 @@ def make_parser() -> Parser:
 
 
 def _add_text_options(parser: Parser) -> None:
-    text = parser.add_argument_group("text")
+    text = parser.add_argument_group("fields")
     text.add_argument(
         "--text",
         nargs="+",
@@ -94,31 +95,35 @@ def _add_text_options(parser: Parser) -> None:
         metavar="FIELD",
         help="fields of jsonl that hold lists of texts, such as accepted answers or choices",
     )
-    text.add_argument(
+
+
+def _add_format_options(parser: Parser) -> None:
+    form = parser.add_argument_group("format of the files")
+    form.add_argument(
         "--documents",
         choices=("auto", "line", "blank"),
         default="auto",
         help="documents of a txt file: each line, or separated by blank lines; auto: blank if the first "
         "megabyte of the first txt file has a blank line in a hundred (default: auto)",
     )
-    text.add_argument(
+    form.add_argument(
         "--input-format",
         choices=("txt", "tsv", "csv", "jsonl", "conll", "squad"),
         help="format of all files (default: by their names; txt for standard input)",
     )
-    text.add_argument(
+    form.add_argument(
         "--quoted",
         action="store_true",
         help="fields of tsv files may stand in quotation marks, with line breaks and doubled marks in them, as pandas "
         "and spreadsheets write them (default: marks in tsv are text; csv files are always read so)",
     )
-    text.add_argument(
+    form.add_argument(
         "--delimiter",
         type=_delimiter,
         metavar="MARK",
         help="mark between the fields of csv files, or tab (default: a comma)",
     )
-    text.add_argument(
+    form.add_argument(
         "--on-bad-utf8",
         choices=("stop", "replace", "skip"),
         default="stop",
@@ -132,7 +137,8 @@ def _add_label_options(text: argparse._ArgumentGroup) -> None:
         "--label",
         nargs="+",
         metavar="FIELD",
-        help="fields that hold labels (default: label, if the first file of a split has it)",
+        help="fields that hold labels (default: label, if the first file of a split has it); files of valid and test "
+        "may have none of them, for prediction",
     )
     text.add_argument(
         "--label-names",
@@ -140,6 +146,14 @@ def _add_label_options(text: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="names of labels or tags that the files hold as numbers from 0, as Hugging Face exports them; or one "
         "file: .txt (one name per line) or .json (a list, {FIELD: list}, dataset_info.json, config.json of a model)",
+    )
+    text.add_argument(
+        "--missing-label",
+        nargs="*",
+        metavar="MARK",
+        help="labels, tags and numbers that mean that there is none, besides empty fields, null and NaN; without a "
+        "MARK: none else does (default: -100, and -1, -, _ and ? unless the other labels show that they are labels, "
+        "as 0 and 1 beside -1 do; of numbers -1, if a split but train has no other; what was found is printed)",
     )
     text.add_argument(
         "--number",
@@ -246,7 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     useless = [flag for flag, value in of_a_new_one.items() if value is not None]
     if args.vocab and useless:
         raise ConfigError(f"goes with a new vocabulary, not with --vocab {args.vocab}", where=useless[0])
-    from taskmask.data.guesses import guesses_of
+    from taskmask.data.guesses import guesses_of, guesses_of_marks
     from taskmask.data.ingest import encode_files
     from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
@@ -270,8 +284,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     workers = num_cores() if args.workers is None else args.workers
     summaries = encode_files(sources, vocabulary, args.out, workers, args.overwrite, label_names)
     layout = sources["train"][0].layout
-    summary.print_guesses(guesses_of(sources, asked, args.input_format, args.documents))
+    guesses = guesses_of(sources, asked, args.input_format, args.documents)
+    summary.print_guesses([*guesses, *guesses_of_marks(summaries, asked)])
     summary.print_summary(args.out, vocabulary, summaries)
+    summary.warn_of_unused_marks(asked, summaries)
     summary.print_scheme(layout, summaries)
     summary.print_bad_lines([source for source in every if source.bad_lines])
     print(visible(f"next: taskmask-train --data {args.out} --run runs/first{summary.task_of(layout)}"))
@@ -303,6 +319,7 @@ def _fields(args: argparse.Namespace) -> Fields:
         tag_column=args.tag_column or 0,
         form="answers" if args.answers else "",
         on_bad_answer=args.on_bad_answer,
+        missing=None if args.missing_label is None else tuple(args.missing_label),
         quoted=args.quoted,
         delimiter=args.delimiter,
     )

@@ -6,11 +6,13 @@ import sys
 
 from taskmask.data.guesses import Guess
 from taskmask.data.ingest import SplitSummary
-from taskmask.data.layout import Layout
+from taskmask.data.layout import Fields, Layout
 from taskmask.data.readers import Source
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import visible
 from taskmask.metrics.tag_schemes import scheme_of
+
+MOST_SHOWN = 10  # labels of a column
 
 
 def warn_of_doubts(sources: list[Source]) -> None:
@@ -19,6 +21,14 @@ def warn_of_doubts(sources: list[Source]) -> None:
     for source in sources:
         if source.doubt:
             print(visible(f"taskmask: warning: {source.layout.name}: {source.doubt}; {fix}"), file=sys.stderr)
+
+
+def warn_of_unused_marks(asked: Fields, summaries: dict[str, SplitSummary]) -> None:
+    """Prints which marks of --missing-label no label is; of numbers it is not known which of the marks they were."""
+    seen = {mark for part in summaries.values() for marks in part.unlabelled.values() for mark in marks}
+    for mark in asked.missing or ():
+        if mark not in seen and not asked.number:
+            print(visible(f"taskmask: warning: --missing-label {mark}: no label is {mark!r}"), file=sys.stderr)
 
 
 def print_guesses(guesses: list[Guess]) -> None:
@@ -44,13 +54,8 @@ def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSu
     for name, *numbers in table:
         print("  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]))
     for split, part in summaries.items():
-        for column, counts in part.labels.items():
-            most = sorted(counts.items(), key=lambda item: -item[1])[:10] if len(counts) > 10 else counts.items()
-            shown = [f"{label} {rows:,}" for label, rows in most]
-            more = f", and {len(counts) - 10} smaller ones" if len(counts) > 10 else ""
-            print(visible(f"{column} of {split}: {', '.join(shown)}{more}"))
-        for column, (smallest, largest) in part.numbers.items():
-            print(visible(f"{column} of {split}: {smallest:g} to {largest:g}"))
+        for column in dict.fromkeys([*part.labels, *part.numbers, *part.unlabelled]):
+            print(visible(f"{column} of {split}: {_shown(part, column)}"))
     empty = {split: part.empty for split, part in summaries.items() if part.empty}
     if empty:
         print(f"rows without text: {sum(empty.values()):,} ({_by_split(empty)})")
@@ -69,6 +74,24 @@ def print_scheme(layout: Layout, summaries: dict[str, SplitSummary]) -> None:
     """Prints which tags are tags of entities, if the first file has tags."""
     if names := next((part.labels[layout.tags] for part in summaries.values() if layout.tags in part.labels), None):
         print(visible(scheme_of(list(names)).note))
+
+
+def _shown(part: SplitSummary, column: str) -> str:
+    """The most frequent labels of a column, or the range of its numbers, and how many have none."""
+    counts, shown = part.labels.get(column, {}), []
+    if any(counts.values()):
+        is_long = len(counts) > MOST_SHOWN
+        most = sorted(counts.items(), key=lambda item: -item[1])[:MOST_SHOWN] if is_long else counts.items()
+        more = f", and {len(counts) - MOST_SHOWN} smaller ones" if is_long else ""
+        shown.append(", ".join(f"{label} {rows:,}" for label, rows in most) + more)
+    if column in part.numbers:
+        smallest, largest = part.numbers[column]
+        shown.append(f"{smallest:g} to {largest:g}")
+    if marks := part.unlabelled.get(column):
+        missing = sum(marks.values())
+        total = missing + sum(counts.values()) if column in part.labels else part.rows
+        shown.append(f"{missing:,} of {total:,} have none ({', '.join(mark or 'empty' for mark in marks)})")
+    return "; ".join(shown)
 
 
 def _by_split(counts: dict[str, int]) -> str:

@@ -124,7 +124,7 @@ def sentences_of(text: bytes, columns: Columns, name: str, first_line: int) -> t
     """The sentences in whole lines of a CoNLL file, UTF-8, and how many lines of each kind were left out.
 
     Raises:
-        DataError: with file and line: another number of columns, an empty word or tag.
+        DataError: with file and line: another number of columns, an empty word.
     """
     sentences: list[Sentence] = []
     words: list[str] = []
@@ -154,12 +154,9 @@ def sentences_of(text: bytes, columns: Columns, name: str, first_line: int) -> t
             skipped[NODES] += 1
             continue
         word, tag = cells[at_word].strip(), cells[at_tag].strip() if columns.tag else b"O"
-        if not word or not tag:
-            raise DataError(
-                f"the {'tag' if word else 'word'} is empty: {shown(line.decode())}",
-                where=f"{name}:{number}",
-                expected="a word and its tag",
-            )
+        if not word:
+            what = f"the word is empty: {shown(line.decode())}"
+            raise DataError(what, where=f"{name}:{number}", expected="a word and its tag")
         words.append(word.decode())
         if columns.tag:
             tags.append(tag.decode())

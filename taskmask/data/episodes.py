@@ -49,7 +49,7 @@ class Episodes(TextToText):
 
     def __getitem__(self, ids: np.ndarray) -> Rows:
         rows, vocab = super().__getitem__(ids), self.vocab
-        starts, stops = (ends[ids] for ends in self.questions)
+        starts, stops = (ends[self.stored[ids]] for ends in self.questions)
         values = self.split.values(self.question)
         tokens, lengths = pad.gather(values, starts, stops, vocab.bos, vocab.eos, vocab.pad)
         rows.columns.update({QUESTION: tokens, QUESTION_LENGTHS: lengths})

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from taskmask.data.ingest import SplitSummary
 from taskmask.data.layout import Fields, Layout
+from taskmask.data.missing import DOUBTFUL
 from taskmask.data.pydocs import is_python_docs
 from taskmask.data.readers import Source
 
@@ -81,17 +83,55 @@ def _of_fields(layouts: Layouts, asked: Fields) -> Iterator[Guess]:
         if asked.words is None:
             yield _guess("words", records, lambda one: _field(one.words), "--words")
         if asked.tags is None:
-            yield _guess("tags", records, lambda one: _field(one.tags), "--tags")
+            yield _guess("tags", records, _FIELDS["tags"], "--tags")
     if "answers" in forms:
         shown = {True: "in the contexts", False: "none"}
         yield _guess("answers", records, lambda one: shown[one.has_answers], "" if asked.form else "--text")
     if asked.label is None and ("text" in forms or any(one.label for files in records.values() for one in files)):
-        yield _guess("label", records, lambda one: _field(*one.label), "--label")
+        yield _guess("label", records, _FIELDS["label"], "--label")
+    for what, names in (("label", asked.label), ("number", asked.number), ("list", asked.lists)):
+        guess = _guess(what, records, _FIELDS[what], f"--{what}")
+        if names and guess.found != _field(*names):  # some splits have none
+            yield guess
+    if asked.tags and (guess := _guess("tags", records, _FIELDS["tags"], "--tags")).found != _field(asked.tags):
+        yield guess
+
+
+def guesses_of_marks(summaries: dict[str, SplitSummary], asked: Fields) -> list[Guess]:
+    """Returns which labels were taken for marks that there is none, and which were not and might be.
+
+    Args:
+        summaries: split -> what was written of it.
+        asked: the fields that were asked for.
+    """
+    if asked.missing is not None:
+        return []
+    parts = summaries.values()
+    missing = {(column, mark) for part in parts for column, marks in part.unlabelled.items() for mark in marks if mark}
+    known = {
+        (column, mark)
+        for part in parts
+        for column, labels in part.labels.items()
+        for mark in DOUBTFUL
+        if labels.get(mark)
+    }
+    return [
+        *(Guess(f"{column} {mark}", "no label", "--missing-label") for column, mark in sorted(missing)),
+        *(Guess(f"{column} {mark}", "a label", f"--missing-label {mark}") for column, mark in sorted(known)),
+    ]
 
 
 def _field(*names: str) -> str:
     named = [name for name in names if name]
     return f"field {', '.join(named)}" if named else "none"
+
+
+_FIELDS: dict[str, Callable[[Layout], str]] = {
+    "label": lambda one: _field(*one.label),
+    "number": lambda one: _field(*one.number),
+    "list": lambda one: _field(*one.lists),
+    "tags": lambda one: _field(one.tags),
+}
 
 
 def _columns(layout: Layout) -> str:

@@ -21,6 +21,7 @@ from taskmask.data.columns import Column
 from taskmask.data.draws import hash_integers
 from taskmask.data.encode import EncodedChunk, columns_of, encode_chunk
 from taskmask.data.label_names import OPTION, number_in
+from taskmask.data.missing import NONE, missing_labels, splits_without_numbers
 from taskmask.data.parse import parse
 from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
 from taskmask.data.vocab import Vocabulary, cut_text
@@ -41,7 +42,9 @@ class SplitSummary:
         tokens: stored tokens of the first text field, `</s>` included.
         text_bytes: bytes of its text.
         labels: label column -> rows (of tags: words) of each label name.
-        numbers: number column -> the smallest and the largest.
+        unlabelled: column -> mark -> rows (of tags: words) without a label, number or list; the mark is "" if the
+            field is empty or null.
+        numbers: number column -> the smallest and the largest; not there if no row has one.
         empty: rows whose first text is blank.
         left_out: rows left out for a bad answer.
         first_left_out: what was wrong with the first of them.
@@ -53,6 +56,7 @@ class SplitSummary:
     tokens: int = 0
     text_bytes: int = 0
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    unlabelled: dict[str, dict[str, int]] = field(default_factory=dict)
     numbers: dict[str, tuple[float, float]] = field(default_factory=dict)
     empty: int = 0
     left_out: int = 0
@@ -121,6 +125,9 @@ def encode_files(
     `ends` (in characters of the context, 0 at `</s>`), `question`, `text` (the context as UTF-8), `answers` (as UTF-8,
     separated by line feeds) and `answer` (first and last token of the first answer).
 
+    What has no label gets -1, what has no number NaN, and what has no list an empty one. Which names say that there is
+    no label, and are no class, is found out from all splits together (`taskmask.data.missing`).
+
     Args:
         sources: split -> its files, of `find_sources`.
         vocabulary: to encode with.
@@ -149,30 +156,52 @@ def encode_files(
             for split, files in sources.items()
         }
         for name, ids in label_ids.items():
-            names, table = _final_labels(name, ids, label_names or {})
-            writer.labels[name] = names
-            for split_writer, summary, counts in written.values():
-                if name in counts:
-                    split_writer.rewrite(name, table)
-                    times = np.zeros(len(names), np.int64)
-                    np.add.at(times, table[:-1], counts[name][: len(ids)])
-                    summary.labels[name] = dict(zip(names, times.tolist(), strict=True))
+            writer.labels[name] = _settle_labels(name, ids, written, sources, (label_names or {}).get(name))
+        for name in {name: None for _, summary, _ in written.values() for name in summary.numbers}:
+            _settle_numbers(name, written, sources)
     return {split: summary for split, (_, summary, _) in written.items()}
 
 
-def _final_labels(
-    column: str, ids: Mapping[str, int], label_names: Mapping[str, Sequence[str]]
-) -> tuple[list[str], np.ndarray]:
-    """(names of the labels, provisional id -> final id); the last entry, -1, is for values without a label."""
-    if given := label_names.get(column):
-        names, final = list(given), {label: number_in(label, given, f"{OPTION}, field {column!r}") for label in ids}
-    else:
-        names = sorted(ids, key=_label_order)
-        final = {label: number for number, label in enumerate(names)}
-    return names, np.array([*(final[label] for label in ids), -1], np.int32)
-
-
 Written = tuple[SplitWriter, SplitSummary, dict[str, np.ndarray]]
+
+
+def _settle_labels(
+    name: str,
+    ids: dict[str, int],
+    written: dict[str, Written],
+    files_of: dict[str, list[Source]],
+    given: Sequence[str] | None,
+) -> list[str]:
+    """Decides which names of a column are labels, and writes their final numbers; returns them in order."""
+    having = {split: found for split, found in written.items() if name in found[2]}
+    layout = files_of[next(iter(having))][0].layout
+    times = {split: dict(zip(ids, counts[name].tolist(), strict=False)) for split, (_, _, counts) in having.items()}
+    missing = missing_labels(times, layout.missing, of_words=name == layout.tags, are_numbers=given is not None)
+    found = [label for label in ids if label not in missing]
+    labels = sorted(found, key=_label_order) if given is None else list(given)
+    if given is None:
+        final = {label: number for number, label in enumerate(labels)}
+    else:
+        final = {label: number_in(label, given, f"{OPTION}, field {name!r}") for label in found}
+    table = np.array([*(final.get(label, -1) for label in ids), -1], np.int32)  # -1, no label, stays what it is
+    for split, (split_writer, summary, counts) in having.items():
+        split_writer.rewrite(name, lambda values: table[values])
+        of_label = np.zeros(len(labels) + 1, np.int64)
+        np.add.at(of_label, table[:-1], counts[name][: len(ids)])
+        summary.labels[name] = dict(zip(labels, of_label.tolist(), strict=False))
+        summary.unlabelled[name] = {mark: times[split][mark] for mark in sorted(missing) if times[split][mark]}
+    return labels
+
+
+def _settle_numbers(name: str, written: dict[str, Written], files_of: dict[str, list[Source]]) -> None:
+    """Takes the numbers out of splits of which each is -1, if that means that there is none."""
+    ranges = {split: summary.numbers[name] for split, (_, summary, _) in written.items() if name in summary.numbers}
+    for split in splits_without_numbers(ranges, files_of[next(iter(ranges))][0].layout.missing):
+        split_writer, summary, _ = written[split]
+        split_writer.rewrite(name, lambda values: np.full_like(values, np.nan))
+        empty = summary.unlabelled.get(name, {}).get(NONE, 0)
+        summary.unlabelled.setdefault(name, {})["-1"] = summary.rows - empty
+        del summary.numbers[name]
 
 
 def _write_split(
@@ -203,8 +232,13 @@ def _write_split(
         split_writer.append(rows)
         summary.add(encoded)
         for name in layout.number:
-            if seen := [*rows[name].tolist(), *summary.numbers.get(name, ())]:
-                summary.numbers[name] = (min(seen), max(seen))
+            seen = rows[name][~np.isnan(rows[name])]
+            _count_missing(summary, name, len(rows[name]) - len(seen))
+            if len(seen):
+                low, high = summary.numbers.get(name, (np.inf, -np.inf))
+                summary.numbers[name] = (min(low, float(seen.min())), max(high, float(seen.max())))
+        for name in layout.lists:
+            _count_missing(summary, name, int((rows[name][1] == 0).sum()))
     if not summary.rows:
         raise DataError(
             f"split {split!r} has no rows",
@@ -213,6 +247,12 @@ def _write_split(
             fix=f"all {summary.left_out} were left out: {summary.first_left_out}" if summary.left_out else "",
         )
     return split_writer, summary, counts
+
+
+def _count_missing(summary: SplitSummary, column: str, rows: int) -> None:
+    if rows:
+        marks = summary.unlabelled.setdefault(column, {})
+        marks[NONE] = marks.get(NONE, 0) + rows
 
 
 def _label_ids(column: str, names: list[str], ids: dict[str, int]) -> np.ndarray:

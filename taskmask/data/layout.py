@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from taskmask.data import questions
 from taskmask.data.conll import Columns, find_columns
@@ -34,6 +36,8 @@ class Fields:
         form: "text", "tags" (tagged sentences) or "answers" (questions with answers in a context); of all files.
         has_answers: questions have answers; None: if the first of a split has.
         on_bad_answer: what is done with a bad or missing answer: "stop" or "skip".
+        missing: marks that mean that there is no label or number; None: they are found out.
+        optional: a file without the fields of labels, numbers, lists and tags has none; else it is an error.
         quoted: fields of tsv files may stand in quotation marks, as those of csv files do.
         delimiter: between the fields of csv files, one character; None: a comma.
     """
@@ -50,6 +54,8 @@ class Fields:
     form: str = ""
     has_answers: bool | None = None
     on_bad_answer: str = "stop"
+    missing: tuple[str, ...] | None = None
+    optional: bool = False
     quoted: bool = False
     delimiter: str | None = None
 
@@ -82,6 +88,7 @@ class Layout:
         conll: the columns of a CoNLL file.
         has_answers: for form "answers"; without, the questions are for prediction only.
         on_bad_answer: "stop" or "skip".
+        missing: marks that mean that there is no label or number; None: they are found out.
     """
 
     name: str
@@ -101,6 +108,7 @@ class Layout:
     conll: Columns | None = None
     has_answers: bool = False
     on_bad_answer: str = "stop"
+    missing: tuple[str, ...] | None = None
 
     @property
     def fields(self) -> list[str]:
@@ -151,12 +159,17 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
         where = f"{name}:{number}"
         record = record_of(line, where)
         found = list(record)
-        layout = _record_layout(name, format, [key for key in found if record[key] is not None], fields)
-    layout = replace(layout, number=fields.number, lists=fields.lists)
+        layout = _record_layout(name, format, record, head, fields)
+    layout = replace(layout, number=fields.number, lists=fields.lists, missing=fields.missing)
     label = fields.label
     if label is None:
         label = (LABEL,) if LABEL in found and LABEL not in layout.fields else ()
     layout = replace(layout, label=label)
+    if fields.optional:
+        label, numbers, lists = (
+            tuple(one for one in names if one in found) for names in (layout.label, layout.number, layout.lists)
+        )
+        layout = replace(layout, label=label, number=numbers, lists=lists)
     check_fields(layout.fields, found, where, _other_table(layout))
     return layout
 
@@ -191,19 +204,38 @@ def _other_table(layout: Layout) -> str:
     return "give --quoted, since the header has quotation marks" if not layout.quoted and '"' in names else ""
 
 
-def _record_layout(name: str, format: str, found: Sequence[str], fields: Fields) -> Layout:
-    """The layout of the records of a jsonl file, but for labels and numbers."""
-    form = fields.asked_form or _form_of(format, found)
+def _record_layout(name: str, format: str, first: dict[str, Any], head: bytes, fields: Fields) -> Layout:
+    """The layout of the records of a jsonl file, but for labels and numbers.
+
+    Args:
+        name: of the file.
+        format: "jsonl" or "squad".
+        first: its first record.
+        head: its first lines.
+        fields: what is asked for.
+    """
+    form = fields.asked_form or _form_of(format, [key for key in first if first[key] is not None])
     if form == "tags":
-        tags = fields.tags
-        if tags is None:  # the first file must have them
-            tags = TAGS if TAGS in found or not fields.form else ""
+        tags = TAGS if fields.tags is None else fields.tags
+        if fields.optional and tags not in first:
+            tags = ""
         return Layout(name, format, form, words=fields.words or WORDS, tags=tags)
     if form == "answers":
-        has_answers = questions.ANSWERS in found if fields.has_answers is None else fields.has_answers
+        has_answers = fields.has_answers
+        if has_answers is None:
+            has_answers = questions.ANSWERS in first
+            if has_answers and fields.optional:  # those that are hidden are empty
+                has_answers = any(map(questions.has_answer, _records_in(head)))
         text = questions.FIELDS
         return Layout(name, format, form, text, has_answers=has_answers, on_bad_answer=fields.on_bad_answer)
     return Layout(name, format, form, fields.text or (TEXT,))
+
+
+def _records_in(head: bytes) -> Iterator[dict[str, Any]]:
+    """The records in the first lines of a file; those that are none are passed over here."""
+    for line in head.split(b"\n"):
+        with contextlib.suppress(DataError):
+            yield record_of(line, "")
 
 
 def _form_of(format: str, found: Sequence[str]) -> str:
@@ -221,8 +253,8 @@ def _conll_layout(name: str, head: bytes, fields: Fields) -> Layout:
         raise DataError(
             "a CoNLL file has words and tags only", where=name, expected="no --label and --number", fix="use jsonl"
         )
-    has_tags: bool | None = bool(fields.tags)
-    if fields.tags is None:  # the first file must have them
-        has_tags = None if fields.form else True
+    # the first file must have them; if `optional`, they are there if there is a column for them
+    has_tags = None if fields.optional else fields.tags is None or bool(fields.tags)
     columns = find_columns(head, name, fields.word_column, fields.tag_column, has_tags, fields.counts)
-    return Layout(name, "conll", "tags", tags=(fields.tags or TAGS) if columns.tag else "", conll=columns)
+    tags = (fields.tags or TAGS) if columns.tag else ""
+    return Layout(name, "conll", "tags", tags=tags, conll=columns, missing=fields.missing)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmask.data.conll import sentences_of
+from taskmask.data.missing import missing_numbers
 from taskmask.data.questions import PLACE, Answers, BadAnswer, answers_of, check_no_answers
 from taskmask.data.tables import rows_of
 from taskmask.data.tagged import Sentence, sentence_of
@@ -23,7 +24,6 @@ from taskmask.data.values import (
     record_of,
     text_of,
 )
-from taskmask.errors import DataError
 
 if TYPE_CHECKING:
     from taskmask.data.readers import Chunk
@@ -36,9 +36,9 @@ class Parsed:
     Attributes:
         texts: a list of UTF-8 texts per text field, one a row; of tagged sentences their words, separated by spaces.
         ends: bool [rows], the row is the last of its document.
-        labels: a list of names per label field, one a row.
-        numbers: a list of numbers per number field, one a row.
-        lists: a list of UTF-8 texts per list field, one a row: the texts of its list, a line each.
+        labels: a list of names per label field, one per row; empty names if there is no label.
+        numbers: a list of numbers per number field, one per row; NaN if there is none.
+        lists: a list of UTF-8 texts per list field, one per row: the texts of its list, a line each.
         sentences: words and tags of each row, for form "tags".
         answers: the answers of each row, for form "answers"; none without answers.
         left_out: why each row was that is left out.
@@ -96,13 +96,12 @@ def _parse_table(text: bytes, chunk: Chunk) -> Parsed:
     picked = [layout.columns.index(name) for name in layout.fields]
     first_label = len(layout.text)
     first_number = first_label + len(layout.label)
+    missing = missing_numbers(layout.missing)
     rows: list[list[Any]] = []
     for number, fields in rows_of(text, layout, chunk.first_line):
         row: list[Any] = [fields[at] for at in picked]
-        if b"" in row[first_label:first_number]:
-            raise DataError("the label is empty", where=f"{layout.name}:{number}", expected="the name of a label")
         for at, name in enumerate(layout.number, first_number):
-            row[at] = number_of(row[at], f"{layout.name}:{number}", name)
+            row[at] = number_of(row[at], f"{layout.name}:{number}", name, missing)
         rows.append(row)
     columns = [[row[at] for row in rows] for at in range(len(picked))]
     labels = [[label.decode() for label in column] for column in columns[first_label:first_number]]
@@ -119,6 +118,7 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
     sentences: list[Sentence] = []
     answers: list[Answers] = []
     left_out: list[str] = []
+    missing = missing_numbers(layout.missing)
     for record, where in _records(text, chunk):
         try:
             row = [text_of(record[name], where, name) for name in layout.text]
@@ -133,7 +133,7 @@ def _parse_records(text: bytes, chunk: Chunk) -> Parsed:
             for names, name in zip(labels, layout.label, strict=True):
                 names.append(label_of(record[name], where, name))
             for values, name in zip(numbers, layout.number, strict=True):
-                values.append(number_of(record[name], where, name))
+                values.append(number_of(record[name], where, name, missing))
             for rows_of_texts, name in zip(lists, layout.lists, strict=True):
                 rows_of_texts.append(list_of(record[name], where, name))
         except KeyError:

@@ -112,10 +112,15 @@ def _folded(word: str) -> str:
     return unicodedata.normalize("NFD", word.casefold())
 
 
+def has_answer(record: dict[str, Any]) -> bool:
+    """Whether a record has an answer, in any of the three forms: no empty list, and no null."""
+    answers = record.get(ANSWERS)
+    return bool(answers.get("text") if isinstance(answers, dict) else answers)
+
+
 def check_no_answers(record: dict[str, Any], where: str) -> None:
     """Raises DataError if a record has answers, in a split whose first has none."""
-    answers = record.get(ANSWERS)
-    if answers.get("text") if isinstance(answers, dict) else answers:
+    if has_answer(record):
         raise DataError(
             "the first question of the split has no answers, this one has",
             where=where,
@@ -137,6 +142,8 @@ def _without_offsets(record: dict[str, Any]) -> list[Any]:
 def _pairs(record: dict[str, Any], where: str) -> list[tuple[Any, Any]]:
     """The answers with their offsets, of any of the three forms."""
     answers = record[ANSWERS]
+    if not has_answer(record):
+        return []
     if isinstance(answers, list) and all(isinstance(answer, dict) for answer in answers):
         return [(answer.get("text"), answer.get(OFFSETS)) for answer in answers]
     if isinstance(answers, dict):

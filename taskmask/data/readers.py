@@ -164,13 +164,15 @@ def find_sources(
             doubt = quoting_in(head) if format == "tsv" and not layout.quoted else ""
             done = dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8, doubt=doubt)
             sources[split].append(done)
-        asked = dataclasses.replace(asked, form=wanted.form, counts=wanted.counts)  # all splits are of one form
+        # all splits are of one form; the first has the labels that were asked for, others may be for prediction
+        asked = dataclasses.replace(asked, form=wanted.form, counts=wanted.counts, optional=True)
     return sources
 
 
 def _decided(fields: Fields, layout: Layout) -> Fields:
     """The fields that the files after one with this layout must have."""
-    decided = dataclasses.replace(fields, form=layout.form, label=layout.label)
+    decided = dataclasses.replace(fields, form=layout.form, label=layout.label, optional=False)
+    decided = dataclasses.replace(decided, number=layout.number, lists=layout.lists)
     if layout.form == "tags":
         counts = fields.counts or bool(layout.conll and layout.conll.counts)
         return dataclasses.replace(decided, tags=layout.tags, counts=counts)

@@ -227,20 +227,33 @@ class Examples(Source):
         return self._rows(tokens, lengths, ids, segments=segments)
 
 
+def no_labels(split: Split, what: str) -> DataError:
+    """Returns the error of a split that has nothing to learn from or to be measured on."""
+    return DataError(
+        what,
+        where=f"{split.folder}, split {split.name}",
+        expected="one or more",
+        fix="name another split, or another column with task.label; taskmask predict and annotate need no labels",
+    )
+
+
 def labelled_rows(split: Split, label: str) -> np.ndarray:
-    """Returns the stored rows, int64 [n], that have a label in a column (0 or above), or a token that has.
+    """Returns the stored rows, int64 [n], that have a label in a column, or a token that has.
+
+    Labels below 0 and numbers that are NaN are none.
 
     Raises:
         DataError: none has one.
     """
     values, known = split.values(label), np.zeros(split.rows, bool)
-    if split.column(label).kind == "row":
+    if split.column(label).dtype.startswith("float"):
+        known[:] = ~np.isnan(values)
+    elif split.column(label).kind == "row":
         known[:] = values >= 0
     else:
         offsets = split.offsets("tokens")
         full = np.flatnonzero(np.diff(offsets))
         known[full] = np.maximum.reduceat(values, offsets[full]) >= 0
     if split.rows and not known.any():
-        what, fix = f"no row has a label in column {label!r}", "name another column with task.label"
-        raise DataError(what, where=f"{split.folder}, split {split.name}", expected="one or more", fix=fix)
+        raise no_labels(split, f"no row has a label in column {label!r}")
     return np.flatnonzero(known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from taskmask.data.missing import NONE
 from taskmask.data.values import label_of, shown, text_of
 from taskmask.errors import DataError
 
@@ -17,11 +18,13 @@ def sentence_of(record: dict[str, Any], layout: Layout, where: str) -> Sentence:
     """The words and tags of a record.
 
     Raises:
-        DataError: they are not as many, or a word or tag is none.
+        DataError: they are not as many, or a word is none.
     """
     words = [_word_of(word, number, layout, where) for number, word in _numbered(record, layout.words, where)]
     if not layout.tags:
         return words, []
+    if record[layout.tags] is None:
+        return words, [NONE] * len(words)
     tags = [label_of(tag, where, layout.tags, of_row=False) for _, tag in _numbered(record, layout.tags, where)]
     if len(words) != len(tags):
         raise DataError(

@@ -9,7 +9,7 @@ import numpy as np
 from taskmask.data import pad
 from taskmask.data.columns import Split
 from taskmask.data.rows import Rows
-from taskmask.data.source import Examples
+from taskmask.data.source import Examples, no_labels
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
 
@@ -22,8 +22,8 @@ class TextToText(Examples):
 
     A column of texts is one of tokens, or of lists of texts as UTF-8: the first of a list is the target, all are
     accepted. Targets longer than `max_target` are cut at their end; candidates, which are scored and not learned, only
-    where they are longer than `length`. Both are counted in `notes`. `lengths` are those of the longer of text and
-    target, which is what the budget of a batch must hold.
+    where they are longer than `length`. Rows whose target is empty are left out. All three are counted in `notes`.
+    `lengths` are those of the longer of text and target, which is what the budget of a batch must hold.
 
     The rows get the columns "labels", int64 [B, U], each `<s> target </s>`, and "label_lengths", int64 [B].
 
@@ -58,6 +58,7 @@ class TextToText(Examples):
                 self.notes.append(f"{where} targets are cut to task.max_length {self.max_target}")
             self.labels = values, starts, starts + kept
             self.lengths = np.maximum(self.lengths, kept + 2)
+            self._leave_out(stops == starts)
         if choices:
             lists = [row.split("\n") if row else [] for row in texts_of(split, self._listed(choices))]
             self.first_choice = np.cumsum([0, *map(len, lists)])  # int64 [N + 1], of each row among all
@@ -68,6 +69,16 @@ class TextToText(Examples):
                     f"split {split.name}: {cut:,} of {len(whole):,} choices are cut to data.length {length}"
                 )
             self.candidates = values, starts, stops
+
+    def _leave_out(self, without: np.ndarray) -> None:
+        """Leaves out the rows without a target, bool [rows].
+
+        Raises:
+            DataError: no row has one.
+        """
+        if len(without) and without.all():
+            raise no_labels(self.split, f"no row has a text in column {self.target!r}")
+        self.only(np.flatnonzero(~without), f"have no text in {self.target}")
 
     def _texts(self, name: str) -> Ranges:
         """Where the tokens of a column are; of lists, those of the first text."""
@@ -102,7 +113,8 @@ class TextToText(Examples):
         rows = super().__getitem__(ids)
         if self.target:
             values, starts, stops = self.labels
-            labels, lengths = self._gathered(values, starts[ids], stops[ids])
+            stored = self.stored[ids]
+            labels, lengths = self._gathered(values, starts[stored], stops[stored])
             rows.columns.update({LABELS: labels, LABEL_LENGTHS: lengths})
         return rows
 
@@ -111,18 +123,20 @@ class TextToText(Examples):
 
     def accepted(self, ids: np.ndarray) -> list[list[str]]:
         """Returns all target texts of each of these rows, whole; those of a column of tokens as they are decoded."""
+        stored = self.stored[ids]
         if self.split.column(self.target).dtype == "uint8":
-            return [text.split("\n") for text in texts_of(self.split, self.target, ids)]
+            return [text.split("\n") for text in texts_of(self.split, self.target, stored)]
         values, offsets = self.split.values(self.target), self.split.offsets(self.target)
-        return [[self.vocab.decode(values[offsets[row] : offsets[row + 1]])] for row in ids]
+        return [[self.vocab.decode(values[offsets[row] : offsets[row + 1]])] for row in stored]
 
     def choices_of(self, ids: np.ndarray) -> list[list[str]]:
         """Returns the candidates of each of these rows."""
-        return [text.split("\n") if text else [] for text in texts_of(self.split, self.choices, ids)]
+        return [text.split("\n") if text else [] for text in texts_of(self.split, self.choices, self.stored[ids])]
 
     def gather_choices(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the candidates of these rows: labels int64 [C, U], lengths int64 [C], and which row, int64 [C]."""
-        first, num = self.first_choice[ids], np.diff(self.first_choice)[ids]
+        stored = self.stored[ids]
+        first, num = self.first_choice[stored], np.diff(self.first_choice)[stored]
         row = np.repeat(np.arange(len(ids)), num)
         number = np.arange(len(row)) + np.repeat(first - (np.cumsum(num) - num), num)
         values, starts, stops = self.candidates

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from taskmask.data.missing import NONE
 from taskmask.errors import DataError, did_you_mean
 
 # Control characters are never part of a longer UTF-8 character, so bytes can be replaced one by one.
@@ -98,40 +99,54 @@ def text_of(value: Any, where: str, field: str) -> bytes:
 
 
 def list_of(value: Any, where: str, field: str) -> bytes:
-    """A list of texts as UTF-8, a line each; one text is a list of one."""
+    """A list of texts as UTF-8, a line each; one text is a list of one; an empty list and null are no text."""
+    if value is None or value in ("", []):
+        return b""
     texts = [text_of(text, where, field) for text in (value if isinstance(value, list) else [value])]
     if not texts or not all(text.strip() for text in texts):
-        raise DataError(
-            f"{field!r} is {shown(value)}", where=where, expected="a list of texts, at least one, none blank"
-        )
+        raise DataError(f"{field!r} is {shown(value)}", where=where, expected="a list of texts, none blank")
     return b"\n".join(texts)
 
 
 def label_of(value: Any, where: str, field: str, of_row: bool = True) -> str:
-    """The name of a label, of a row or of a word."""
-    if not isinstance(value, str | int) or value == "":
+    """The name of a label, of a row or of a word; empty if there is none (null, NaN or an empty string)."""
+    if value is None or value != value:
+        return NONE
+    if not isinstance(value, str | int):
         fix = "name numbers to be predicted with --number" if of_row and isinstance(value, float) else ""
         raise DataError(
             f"the label {field!r} is {shown(value)}",
             where=where,
-            expected="a string, a whole number, true or false",
+            expected="a string, a whole number, true, false or null",
             fix=fix,
         )
     return text_of(value if isinstance(value, str) else json.dumps(value), where, field).decode()
 
 
-def number_of(value: Any, where: str, field: str) -> float:
-    """A finite number that float32 can hold, of JSON or as the bytes of a tsv field."""
+def number_of(value: Any, where: str, field: str, missing: Collection[str | float] = ()) -> float:
+    """A finite number that float32 can hold, of JSON or as the bytes of a field of a table; NaN if there is none.
+
+    Args:
+        value: the number; null, NaN and an empty field are none.
+        where: its place.
+        field: name of its field.
+        missing: texts and numbers that mean that there is none.
+    """
+    text = value.decode().strip() if isinstance(value, bytes) else value
+    if text is None or (isinstance(text, str) and (text.lower() in ("", "nan") or text in missing)):
+        return math.nan
     if isinstance(value, str):
         expected = "a JSON number, such as 3.5, without quotes"
         raise DataError(f"the number {field!r} is the string {shown(value)}", where=where, expected=expected)
+    if isinstance(value, float) and math.isnan(value):
+        return math.nan
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     is_text = isinstance(value, bytes) and b"_" not in value  # which Python would allow
     try:
         number = float(value) if is_number or is_text else math.nan
     except (ValueError, OverflowError):
         number = math.nan
-    if not abs(number) <= _LARGEST:  # also where it is NaN
+    if not abs(number) <= _LARGEST:  # also if it is NaN
         text = value.decode() if isinstance(value, bytes) else value
         raise DataError(f"the number {field!r} is {shown(text)}", where=where, expected="a finite number, such as 3.5")
-    return number
+    return math.nan if number in missing else number

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,8 +152,8 @@ class SplitWriter:
             if not right:
                 raise ValueError(f"column {name!r} does not have as many rows as 'tokens'")
 
-    def rewrite(self, name: str, table: np.ndarray) -> None:
-        """Replaces each value v of a row column by table[v], at the end, with bounded memory."""
+    def rewrite(self, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Replaces the values of a column that is not ragged by what `change` makes of them, with bounded memory."""
         old = self._writers[name]
         provisional = self.folder / f"{name}.provisional"
         with storage_errors(provisional):
@@ -163,7 +163,7 @@ class SplitWriter:
             new.rows = old.rows
             values = np.memmap(provisional, old.column.dtype, mode="r") if file.bytes else np.zeros(0, np.int64)
             for start in range(0, len(values), 1 << 20):
-                new._values.append(table[values[start : start + (1 << 20)]])
+                new._values.append(change(values[start : start + (1 << 20)]))
             os.remove(provisional)
 
     def close(self, sync: bool = True) -> dict[str, Any]:

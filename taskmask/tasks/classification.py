@@ -42,8 +42,6 @@ class TextTask(Task):
 
     default_masker = None
     measured_in_training = True
-    leaves_out = False
-    """Whether rows without a label (-1) are left out."""
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
@@ -51,9 +49,9 @@ class TextTask(Task):
         self.fields = ("text", *([config.pair] if config.pair else []))
 
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
-        """The stored rows, one row each; longer ones are cut at their end."""
+        """The stored rows, one row each; longer ones are cut at their end. Those without a label are left out."""
         rows = self.examples(split, data, dataset, labelled)
-        if not labelled or not self.leaves_out:
+        if not labelled:
             return rows
         return rows.only(labelled_rows(split, self.config.label), f"have no label in {self.config.label}")
 
@@ -127,7 +125,6 @@ class Classification(TextTask):
 
     default_criterion = "classification"
     best = "accuracy"
-    leaves_out = True
 
     def __init__(self, config: Any, vocab: Any, masker: Any, labels: dict[str, list[str]]):
         super().__init__(config, vocab, masker, labels)
@@ -239,6 +236,8 @@ class RegressionConfig:
 @register_task("regression", config=RegressionConfig)
 class Regression(TextTask):
     """Says a number of a text, or of a pair of texts, such as how alike they are.
+
+    Rows without a number (NaN) are left out.
 
     **Source:** Devlin et al. 2019 (BERT), appendix B.1 (STS-B), by squared error as in its code.
     """

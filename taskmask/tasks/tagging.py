@@ -16,7 +16,7 @@ from taskmask.data.columns import Column, Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Source
+from taskmask.data.source import Source, no_labels
 from taskmask.data.units import FIRST, WORD, Units, content_of, first_tokens
 from taskmask.data.values import to_spaces
 from taskmask.data.words import is_unspaced
@@ -93,7 +93,7 @@ class Tagging(Task):
         self._check_column(split)
         name = self.config.label
         if not (split.values(name) >= 0).any():
-            raise DataError(f"no token has a label in column {name!r}", where=f"{split.folder}, split {split.name}")
+            raise no_labels(split, f"no token has a label in column {name!r}")
         source = Units(split, self.vocab, data.length, (name,), relabelling(self, dataset, split, name))
         source.notes.append(self.scheme.note)
         return source

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from taskmask.data.columns import Dataset
-from taskmask.data.source import Source
+from taskmask.data.source import Source, no_labels
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
@@ -65,8 +65,21 @@ def build_data(
     vocab = dataset.vocabulary()
     task = build_task(settings, vocab, dataset.labels if labels is None else labels)
     task.prepare(dataset)
+    if labelled:
+        for name in splits:
+            _check_labelled(task, dataset, name)
     sources = {name: task.source(dataset.split(name), settings.data, dataset, labelled) for name in splits}
     return DataParts(dataset, vocab, task, sources)
+
+
+def _check_labelled(task: Task, dataset: Dataset, split: str) -> None:
+    """Raises a DataError if a split does not have a column that the task needs, and other splits of the dataset do."""
+    for column in task.columns:
+        having = [name for name, one in dataset.splits.items() if column in one.columns]
+        if having and column not in dataset.split(split).columns:
+            raise no_labels(
+                dataset.split(split), f"there is no column {column!r}, which the split {' and '.join(having)} has"
+            )
 
 
 def build_objective(settings: Settings, task: Task) -> Objective:

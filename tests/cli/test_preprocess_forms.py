@@ -192,3 +192,22 @@ def test_a_table_that_looks_quoted_is_warned_of_early(make, tmp_path, base, caps
     )
     with pytest.raises(ConfigError, match=r"--delimiter: .*'ab' is no mark between fields"):
         main(["--train", "train.csv", "--delimiter", "ab", "--out", "other"])
+
+
+def test_missing_labels_are_counted_and_said(make, capsys):
+    rows = [{"text": "the fox", "label": label} for label in ("pos", "neg", "-")]
+    hidden = json.dumps({"text": "the dog", "label": "-"})
+    files = {"train.jsonl": "\n".join(map(json.dumps, rows)), "test.jsonl": hidden}
+    dataset, printed = make(files)
+    assert dataset.labels == {"label": ["neg", "pos"]}
+    assert "\nlabel of train: neg 1, pos 1; 1 of 3 have none (-)\nlabel of test: 1 of 1 have none (-)\n" in printed
+    assert re.search(r"\n  label - +no label +--missing-label\n", printed)
+    dataset, printed = make(files, "--missing-label")
+    assert dataset.labels == {"label": ["-", "neg", "pos"]} and "have none" not in printed
+    arguments = ["--train", "train.jsonl", "--out", "out", "--overwrite", "--vocab", "out", "--workers", "0"]
+    assert main([*arguments, "--missing-label", "-", "neg", "nag"]) == 0
+    assert Dataset.open("out").labels == {"label": ["pos"]}
+    assert capsys.readouterr().err == "taskmask: warning: --missing-label nag: no label is 'nag'\n"
+    _, printed = make({"train.tsv": "text\tscore\nfox\t1\nfox\t\n", "test.tsv": "text\nfox\n"}, "--number", "score")
+    assert "score of train: 1 to 1; 1 of 2 have none (empty)\n" in printed
+    assert re.search(r"\n  number +field score \(test: none\) +--number\n", printed)

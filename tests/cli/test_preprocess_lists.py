@@ -55,7 +55,7 @@ def test_what_is_to_be_done_next(make):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [([], r"\[\]"), (["a", " "], "' '"), (["a", 3], "3"), ([["a"]], r"\['a'\]")]
+    ("value", "shown"), [(["", "a"], "''"), (["a", " "], "' '"), (["a", 3], "3"), ([["a"]], r"\['a'\]")]
 )
 def test_what_is_no_list_of_texts(make, value, shown):
     with pytest.raises(DataError, match=rf"train.jsonl:2: 'answers' is .*{shown}.*expected a (list of texts|string)"):

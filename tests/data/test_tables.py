@@ -191,6 +191,7 @@ def test_guesses(tmp_path):
     assert guessed(tmp_path, {"train.conll": "a x O\n"}) == [
         ("format", "conll", "--input-format"),
         ("columns", "3, split at blanks", ""),
+        ("words", "column 1", "--word-column"),
         ("tags", "column 3", "--tag-column"),
     ]
     assert guessed(tmp_path, {"train.jsonl": '{"words": ["a"], "tags": ["O"]}'})[1:] == [
