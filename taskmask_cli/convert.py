@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Makes a run folder of a Hugging Face folder (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, BART),
 which can then be trained on, evaluated, and asked; or writes the best checkpoint of a run as a Hugging Face folder with
-tokenizer and model card. Predictions stay the same. Nothing is downloaded, and what cannot be expressed is refused.
+tokenizer and model card. Predictions stay the same, and so do generated texts: beams, lengths and the like come in and
+go out. Nothing is downloaded. A model that cannot be expressed is refused; a setting of generation is named.
 
 With --from-hf, any setting can be given with --section.field VALUE, such as --task.pair second for pairs of texts."""
 
@@ -78,6 +79,7 @@ def report_run(done: Converted, run: str) -> list[str]:
     if done.left_out:
         more = f" and {len(done.left_out) - 6} more" if len(done.left_out) > 6 else ""
         lines.append(f"left out: {', '.join(done.left_out[:6])}{more}")
+    lines += [f"warning: {note}; texts may be others than those of transformers" for note in done.notes]
     place = shlex.quote(run)
     lines.append(f"next: taskmask-preprocess --train train.txt --valid valid.txt --vocab {place} --out data-bin")
     shorter = " --data.length 512" if done.settings.data.length > 512 else ""

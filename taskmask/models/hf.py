@@ -20,7 +20,9 @@ from taskmask.machine import written_whole
 from taskmask.models import EncoderConfig
 from taskmask.models.bart import BART
 from taskmask.models.families import CLASSES, COMMON, FAMILIES, Config, Family, Kind, Unsupported, heads_of
+from taskmask.models.hf_generation import read_generation, write_generation
 from taskmask.models.weight_files import WeightFiles, all_texts, import_safetensors, read_json, refuse, short
+from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import MODELS
 
 LARGEST = 1 << 24
@@ -45,6 +47,8 @@ class HFModel:
         labels: names of the classes, in the order of their ids; none in a regression.
         weights: fp32, by the names of our model; its heads are "mlm", "label" and "seq2seq".
         left_out: the names of the weights in the folder that were not used.
+        generation: of a "seq2seq" how it generates texts, options of `GenerationConfig`; else empty.
+        notes: what the folder says of generation that these options cannot express.
     """
 
     config: dict[str, Any]
@@ -56,6 +60,8 @@ class HFModel:
     labels: list[str]
     weights: dict[str, Tensor]
     left_out: list[str]
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_folder(folder: str | Path) -> HFModel:
@@ -110,7 +116,21 @@ def read_folder(folder: str | Path) -> HFModel:
         if their in store.places and not torch.equal(store.take(their, weights[ours].shape), weights[ours]):
             refuse(path, f"weight {their} differs from the one it should copy", "an output tied to the token embedding")
     given = [] if kind == "regression" else labels
-    return HFModel(config, family, settings, max_length, vocab_size, kind, given, weights, store.left_out())
+    generation = _generation_of(path, config, max_length) if kind == "seq2seq" else ({}, [])
+    return HFModel(
+        config, family, settings, max_length, vocab_size, kind, given, weights, store.left_out(), *generation
+    )
+
+
+def _generation_of(path: Path, config: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list[str]]:
+    """Returns what `read_generation` does, of the file that transformers takes."""
+    own = path / "generation_config.json"
+    file = own if own.exists() else path / "config.json"
+    try:
+        options, notes = read_generation(config, read_json(own) if file == own else None, max_length)
+    except Unsupported as error:
+        refuse(file, f"{error.key} is {short(error.value)}", error.expected)
+    return options, [f"{file.name}: {note}" for note in notes]
 
 
 def write_folder(
@@ -125,6 +145,7 @@ def write_folder(
     bos: int,
     eos: int,
     labels: Iterable[str] = (),
+    generation: GenerationConfig | None = None,
 ) -> Family:
     """Writes config.json and model.safetensors, which the Auto classes of transformers load.
 
@@ -140,6 +161,7 @@ def write_folder(
         bos: id of the token that begins a row.
         eos: id of the token that ends a row.
         labels: names of the classes; none in a masked_lm or regression.
+        generation: how a "seq2seq" generates texts; None: greedily, as long as rows may be.
 
     Returns:
         The family it was written as.
@@ -164,7 +186,8 @@ def write_folder(
     ids = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
     if kind == "seq2seq":
         ids["decoder_start_token_id"] = eos
-        _write_json(path / "generation_config.json", ids | {"forced_bos_token_id": bos, "forced_eos_token_id": eos})
+        how = generation or GenerationConfig(max_length=max_length)
+        _write_json(path / "generation_config.json", write_generation(how, pad=pad, bos=bos, eos=eos))
     safetensors = import_safetensors()
     with written_whole(path / "model.safetensors") as file:
         file.write(safetensors.torch.save(theirs, metadata={"format": "pt"}))

@@ -28,12 +28,12 @@ def generate(step: Step, prefix: Tensor, config: GenerationConfig, *, eos: int) 
 
     Of a finished hypothesis of L new tokens, `eos` included, the score is its log-probability / L ** length_penalty;
     where `max_length` is reached, the closing `eos` costs nothing. A row is done when it has as many finished
-    hypotheses as beams, and the best one that is not finished would score no better than the worst of them if it ended
-    here; the best one is the result.
+    hypotheses as beams and either `early_stopping` is true, or the best one that is not finished would score no better
+    than the worst of them if it ended here; the best one is the result.
 
-    **Source:** transformers, `generation/utils.py` (`_sample`, `_beam_search` with early_stopping false) and
-    `generation/logits_process.py`, as for BART: forced_eos_token_id is `eos`, and forced_bos_token_id the end of the
-    prefix. The length penalty: Wu et al. 2016 (arXiv 1609.08144), section 7, in the simple form of OpenNMT.
+    **Source:** transformers, `generation/utils.py` (`_sample`, `_beam_search`) and `generation/logits_process.py`, as
+    for BART: forced_eos_token_id is `eos`, and forced_bos_token_id the end of the prefix. The length penalty: Wu et al.
+    2016 (arXiv 1609.08144), section 7, in the simple form of OpenNMT.
 
     Args:
         step: the model.
@@ -102,7 +102,8 @@ def _beam_search(step: Step, prefix: Tensor, config: GenerationConfig, eos: int)
         parents, tokens = origin.gather(1, pick), tokens.gather(1, pick)
         running = _take(running, parents)
         running[:, :, place] = tokens
-        is_open = scores[:, 0] / norm > finished_scores[:, -1]
+        last = finished_scores[:, -1]  # minus infinity as long as there are fewer finished ones than beams
+        is_open = last.isneginf() if config.early_stopping else scores[:, 0] / norm > last
         left = is_open.nonzero()[:, 0]
         rows = None
         if len(left) < len(alive):

@@ -30,7 +30,7 @@ class HeadSpec:
 class GenerationConfig:
     """How texts are generated: greedily, or by a search with several beams.
 
-    **Source:** as `generate` of transformers, with its early_stopping false.
+    **Source:** as `generate` of transformers.
 
     Raises:
         ConfigError: settings that do not fit each other; names every one of them.
@@ -40,6 +40,9 @@ class GenerationConfig:
     length_penalty: float = opt(1.0, "log-probabilities are divided by length to this power; above 0 favours long ones")
     no_repeat_ngram: int = opt(0, "no run of this many tokens comes twice; 0: whatever comes")
     min_length: int = opt(0, "fewest new tokens before </s>, <s> included")
+    early_stopping: bool = opt(
+        False, "with beams: a row is done as soon as as many hypotheses as beams are finished; false: if none can win"
+    )
     max_length: int = opt(32, "most new tokens, <s> and </s> included; the last of so many is always </s>")
 
     def __post_init__(self) -> None:

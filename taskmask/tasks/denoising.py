@@ -14,7 +14,6 @@ from taskmask.data.pad import gather
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.targets import full_sentence, masked_spans, put_back, with_room
 from taskmask.errors import ConfigError, DataError
-from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import register_task
 from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
 
@@ -113,8 +112,8 @@ class Denoising(TextToTextTask):
         vocab = self.vocab
         tokens, lengths = gather(np.concatenate(encoded), starts, stops, vocab.bos, vocab.eos, vocab.pad)
         inputs = {name: torch.from_numpy(array) for name, array in read_texts(tokens, lengths).items()}
-        how = GenerationConfig(max_length=max_length)
-        written = model.generate(inputs["tokens"], inputs.get("keep"), how, bos=vocab.bos, eos=vocab.eos)
+        how, keep = self.generation(max_length), inputs.get("keep")
+        written = model.generate(inputs["tokens"], keep, how, bos=vocab.bos, eos=vocab.eos)
         answers = []
         for ids, found in zip(encoded, written, strict=True):
             spans = np.asarray(found, np.int64)

@@ -58,6 +58,10 @@ class Seq2Seq(TextToTextTask):
         self.measured_in_training = config.validate
         self.fields = ("text", *([config.pair] if config.pair else []))
 
+    def generation(self, longest: int) -> GenerationConfig:
+        """As the options say."""
+        return dataclasses.replace(self.config, max_length=min(self.config.max_length, longest))
+
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> TextToText:
         """The stored rows, one row each, with their targets; longer ones are cut at their end."""
         return self._rows_of(split, data.length, self.config.target if labelled else "", self.config.choices)
@@ -94,8 +98,7 @@ class Seq2Seq(TextToTextTask):
 
     def _generated(self, model: Any, batch: Batch, source: TextToText) -> list[np.ndarray]:
         """The ids of the text for each row of the batch, without specials around it."""
-        how = dataclasses.replace(self.config, max_length=source.max_target)
-        keep, vocab = batch.inputs.get("keep"), self.vocab
+        how, keep, vocab = self.generation(source.max_target), batch.inputs.get("keep"), self.vocab
         found: list[np.ndarray] = model.generate(batch.inputs["tokens"], keep, how, bos=vocab.bos, eos=vocab.eos)
         return found
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from taskmask.data.rows import Batch
 from taskmask.data.targets import shift_right
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.spec import GenerationConfig, HeadSpec
 from taskmask.tasks.token_targets import TokenTask
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ class TextToTextTask(TokenTask):
     def heads(self) -> dict[str, HeadSpec]:
         """One language-model head, "seq2seq", of the decoder."""
         return {"seq2seq": HeadSpec("lm")}
+
+    def generation(self, longest: int) -> GenerationConfig:
+        """Returns how texts are generated: greedily.
+
+        Args:
+            longest: tokens in the longest text that the model can write.
+        """
+        return GenerationConfig(max_length=longest)
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: what is read [what is to be written] or, with outputs, [... > the model's guesses]."""

@@ -26,6 +26,7 @@ from taskmask.models.encoder_decoder import EncoderDecoder
 from taskmask.models.families import CLASSES, Kind
 from taskmask.registry import MODELS
 from taskmask.settings import Settings, TrainSettings, parse
+from taskmask.tasks.text_to_text import TextToTextTask
 from taskmask.training import checkpoint, pretrained
 from taskmask.training.model_card import Figures, known_figures, model_card
 from taskmask.training.parts import build_objective, build_task
@@ -53,6 +54,7 @@ class Converted:
         surplus: rows of the token embedding that were cut, since the vocabulary has no entries for them.
         left_out: names of the weights in the folder that have no use here.
         labels: names of the classes.
+        notes: what a folder says of generated texts and the settings of the run cannot.
     """
 
     family: str
@@ -63,6 +65,7 @@ class Converted:
     surplus: int = 0
     left_out: list[str] = dataclasses.field(default_factory=list)
     labels: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Converted:
@@ -95,7 +98,9 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
         name = checkpoint.name_of(0, "", None)
         checkpoint.save(partial / "checkpoints" / name, initial_state(settings, vocab, labels, weights))
     numbers, family = sum(tensor.numel() for tensor in weights.values()), str(model.config["model_type"])
-    return Converted(family, model.kind, settings, vocab.size, numbers, surplus, model.left_out, model.labels)
+    return Converted(
+        family, model.kind, settings, vocab.size, numbers, surplus, model.left_out, model.labels, model.notes
+    )
 
 
 def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
@@ -126,8 +131,11 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     with folder_written_whole(Path(folder)) as partial, checkpoint.contents_of(str(loaded.file)):
         sizes = {"vocab_size": vocab.size, "max_length": length}
         ids = {"pad": vocab.pad, "bos": vocab.bos, "eos": vocab.eos}
+        how = loaded.asked.generation(length) if isinstance(loaded.asked, TextToTextTask) else None
         try:
-            written = hf.write_folder(partial, config, weights, kind=kind, labels=labels, **sizes, **ids)
+            written = hf.write_folder(
+                partial, config, weights, kind=kind, labels=labels, generation=how, **sizes, **ids
+            )
         except CheckpointError as error:  # of the model, not of the folder that is about to go
             raise CheckpointError(error.what, where=str(loaded.file), expected=error.expected, fix=error.fix) from error
         family, numbers = written.model_types[0], sum(map(Tensor.numel, weights.values()))
@@ -208,7 +216,7 @@ def _settings_for(model: hf.HFModel, folder: str, run: str, overrides: Iterable[
     tables: dict[str, Any] = {
         "data": {"length": model.max_length},
         "run": {"folder": run},
-        "task": {"name": task},
+        "task": {"name": task, **model.generation},
         "model": {"name": model.family.model, **model.settings},
         "train": {"max_tokens": max(model.max_length, TrainSettings().max_tokens)},
     }

@@ -106,9 +106,9 @@ def texts_of(theirs, tokens, keep, config, **more):
     """What transformers generates, from after <s> to before </s>."""
     more |= {"length_penalty": config.length_penalty} if config.beams > 1 else {}
     found = theirs.generate(
-        input_ids=tokens, attention_mask=keep.long(), num_beams=config.beams, do_sample=False, early_stopping=False,
-        no_repeat_ngram_size=config.no_repeat_ngram, min_new_tokens=config.min_length, max_new_tokens=config.max_length,
-        **more,
+        input_ids=tokens, attention_mask=keep.long(), num_beams=config.beams, do_sample=False,
+        early_stopping=config.early_stopping, no_repeat_ngram_size=config.no_repeat_ngram,
+        min_new_tokens=config.min_length, max_new_tokens=config.max_length, **more,
     )  # fmt: skip
     rows = [row[2:].tolist() for row in found]
     return [row[: row.index(EOS)] if EOS in row else row for row in rows]
@@ -116,7 +116,14 @@ def texts_of(theirs, tokens, keep, config, **more):
 
 FORCED = {"forced_bos_token_id": BOS, "forced_eos_token_id": EOS}
 SEARCHES = [
-    GenerationConfig(beams=beams, length_penalty=penalty, no_repeat_ngram=ngram, min_length=least, max_length=most)
+    GenerationConfig(
+        beams=beams,
+        length_penalty=penalty,
+        no_repeat_ngram=ngram,
+        min_length=least,
+        max_length=most,
+        early_stopping=ngram % 2 == 1,
+    )
     for (beams, penalty), ngram, (least, most) in itertools.product(
         [(1, 1.0), (2, 1.0), (4, 0.0), (4, 2.0), (5, -1.0)], [0, 1, 2, 3], [(0, 12), (5, 12), (0, 4), (3, 30)]
     )

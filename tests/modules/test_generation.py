@@ -102,15 +102,28 @@ def test_the_length_penalty_by_hand():
         assert run(chain(model), GenerationConfig(beams=3, length_penalty=penalty)) == [wanted], penalty
 
 
+def test_early_stopping_by_hand():
+    """0 (log(0.4)) and 2 0 (log(0.306) / 8) are finished, then 2 3 0 would win: log(0.294) / 27."""
+    model = {1: {2: 0.6, 0: 0.4}, 2: {0: 0.51, 3: 0.49}, 3: {0: 1.0}, 4: {0: 1.0}}
+    for early, wanted in ((True, [2]), (False, [2, 3])):
+        assert run(chain(model), GenerationConfig(beams=2, length_penalty=3.0, early_stopping=early)) == [wanted]
+
+
 CONFIGS = st.builds(
-    lambda beams, penalty, ngram, least, more: GenerationConfig(
-        beams=beams, length_penalty=penalty, no_repeat_ngram=ngram, min_length=least, max_length=least + more
+    lambda beams, penalty, ngram, least, more, early: GenerationConfig(
+        beams=beams,
+        length_penalty=penalty,
+        no_repeat_ngram=ngram,
+        min_length=least,
+        max_length=least + more,
+        early_stopping=early,
     ),
     st.integers(1, 4),
     st.sampled_from([-0.5, 0.0, 0.7, 1.0, 2.0]),
     st.integers(0, 3),
     st.integers(0, 5),
     st.integers(2, 9),
+    st.booleans(),
 )
 
 
