@@ -41,6 +41,7 @@ _UNSPACED = (
     (0x4E00, 0x9FFF), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F), (0xF900, 0xFAFF), (0xFF66, 0xFF9F), (0x1B000, 0x1B16F),
     (0x20000, 0x3FFFF),
 )  # fmt: skip
+_JOINERS = "\u200c\u200d"  # which stand within words, as in Persian and Hindi
 _FIRST = [first for first, _ in _UNSPACED]
 
 
@@ -77,6 +78,31 @@ def is_unspaced(character: str) -> bool:
         return False
     at = bisect_right(_FIRST, ord(character)) - 1
     return at >= 0 and ord(character) <= _UNSPACED[at][1]
+
+
+def words_of_text(text: str) -> list[str]:
+    """The words of a text in any script, in lower case: what a count of shared words needs.
+
+    Letters, digits and the marks that belong to them are words; all else separates them. In scripts written without
+    spaces each character with its marks is a word, since there is no dictionary here.
+
+    Source: Unicode Standard Annex 29, section 4, without its rules for apostrophes and numbers, which separate here.
+    """
+    words: list[str] = []
+    may_join = is_open = False  # whether a letter, and whether a mark, belongs to the word before it
+    for character in unicodedata.normalize("NFC", text.lower()):
+        kind = unicodedata.category(character)[0]
+        if is_open and (kind == "M" or character in _JOINERS):
+            words[-1] += character
+            continue
+        is_open = kind in "LN"
+        is_alone = is_unspaced(character)
+        if is_open and may_join and not is_alone:
+            words[-1] += character
+        elif is_open:
+            words.append(character)
+        may_join = is_open and not is_alone
+    return words
 
 
 def piece_flags(pieces: Iterable[Piece], is_special: np.ndarray) -> np.ndarray:

@@ -24,11 +24,13 @@ class Measure:
         size: number of examples.
         metrics: indices of examples, int [any], with repetition -> name of each metric and its value.
         limits: {metric: between which values it lies}; the others have none.
+        notes: what people should know of the metrics, a sentence each.
     """
 
     size: int
     metrics: Callable[[np.ndarray], dict[str, float]]
     limits: Mapping[str, Limits] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def value(self) -> dict[str, float]:
         """The metrics of all examples."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Source
 from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS, TextToText
 from taskmask.data.values import texts_to_read, to_spaces
+from taskmask.data.words import words_of_text
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
 from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.limits import SHARE
-from taskmask.metrics.rouge import KINDS, rouge
+from taskmask.metrics.limits import Limits
+from taskmask.metrics.rouge import COUNTED, KINDS, latin_words, rouge
 from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
@@ -34,6 +35,11 @@ class Seq2SeqConfig(GenerationConfig):
     target: str = opt("answers", "column with the text to be written, of --text or --list: then the first is learned")
     pair: str = opt("", "column with a second text to be read, such as a context; none: one text")
     choices: str = opt("", "column of --list with the answers to choose among; none: there are none")
+    rouge_words: Literal["latin", "unicode"] = opt(
+        "latin",
+        "words that ROUGE counts: of the letters a to z and digits, as for English, or of the letters of every script, "
+        "of Chinese, Japanese, Thai and the like the single characters",
+    )
     validate: bool = opt(False, "validations in training generate texts too, so that train.metric may be exact_match")
 
 
@@ -132,10 +138,11 @@ class Seq2Seq(TextToTextTask):
         assert isinstance(source, TextToText)
         accepted = source.accepted(answers["ids"])
         pairs = [(self.vocab.decode(text), right) for text, right in zip(answers["guess"], accepted, strict=True)]
+        words_of = {"latin": latin_words, "unicode": words_of_text}[self.config.rouge_words]
         columns = {
             "exact_match": [exact_match(*pair) for pair in pairs],
             "f1": [token_f1(*pair) for pair in pairs],
-            **dict(zip(KINDS, zip(*(rouge(*pair) for pair in pairs), strict=True), strict=True)),
+            **dict(zip(KINDS, zip(*(rouge(*pair, words_of) for pair in pairs), strict=True), strict=True)),
         }
         if "choice" in answers:
             choices = source.choices_of(answers["ids"])
@@ -143,12 +150,29 @@ class Seq2Seq(TextToTextTask):
             chosen = [texts[number] if number >= 0 else None for texts, number in pairs_of]
             columns["choice_accuracy"] = [text in right for text, right in zip(chosen, accepted, strict=True)]
         table = np.array(list(columns.values()), np.float64)
+        is_defined = ~np.isnan(table)
+        sums_of = np.concatenate([np.where(is_defined, table, 0.0), is_defined]).T
 
         def metrics(index: np.ndarray) -> dict[str, float]:
-            means = dict(zip(columns, table[:, index].mean(1).tolist(), strict=True))
-            return {**of_right.metrics(index), **means}
+            sums, counts = np.split(np.bincount(index, minlength=len(sums_of)) @ sums_of, 2)
+            means = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+            return {**of_right.metrics(index), **dict(zip(columns, means.tolist(), strict=True))}
 
-        return Measure(of_right.size, metrics, {**of_right.limits, **dict.fromkeys(columns, SHARE)})
+        counts = dict(zip(columns, is_defined.sum(1).tolist(), strict=True))
+        limits = {**of_right.limits, **{name: Limits(0, 1, count) for name, count in counts.items()}}
+        return Measure(of_right.size, metrics, limits, self._notes_on_rouge(counts, of_right.size))
+
+    def _notes_on_rouge(self, counts: dict[str, int], rows: int) -> tuple[str, ...]:
+        """What people should know where references have no words; of `counts` rows each metric is the mean."""
+        of = {counted: counts[kind] for kind, counted in COUNTED.items()}
+        kinds = {counted: ", ".join(kind for kind in KINDS if COUNTED[kind] == counted) for counted in of}
+        fix = "; --task.rouge_words unicode counts the words of every script" * (self.config.rouge_words == "latin")
+        return tuple(
+            f"{kinds[counted]}: the references of {rows - count:,} of {rows:,} rows have no {counted}"
+            f" ({self.config.rouge_words}) and are left out{fix if counted == 'word' else ''}"
+            for counted, count in of.items()
+            if count < rows
+        )
 
     def predict(self, model: Any, records: list[dict[str, Any]], top: int, max_length: int) -> list[dict[str, Any]]:
         """Says {"generated", "cut": only if the text was}; where a record has the list "choices", or as `task.choices`

@@ -180,7 +180,7 @@ class Evaluation:
         result: metrics, sizes, and what was evaluated, as JSON types.
         measure: the metrics over any choice of examples; None where the task gives no answers.
         answers: what `measure` was made of, the records of the task; empty where it gives none.
-        notes: what people should know of the rows, such as how many are cut.
+        notes: what people should know of the rows and the metrics, such as how many rows are cut.
     """
 
     metrics: dict[str, float]
@@ -226,7 +226,8 @@ def examine(
         "step": loaded.step,
     }
     measure = parts.task.measure(found.answers, maker.source) if found.answers else None
-    return Evaluation(metrics, result, measure, found.answers, tuple(maker.source.notes))
+    notes = (*maker.source.notes, *(measure.notes if measure else ()))
+    return Evaluation(metrics, result, measure, found.answers, notes)
 
 
 def evaluate(

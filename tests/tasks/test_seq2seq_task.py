@@ -1,5 +1,7 @@
 """Text to text: batches, generated and chosen answers and their metrics, predictions."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,28 @@ def test_answers_that_are_generated(made, tiny_vocab):
     assert right["loss"] == pytest.approx(loss, rel=1e-6)
     totals = {"seq2seq": answers["loss"].sum(), "seq2seq_count": answers["count"].sum()}
     assert task.metrics(totals | {"seq2seq_correct": answers["correct"].sum()}) == pytest.approx(right)
+
+
+def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
+    from taskmask.data.text_to_text import TextToText
+
+    accepted = [["北京"], ["red fox"], ["red"]]
+    monkeypatch.setattr(TextToText, "accepted", lambda self, ids: accepted)
+    for rule, rouge1, counts in (("latin", 5 / 6, (2, 1)), ("unicode", 5 / 9, (3, 2))):
+        task, source, _ = made(rouge_words=rule)
+        zeros = np.zeros(3)
+        answers = {"ids": np.arange(3), "loss": zeros, "correct": zeros, "count": zeros + 1}
+        answers["guess"] = np.array([[*task.vocab.encode(["red"])[0]]] * 3, object)
+        measure = task.measure(answers, source)
+        found = measure.value()
+        assert (found["rouge1"], found["rouge2"]) == pytest.approx((rouge1, 0))
+        assert (measure.limits["rouge1"].examples, measure.limits["rouge2"].examples) == counts
+        assert math.isnan(measure.metrics(np.array([2, 2]))["rouge2"])
+        without_word = "rouge1, rougeL: the references of 1 of 3 rows have no word (latin) and are left out;"
+        assert any(without_word in note for note in measure.notes) == (rule == "latin")
+        assert measure.notes[-1].startswith(
+            f"rouge2: the references of {3 - counts[1]} of 3 rows have no pair of words"
+        )
 
 
 def test_the_likeliest_choice(made, tiny_vocab):
