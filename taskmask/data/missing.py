@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from taskmask.metrics.tag_schemes import OUTSIDE_TAGS, scheme_of
+
 NONE = ""  # the name that an empty field or null gets
 IGNORED, NUMBER, SIGNS = "-100", "-1", ("-", "_", "?")
 DOUBTFUL = (NUMBER, *SIGNS)  # classes in some columns, and none in others
@@ -61,8 +63,11 @@ def _is_number_class(others: dict[str, int], train: dict[str, int]) -> bool:
 def _is_sign_class(mark: str, others: dict[str, int], train: dict[str, int], of_words: bool) -> bool:
     """Whether a sign is a class beside these others of the split train: one of several signs, or one of two classes.
 
-    As a tag of more than half of all words it says that they are none of the others, as `O` does.
+    As a tag of more than half of all words it says that they are none of the others, as `O` does. Beside tags of
+    entities, of which no other is outside of entities, it is their `O`, however many words have it.
     """
+    if of_words and mark in OUTSIDE_TAGS and not OUTSIDE_TAGS & set(others) and scheme_of(sorted(others)).has_entities:
+        return True
     if any(not any(map(str.isalnum, name)) for name in others):
         return True
     here = train.get(mark, 0)

@@ -19,7 +19,7 @@ import numpy as np
 
 OUTSIDE, INSIDE, LAST, FIRST, ALONE = range(5)
 _ROLES = {"B": FIRST, "I": INSIDE, "M": INSIDE, "E": LAST, "L": LAST, "S": ALONE, "U": ALONE, "W": ALONE}
-_OUTSIDE_TAGS = frozenset({"O", "o", "_", "-"})
+OUTSIDE_TAGS = frozenset({"O", "o", "_", "-"})
 _LETTER = f"[{''.join(_ROLES)}]"
 _PREFIX = re.compile(rf"(?P<letter>{_LETTER})(?:[-_](?P<type>.*))?", re.IGNORECASE | re.DOTALL)
 _SUFFIX = re.compile(rf"(?P<type>.+)[-_](?P<letter>{_LETTER})", re.IGNORECASE | re.DOTALL)
@@ -89,7 +89,7 @@ def scheme_of(names: Sequence[str]) -> Scheme:
     names = tuple(names)
     if names and all(re.fullmatch(r"-?\d+", name) for name in names):
         return Scheme(names, _NOT_MEASURED + _NUMBERS)
-    tags = [name for name in names if name not in _OUTSIDE_TAGS]
+    tags = [name for name in names if name not in OUTSIDE_TAGS]
     if not tags:
         return Scheme(names, f"{_NOT_MEASURED}no label is a tag of an entity")
     styles = [(_PREFIX, _OTHER_PREFIX, "prefix"), (_SUFFIX, _OTHER_SUFFIX, "suffix")]

@@ -64,6 +64,16 @@ def test_a_sign_that_most_words_have_says_that_they_are_nothing_else():
     assert missing_labels({"train": {"NN": 50, "VB": 45, ".": 9, "_": 5}}, of_words=True) == set()
 
 
+@pytest.mark.parametrize("tags", [["B_X", "I_X"], ["X-B", "X-I"], ["B", "I"], ["b-x", "i-x"]])
+def test_a_sign_beside_tags_of_entities_is_their_o(tags):
+    dense = {tags[0]: 50, tags[1]: 50}
+    assert missing_labels({"train": {**dense, "_": 5}}, of_words=True) == set()
+    assert missing_labels({"train": {**dense, "-": 5}}, of_words=True) == set()
+    assert missing_labels({"train": {**dense, "O": 5, "_": 5}}, of_words=True) == {"_"}  # there is an O
+    assert missing_labels({"train": {**dense, "?": 5}}, of_words=True) == {"?"}
+    assert missing_labels({"train": {**dense, "_": 5}}) == {"_"}
+
+
 def test_marks_that_somebody_named_are_the_only_ones():
     counts = {"train": {"-1": 5, "0": 90, "1": 90, "-": 1, "unsure": 3, "": 2}}
     assert missing_labels(counts, ("unsure", "-1", "never")) == {"unsure", "-1", ""}
