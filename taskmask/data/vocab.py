@@ -20,7 +20,7 @@ from taskmask.data.token_spans import whole_spans
 from taskmask.data.values import to_spaces
 from taskmask.data.vocab_training import cut_text, train_vocabulary
 from taskmask.data.word_cache import WordCache
-from taskmask.data.words import SPACE, Piece, is_unspaced, piece_flags, word_numbers
+from taskmask.data.words import SPACE, Piece, PieceFlags, bits_in_context, is_unspaced, piece_flags, word_numbers
 from taskmask.errors import DataError, did_you_mean
 
 __all__ = ["TOKENIZER_FILE", "VOCABULARY_FILE", "Vocabulary", "cut_text", "train_vocabulary"]
@@ -323,12 +323,13 @@ class Vocabulary:
         """
         shown = self._checked(ids)
         shown = shown[~self.is_special[shown] | (shown == self.mask)]
+        starts = bits_in_context(shown[None], self._flags)[0] & 1 if self.mask in shown else shown
         text = b""
         for at, id in enumerate(shown.tolist()):
             before = text[-4:].decode("utf-8", errors="replace")[-1:]
             if id == self.mask:
                 following = shown[at + 1] if at + 1 < len(shown) else self.mask
-                begins = following == self.mask or self.starts_word[following]
+                begins = following == self.mask or starts[at + 1]
                 if begins and before.strip() and not is_unspaced(before):
                     text += b" "
                 text += MASK.encode()
@@ -340,19 +341,19 @@ class Vocabulary:
         return text.decode("utf-8", errors="replace").removeprefix(" ")
 
     @cached_property
-    def _flags(self) -> np.ndarray:
+    def _flags(self) -> PieceFlags:
         pieces = (self._engine.piece(id) if id < self.num_own else Piece(b"", False) for id in range(self.size))
         return piece_flags(pieces, self.is_special)
 
     @cached_property
     def starts_word(self) -> np.ndarray:
-        """bool [V]: the piece always starts a word (see `taskmask.data.words`)."""
-        return (self._flags & 1).astype(bool)
+        """bool [V]: the piece starts a word, whatever is before it; first bytes do if nothing tells their character."""
+        return (self._flags.bits & 1).astype(bool)
 
     @cached_property
     def ends_word(self) -> np.ndarray:
         """bool [V]: the piece always ends a word."""
-        return (self._flags & 2).astype(bool)
+        return (self._flags.bits & 2).astype(bool)
 
     def word_numbers(self, tokens: np.ndarray) -> np.ndarray:
         """Word number of each token, from 0 in every row; -1 at specials and padding.

@@ -8,8 +8,9 @@ The rule, for the pieces of any tokenizer (`Piece`):
 - In scripts written without spaces (Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar) every piece is a word, `##x`
   too: one whose first character is of such a script starts a word, one whose last is ends it.
 - Bytes that are no whole character, `<0xNN>` or pieces of byte-level BPE: continuation bytes stay with what is before
-  them. A lone lead byte E0 to F4 starts a word (mostly Han and emoji), C2 to DF does not; where the next byte is there
-  too, the script that they tell decides.
+  them. The first bytes of a character (E0 to F4) do what the character does that they and the next pieces spell: a Han
+  character or an emoji starts a word, a Hangul syllable goes on with one, a mark stays. If it is not spelled to its
+  end, two bytes do what their script does, and of lone bytes E3 to E9 (mostly Han) start a word. C2 to DF never do.
 - A combining mark or a joiner always stays with what is before it, and a piece of spaces only with what follows it.
 - Specials belong to no word.
 """
@@ -28,13 +29,21 @@ SPACE = "▁"  # U+2581, how pieces show a space
 _BLANKS = b" \t\n\v\f\r"
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
-_STARTS, _ENDS, _JOINS, _SPACE = 1, 2, 4, 8
+_STARTS, _ENDS, _JOINS, _SPACE, _OPEN = 1, 2, 4, 8, 32  # _OPEN: the first bytes of a character and nothing else
+_MOSTLY_HAN = range(0xE3, 0xEA)
 
 # A piece starts a word if it has one of three traits and the piece before it has the trait's partner, 4 bits above.
 _ORDINARY, _MAY_FOLLOW = 8, 4  # partners: _SPECIAL; ends a word. That of _STARTS is to be more than a lone space
 _SPECIAL, _LETS_FOLLOW, _LETS_START = _ORDINARY << 4, _MAY_FOLLOW << 4, _STARTS << 4
 
-# First and last code points of the scripts written without spaces, ascending.
+# What a character does that is spelled in bytes, and the bits of its first ones; filled as characters are met.
+_UNKNOWN, _WORD, _LETTER, _MARK = range(4)
+_BITS = np.array([0, _STARTS | _MAY_FOLLOW, _MAY_FOLLOW, 0], np.uint8) | np.uint8(_ORDINARY | _LETS_START)
+_NUM_CODES = 0x110000
+_CLASSES = np.full(_NUM_CODES + 1, _UNKNOWN, np.uint8)  # the last one is of code -1
+
+# First and last code points of the scripts written without spaces, ascending: Thai, Lao, Myanmar, Khmer, Han, Hiragana,
+# Katakana and the symbols and radicals used with them. Source: Unicode 16, Blocks.txt and Scripts.txt.
 _UNSPACED = (
     (0x0E01, 0x0E7F), (0x0E81, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x19E0, 0x19FF), (0x2E80, 0x2FDF),
     (0x3005, 0x3007), (0x3021, 0x3029), (0x3031, 0x3035), (0x3041, 0x30FF), (0x31F0, 0x31FF), (0x3400, 0x4DBF),
@@ -105,29 +114,71 @@ def words_of_text(text: str) -> list[str]:
     return words
 
 
-def piece_flags(pieces: Iterable[Piece], is_special: np.ndarray) -> np.ndarray:
-    """The word rule of every piece as bits: 1 starts a word, 2 ends a word, 4 and up are internal. uint8 [V]."""
-    traits = np.fromiter(map(_traits_of, pieces), np.uint8, len(is_special))
+class PieceFlags(NamedTuple):
+    """The word rule of every piece.
+
+    Args:
+        bits: 1 starts a word, 2 ends a word, 4 and up are internal; uint8 [V].
+        begun: bits of the code point of a character whose first bytes the piece is, and nothing else; int32 [V].
+        missing: bytes of that character that are still to come; 0 of other pieces; int32 [V].
+        goes_on: bits of the bytes (at most three) at the start of a piece that go on with a character; int32 [V].
+        num_going_on: how many these are; int32 [V].
+    """
+
+    bits: np.ndarray
+    begun: np.ndarray
+    missing: np.ndarray
+    goes_on: np.ndarray
+    num_going_on: np.ndarray
+
+
+def piece_flags(pieces: Iterable[Piece], is_special: np.ndarray) -> PieceFlags:
+    """The word rule of every piece, of which some are special, bool [V]."""
+    listed = list(pieces)
+    traits = np.fromiter(map(_traits_of, listed), np.uint8, len(is_special))
     is_space = traits & _SPACE != 0
-    flags = traits & (_STARTS | _ENDS) | _ORDINARY
+    flags = traits & (_STARTS | _ENDS | _OPEN) | _ORDINARY
     flags |= np.where(traits & _JOINS == 0, _MAY_FOLLOW, 0).astype(np.uint8)
     flags |= np.where(~is_space, _LETS_START, 0).astype(np.uint8)
     flags |= np.where(~is_space & (traits & _ENDS != 0), _LETS_FOLLOW, 0).astype(np.uint8)
     flags[is_special] = _SPECIAL
-    return flags
+    begun, missing, goes_on, num_going_on = np.zeros((4, len(flags)), np.int32)
+    for id in np.flatnonzero(flags & _OPEN).tolist():
+        begun[id], missing[id] = _begin(listed[id].text)
+    for id, piece in enumerate(listed) if missing.any() else ():
+        head = piece.text[: len(piece.text) - len(piece.text.lstrip(_CONTINUATION))][:3]
+        goes_on[id], num_going_on[id] = _bits_of(head), len(head)
+    return PieceFlags(flags, begun, missing, goes_on, num_going_on)
 
 
-def word_numbers(tokens: np.ndarray, flags: np.ndarray) -> np.ndarray:
+def bits_in_context(tokens: np.ndarray, flags: PieceFlags) -> np.ndarray:
+    """The bits of each token; those of the first bytes of a character are of the character. uint8 [B, T].
+
+    Args:
+        tokens: int [B, T].
+        flags: of the pieces.
+    """
+    bits = flags.bits.take(tokens)
+    flat = bits.reshape(-1)
+    is_open = flat & _OPEN
+    if is_open.any():
+        at = np.flatnonzero(is_open != 0)
+        classes = _classes_of(_characters_at(at, tokens, flags))
+        flat[at] = np.where(classes == _UNKNOWN, flat[at] & ~np.uint8(_OPEN), _BITS.take(classes))
+    return bits
+
+
+def word_numbers(tokens: np.ndarray, flags: PieceFlags) -> np.ndarray:
     """Word number of each token, from 0 in every row; -1 at specials.
 
     Args:
         tokens: int [B, T].
-        flags: uint8 [V], of `piece_flags`.
+        flags: of the pieces.
 
     Returns:
         int32 [B, T].
     """
-    flag = flags.take(tokens)
+    flag = bits_in_context(tokens, flags)
     is_ordinary = flag & _ORDINARY != 0
     starts = np.empty(tokens.shape, bool)
     flat = flag.reshape(-1)
@@ -137,6 +188,51 @@ def word_numbers(tokens: np.ndarray, flags: np.ndarray) -> np.ndarray:
     numbers *= is_ordinary  # 0 at specials
     numbers -= 1
     return numbers
+
+
+def _characters_at(at: np.ndarray, tokens: np.ndarray, flags: PieceFlags) -> np.ndarray:
+    """The code points of characters that begin at places of the flat tokens; -1 where one is not spelled to its end."""
+    ids, width = tokens.reshape(-1), tokens.shape[1]
+    codes, missing = flags.begun.take(ids[at]), flags.missing.take(ids[at])
+    row_ends, place = (at // width + 1) * width, at
+    while True:
+        place = place + 1
+        following = ids.take(place, mode="clip")
+        num = np.where((place < row_ends) & (missing > 0), flags.num_going_on.take(following), 0)
+        taken = np.minimum(num, missing)
+        codes = (codes << 6 * taken) | (flags.goes_on.take(following) >> 6 * (num - taken)) * (taken > 0)
+        missing = missing - taken
+        if not taken.any():
+            return np.where((missing == 0) & (codes < _NUM_CODES), codes, -1)
+        row_ends = np.where(taken, row_ends, 0)  # what follows goes on with something else
+
+
+def _begin(first: bytes) -> tuple[int, int]:
+    """(the bits of a code point that its first bytes tell, how many bytes are missing)."""
+    length = 3 if first[0] < 0xF0 else 4
+    kept = first[0] & (0x7F >> length)
+    return kept << 6 * (len(first) - 1) | _bits_of(first[1:]), length - len(first)
+
+
+def _bits_of(continuation: bytes) -> int:
+    """The bits that continuation bytes add to a code point."""
+    bits = 0
+    for byte in continuation:
+        bits = bits << 6 | byte & 0x3F
+    return bits
+
+
+def _classes_of(codes: np.ndarray) -> np.ndarray:
+    """What characters do: one of `_UNKNOWN` (code -1) and the indices of `_BITS`."""
+    classes = _CLASSES[codes]
+    new = codes[(classes == _UNKNOWN) & (codes >= 0)]
+    if new.size:
+        for code in set(new.tolist()):
+            character = chr(code)
+            starts = is_unspaced(character) or _is_apart(character)
+            _CLASSES[code] = _MARK if _is_attached(character) else _WORD if starts else _LETTER
+        classes = _CLASSES[codes]
+    return classes
 
 
 def _traits_of(piece: Piece) -> int:
@@ -154,7 +250,8 @@ def _traits_of(piece: Piece) -> int:
         ends = not unfinished and (own_word or is_unspaced(text[-1]))
     else:
         starts, ends = spaced or (not joins and _unfinished_starts(unfinished)), False
-    return _STARTS * starts | _ENDS * ends | _JOINS * joins
+    is_open = not spaced and not continues and unfinished == piece.text and 0xE0 <= unfinished[0] <= 0xF4
+    return _STARTS * starts | _ENDS * ends | _JOINS * joins | _OPEN * is_open
 
 
 def _split_unfinished(text: bytes) -> tuple[str, bytes]:
@@ -172,7 +269,7 @@ def _unfinished_starts(lead: bytes) -> bool:
     if not lead or not 0xE0 <= lead[0] <= 0xF4:
         return False
     if len(lead) == 1:
-        return True
+        return lead[0] in _MOSTLY_HAN
     missing = (3 if lead[0] < 0xF0 else 4) - len(lead)
     amid = (lead + b"\xa0" + b"\x80" * (missing - 1)).decode(errors="replace")  # in the middle of what it may become
     return is_unspaced(amid[0]) or _is_apart(amid[0])
