@@ -5,7 +5,8 @@ The first lines of a file decide how it is read:
 - *Columns* are split at tabs if at least half of the lines of words have one, else at blanks.
 - *Words* are in column 1. If that column counts the words of each sentence (CoNLL-X, CoNLL-U, GermEval), they are in
   column 2. A column 1 that cannot be the words is an error: numbers, or one value in each sentence, nearly everywhere.
-- *Tags* are in the last column; in CoNLL-U, whose last column holds remarks, in column 4 (UPOS).
+- *Tags* are in the last column; in CoNLL-U, whose last column holds remarks, in column 4 (UPOS). Brackets around
+  entities (CoNLL-2012: `(PER*`, `*`, `*)`, `(PER)`) become `B-PER`, `I-PER` and `O`.
 
 Lines that are left out, and counted:
 
@@ -34,6 +35,7 @@ _DOCUMENT_START = b"-DOCSTART-"
 _DOCUMENT_BOUNDS = (b"#begin document", b"#end document")
 _COLUMN_NAMES = re.compile(rb"#\s*global\.columns\s*=\s*(.*)")  # CoNLL-U Plus
 _NODE = re.compile(rb"\d+[-.]\d+")
+_BRACKET = re.compile(r"(\((?P<type>[^()*]+))?(\*?\)|\*)")  # CoNLL-2012
 _ID_COMMENT = re.compile(rb"#\s+id\s")  # MultiCoNER
 _TO_SPACE_BUT_BOTH = TO_SPACE_BUT_TAB[:10] + b"\n" + TO_SPACE_BUT_TAB[11:]
 _HEAD = 1 << 17  # bytes that decide
@@ -50,6 +52,7 @@ class Columns:
         word: the column of the words, from 1.
         tag: the column of the tags, from 1; 0: there are none.
         counts: column 1 counts the words of each sentence.
+        brackets: the tags are brackets around entities.
         has_openings: each sentence begins with a comment that has as many columns as the lines of words.
         names: of the columns, if they are known.
     """
@@ -59,6 +62,7 @@ class Columns:
     word: int
     tag: int
     counts: bool = False
+    brackets: bool = False
     has_openings: bool = False
     names: tuple[str, ...] = ()
 
@@ -117,7 +121,10 @@ def find_columns(
     if tag and all(len({len(row) for row in sentence}) == 1 for sentence in rows):  # sentences may differ
         widths = {len(sentence[0]) for sentence in rows}
         width = width if len(widths) == 1 or min(widths) < max(word_column, tag_column) else 0
-    return replace(found, tag=tag_column, width=width)
+    cells = [row[tag_column - 1] for sentence in rows for row in sentence if len(row) >= tag_column]
+    tags = {cell.decode(errors="replace") for cell in cells}
+    brackets = all(map(_BRACKET.fullmatch, tags)) and any("(" in tag for tag in tags)
+    return replace(found, tag=tag_column, width=width, brackets=brackets)
 
 
 def sentences_of(text: bytes, columns: Columns, name: str, first_line: int) -> tuple[list[Sentence], dict[str, int]]:
@@ -136,7 +143,7 @@ def sentences_of(text: bytes, columns: Columns, name: str, first_line: int) -> t
     for number, line in enumerate([*text.split(b"\n"), b""], first_line):
         if not line or line.isspace() or (_DOCUMENT_START in line and _starts_document(line, columns)):
             if words:
-                sentences.append((words, tags))
+                sentences.append((words, _without_brackets(tags, f"{name}:{number}") if columns.brackets else tags))
                 words, tags = [], []
             width, is_first = columns.width, True
             continue
@@ -188,7 +195,8 @@ def _divided(head: bytes, name: str, counts: bool) -> tuple[Columns, Rows, str]:
     has_openings = are_comments and (len(openings) > 1 or bool(_ID_COMMENT.match(openings[0]))) and not hash_is_word
     names = next((found[1].decode(errors="replace") for line in lines if (found := _COLUMN_NAMES.match(line))), "")
     known = tuple(names.split()) or (_CONLLU if counts and at_tabs and width == len(_CONLLU) else ())
-    return Columns(at_tabs, width, 0, 0, counts, has_openings, known), rows, f"{name}:{first}"
+    columns = Columns(at_tabs, width, 0, 0, counts, has_openings=has_openings, names=known)
+    return columns, rows, f"{name}:{first}"
 
 
 def _split(line: bytes, at_tabs: bool) -> list[bytes]:
@@ -292,6 +300,25 @@ def _fitted(cells: list[bytes], width: int, line: bytes, columns: Columns, where
         expected=f"{width}, as in the {of_which}, split at {columns.division}" if width else f"at least {least}",
         fix="move comments before the first word of a sentence" if line.startswith(b"#") else "",
     )
+
+
+def _without_brackets(tags: list[str], where: str) -> list[str]:
+    """The tags of a sentence as B-, I- and O."""
+    found: list[str] = []
+    type = ""  # of the entity that is open
+    for tag in tags:
+        match = _BRACKET.fullmatch(tag)
+        opened = match["type"] if match else None
+        if not match or (type and opened) or not (type or opened or tag == "*"):
+            raise DataError(
+                f"the tag {tag!r} does not fit the brackets before it",
+                where=f"{where}, the sentence before",
+                expected="(TYPE*, *, *) or (TYPE), one entity at a time",
+            )
+        type = opened or type
+        found.append(f"B-{type}" if opened else f"I-{type}" if type else "O")
+        type = "" if tag.endswith(")") else type
+    return found
 
 
 def _check_node(cell: bytes, where: str) -> None:

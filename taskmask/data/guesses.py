@@ -147,7 +147,8 @@ def _word_column(layout: Layout) -> str:
 
 def _tag_column(layout: Layout) -> str:
     assert layout.conll
-    return layout.conll.described(layout.conll.tag) if layout.tags else "none"
+    brackets = "; brackets are read as B-, I- and O" if layout.conll.brackets else ""
+    return layout.conll.described(layout.conll.tag) + brackets if layout.tags else "none"
 
 
 def _of_format(layouts: Layouts, format: str) -> Layouts:

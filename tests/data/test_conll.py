@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from encode_help import Maker, rows_of
 
-from taskmask.data.conll import COMMENTS, NODES, find_columns
+from taskmask.data.conll import COMMENTS, NODES, find_columns, sentences_of
 from taskmask.data.guesses import guesses_of
 from taskmask.data.layout import Fields
 from taskmask.data.readers import find_sources
@@ -73,7 +73,7 @@ def read(make, unigram, content, split="train", name="train.conll", **fields):
     (MULTICONER, {}, ["O B-X", "O"], {COMMENTS: 2}),
     (MULTICONER.replace("\t", " "), {}, ["O B-X", "O"], {COMMENTS: 2}),
     (MULTICONER.replace(" ", "\t"), {}, ["O B-X", "O"], {COMMENTS: 2}),
-    (ONTONOTES, {"word_column": 4, "tag_column": 11}, ["* (X)", "*"], {COMMENTS: 2}),
+    (ONTONOTES, {"word_column": 4, "tag_column": 11}, ["O B-X", "O"], {COMMENTS: 2}),
     (ONTONOTES, {"word_column": 4, "tag_column": 5}, ["DT NN", "NN"], {COMMENTS: 2}),
 ])  # fmt: skip
 def test_formats(make, unigram, content, fields, tags, skipped, ending):
@@ -100,6 +100,20 @@ def test_a_hash_may_be_a_word(make, unigram):
     assert read(make, unigram, "the O\n# O\n\n# O\nfox O\n\n# made by hand\ndog O\n")[0] == ["the #", "# fox", "dog"]
     words, _, skipped = read(make, unigram, MULTICONER + "# _ _ O\n\n# id 9 domain=en\n# _ _ O\n#a _ _ O\n")
     assert words == ["the fox", "dog #", "# #a"] and skipped == {COMMENTS: 3}
+
+
+def test_brackets_become_tags_of_entities(make, unigram):
+    """As the column of named entities in CoNLL-2012."""
+    tags = ["*", "(PER*", "*", "*)", "(LOC)", "(LOC*)", "(PER*", "*)"]
+    lines = [f"a 0 the {tag}" for tag in tags]
+    found = read(make, unigram, "\n".join([*lines, "", "b 0 the *", ""]), word_column=3, tag_column=4)
+    assert found[1] == ["O B-PER I-PER I-PER B-LOC B-LOC B-PER I-PER", "O"]
+    columns = find_columns("\n".join(lines).encode(), "file", 3, 4)
+    for wrong in ("(PER* (LOC)", "*)", "(PER* x", "((PER*"):
+        text = "".join(f"b 0 the {tag}\n" for tag in wrong.split())
+        with pytest.raises(DataError, match=r"file:\d, the sentence before: the tag .* does not fit the brackets"):
+            sentences_of(text.encode(), columns, "file", 1)
+    assert read(make, unigram, "the (3\nfox 3)\n\ndog (3)\n")[1] == ["(3 3)", "(3)"]  # of coreference
 
 
 def test_a_tab_in_one_line_only(make, unigram):
