@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from taskmask.errors import visible
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
-DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with 95 % intervals over the examples. Of a
-folder of several seeds: mean, deviation and an interval over seeds and examples. An interval is within the limits of
-its metric, and shows at a limit how far the truth may be: after 200 right answers of 200, 0.98 to 1. Masks are frozen:
-two checkpoints are asked the same. Any setting of the run can be changed with --section.field VALUE."""
+DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with 95 % intervals over the examples. One
+example is a document with all of its rows and masks, a labelled text, a tagged sentence, or a question with all of its
+windows. Of a folder of several seeds: mean, deviation and an interval over seeds and examples. An interval is within
+the limits of its metric, and shows at a limit how far the truth may be: after 200 right answers of 200, 0.98 to 1. A
+metric is undefined if nothing is to be predicted. Masks are frozen: two checkpoints are asked the same. Any setting of
+the run can be changed with --section.field VALUE."""
 
 EPILOG = """examples:
   taskmask evaluate --from runs/first

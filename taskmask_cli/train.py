@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskmask import config, settings
+from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, visible
 from taskmask.registry import TASKS
 from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
+    from taskmask.tasks.base import Task
     from taskmask.training.run import Summary
 
 DESCRIPTION = """Trains a model on a dataset made by taskmask-preprocess.
@@ -103,34 +106,55 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
     if not is_first():
         return
-    from taskmask.training.log import duration
+    from taskmask.training.checkpoint import score_of
+    from taskmask.training.log import duration, figure
 
     split = next((name for name in ("valid", "test") if Path(chosen.data.path, name).is_dir()), "train")
     last, folder = summaries[-1], chosen.run.folder
     tokens, skipped = sum(one.tokens for one in summaries), sum(one.skipped_steps for one in summaries)
     several = f"{len(summaries)} x " if len(summaries) > 1 else ""
-    figures = "  ".join(f"{name} {value:.4g}" for name, value in last.metrics.items()) or "no validation split"
+    figures = "  ".join(f"{name} {figure(value)}" for name, value in last.metrics.items()) or "no validation split"
+    kept = "best" if score_of(Path(last.best_checkpoint)) is not None else "last"
     lines = [
         "",
         f"trained       {several}{last.step:,} steps, {tokens:,} tokens, {last.parameters:,} parameters"
         + (f", {skipped} steps skipped" if skipped else ""),
         f"took          {duration(sum(one.seconds for one in summaries))}",
         *([] if table else [f"validation    {figures}"]),
-        f"best          {last.best_checkpoint}" if not several else f"runs          {folder}/seed-*",
+        f"{kept}          {last.best_checkpoint}" if not several else f"runs          {folder}/seed-*",
         f"log           {last.folder}/log.jsonl",
         *(["", "the best checkpoints:", *table] if table else []),
         "",
         "next:",
-        f"  tensorboard --logdir {folder}",
+        *(f"  {command}" for command in advice(chosen, split, last.folder, plug_ins)),
     ]
-    task = TASKS.get(chosen.task.name).load()
-    if chosen.masker:
-        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split {split} --masker whole_word")
-        lines.append(f'  taskmask predict --from {last.folder}{plug_ins} "Here a <mask> is missing."')
-    elif task.default_masker:  # it masked nothing: it learned labels alone, with a head that is thrown away
-        start = f"--task classification --train.init_from {last.folder}"
-        lines.append(f"  taskmask-train --data LABELLED --run runs/tuned {start}{plug_ins}")
-    else:
-        lines.append(f"  taskmask evaluate --from {folder}{plug_ins} --split {split}")
-        lines.append(f"  taskmask predict --from {last.folder}{plug_ins} --jsonl < texts.jsonl")
     print(visible("\n".join(lines)), file=sys.stderr)
+
+
+def advice(chosen: settings.Settings, split: str, run: str, plug_ins: str) -> list[str]:
+    """Returns commands that work on what was trained.
+
+    Args:
+        chosen: the settings.
+        split: a split to evaluate on.
+        run: folder of a single run.
+        plug_ins: the option --user-dir, with a blank before it, for each plug-in.
+    """
+    task: type[Task] = TASKS.get(chosen.task.name).load()
+    folder, run = shlex.quote(chosen.run.folder), shlex.quote(run)
+    masker = " --masker whole_word" if chosen.masker else ""
+    commands = [
+        *([f"tensorboard --logdir {folder}"] if chosen.run.tensorboard else []),
+        f"taskmask evaluate --from {folder}{plug_ins} --split {split}{masker}",
+    ]
+    predict, record = f"taskmask predict --from {run}{plug_ins}", task.sample(chosen.task.options)
+    if len(record) == 1:
+        commands.append(f"{predict} {shlex.quote(*record.values())}")
+    elif record:
+        commands.append(f"echo {shlex.quote(json.dumps(record))} | {predict} --jsonl")
+    elif task.default_masker:  # it masked nothing: it learned labels alone, with a head that is thrown away
+        column = Dataset.open(chosen.data.path).split("train").column(chosen.task.options.label)
+        tuned = "tagging" if column.kind == "aligned" else "classification"
+        start = f"--task {tuned} --train.init_from {run}"
+        commands.append(f"taskmask-train --data LABELLED --run runs/tuned {start}{plug_ins}")
+    return commands

@@ -1,7 +1,9 @@
 """The laws of everything that is registered: it builds, is documented, stands in --help, and its settings come back."""
 
 import dataclasses
+import io
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from taskmask.registry import CRITERIA, MASKERS, MODELS, REGISTRIES, TASKS
 from taskmask.settings import Settings
 from taskmask.training.evaluate import Found, metrics_of
 from taskmask.training.parts import build_data, build_objective
+from taskmask_cli import main as front
 from taskmask_cli import train
 
 EVERY = [(kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()]
@@ -162,7 +165,7 @@ def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
     assert "loss" in task.metrics(totals) and task.direction("loss") == "min"
     with torch.no_grad():
         outputs = objective.model(**batch.inputs)
-        answers = task.answers(outputs, batch)
+        answers = task.answers(outputs, batch, objective.criterion.each(outputs, batch))
     metrics = metrics_of(task, Found(totals, answers), source)
     assert {"loss", task.best} <= set(metrics) and all(np.isfinite(value) for value in metrics.values())
     if name not in MEASURED_BY_BATCH:
@@ -203,6 +206,33 @@ def test_every_task_says_what_it_annotates_and_predicts(name, datasets):
         answers = task.predict(model, [record, record], 3, 120)
     assert len(answers) == 2 and answers[0] == answers[1]
     assert json.loads(json.dumps(answers[0], allow_nan=False)) == answers[0] and any(task.say(record, answers[0]))
+
+
+ADVISED = [*((name, name, ()) for name in TASKS.names()), ("joint_mlm", "tagging", ("label", "tags"))]
+ADVISED += [("pseudo_one_hot", "tagging", ("label", "tags")), ("span", "span", ("question", ""))]
+
+
+@pytest.mark.parametrize(("name", "data", "option"), ADVISED)
+def test_what_train_advises_works(name, data, option, datasets, tmp_path, capsys, monkeypatch):
+    """Every command that `taskmask-train` prints at its end is run; only the data to fine-tune on is a placeholder."""
+    run = tmp_path / "my run"
+    small = ["--model.layers", "1", "--model.width", "16", "--model.heads", "2", "--data.length", "120"]
+    words = ["--data", str(datasets / data), "--run", str(run), "--task", name, *small, "--train.steps", "1"]
+    words += ["--train.max_tokens", "500", *([f"--task.{option[0]}", option[1]] if option else [])]
+    task = TASKS.get(name).load()
+    words += ["--model", task.default_model, *(["--model.decoder_layers", "1"] if task.gives_target else [])]
+    assert train.main([*words, "--run.tensorboard", "false"]) == 0
+    advice = capsys.readouterr().err.partition("next:\n")[2].splitlines()
+    assert len(advice) == 2
+    for line in advice:
+        given, _, command = line.rpartition(" | ")
+        program, *arguments = shlex.split(command)
+        if program == "taskmask-train":  # the next step of labels alone
+            assert name in UNMASKED and arguments[5] == ("tagging" if data == "tagging" else "classification")
+            continue
+        monkeypatch.setattr("sys.stdin", io.StringIO(shlex.split(given)[-1] if given else ""))
+        assert program == "taskmask" and front.main(arguments) == 0, line
+        assert capsys.readouterr().out
 
 
 def parse(*words):

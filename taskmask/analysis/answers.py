@@ -19,7 +19,7 @@ from taskmask.config import from_tables
 from taskmask.errors import ConfigError
 from taskmask.machine import written_whole
 from taskmask.metrics.bootstrap import Measure
-from taskmask.registry import MASKERS, TASKS, Registry
+from taskmask.registry import CRITERIA, MASKERS, TASKS, Registry
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers, Task
 from taskmask.training.evaluate import examine
@@ -127,8 +127,10 @@ def of_language_models(planner: Planner, stages: list[Stage]) -> list[Question]:
     for stage in stages:
         if stage.kind == "intermediate" and is_language_model(planner.measured(stage.settings).parts.task):
             for masker in COMMON_MASKERS:
+                task = _asked_as(stage.settings.task.name)
                 sections = {
-                    "task": _defaults(TASKS, _asked_as(stage.settings.task.name)),
+                    "task": _defaults(TASKS, task),
+                    "criterion": _defaults(CRITERIA, TASKS.get(task).load().default_criterion),
                     "masker": _defaults(MASKERS, masker),
                     "data": data,
                     "run": dataclasses.asdict(experiment.run),

@@ -43,6 +43,14 @@ class Criterion(nn.Module):
         """Returns the number of targets of each loss, known before the forward pass, or the sum of their weights."""
         raise NotImplementedError(f"{type(self).__name__} must define count(batch)")
 
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Returns the plain losses of single targets, float [targets] in the order of the batch.
+
+        Their sums are the losses of `loss` in validation. `evaluate` computes the interval of the loss from them. By
+        default {}: the loss then has no interval.
+        """
+        return {}
+
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Returns the sum of each loss, with gradient, and any other sum worth logging (its name not in `weights`).
 
@@ -54,3 +62,12 @@ class Criterion(nn.Module):
     def forward(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Runs the model and returns what `loss` does. Override for several passes or an inner step."""
         return self.loss(model(**batch.inputs), batch)
+
+    @property
+    def says_each(self) -> bool:
+        """Whether `each` belongs to `loss`: a subclass that changes `loss` or `forward` must define `each` again."""
+        order = type(self).__mro__
+        of_each, *others = (
+            next(place for place, cls in enumerate(order) if name in vars(cls)) for name in ("each", "loss", "forward")
+        )
+        return of_each <= min(others)

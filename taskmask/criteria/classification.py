@@ -67,12 +67,17 @@ class ClassificationCriterion(Criterion):
         labels = labels[labels >= 0]
         return {"label": float(self.class_weights[labels].double().sum()) if self.weighted else len(labels)}
 
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Logits float [P, C] against labels int64 [P]; 0 for a label below 0."""
+        logits, labels = outputs["label"].float(), batch.targets["label"]
+        return {"label": F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")}
+
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Logits float [P, C] against labels int64 [P]; without targets the sum is 0."""
         logits, labels = outputs["label"].float(), batch.targets["label"]
         known, smoothing = labels >= 0, self.config.label_smoothing if self.training else 0.0
         sums = {
-            "label": F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum"),
+            "label": self.each(outputs, batch)["label"].sum(),
             "label_correct": ((logits.detach().argmax(-1) == labels) & known).sum(dtype=torch.float32),
             "label_rows": known.sum(dtype=torch.float32),
         }

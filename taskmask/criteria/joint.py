@@ -35,39 +35,53 @@ class JointCriterion(Criterion):
         masked = batch.targets.get("mlm")
         return {"mlm": 0 if masked is None else len(masked), "pseudo": int((batch.targets["pseudo"] >= 0).sum())}
 
-    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """Logits float [P, V] and [N, C] against labels int64 [P] and [N], or the teacher's logits [N, C]."""
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Logits float [P, V] and [N, C] against labels int64 [P] and [N], or the teacher's logits [N, C].
+
+        0 for a label below 0. Without masked tokens there is no "mlm".
+        """
         logits, labels = outputs["pseudo"].float(), batch.targets["pseudo"]
         known = labels >= 0
-        sums = {"mlm": logits.sum() * 0.0, **self._of_labels(logits, labels, known, batch)}
-        sums["pseudo_correct"] = ((logits.detach().argmax(-1) == labels) & known).sum(dtype=torch.float32)
+        if "soft" in batch.targets:
+            found = divergence(batch.targets["soft"][known].float(), logits[known])
+            losses = {"pseudo": logits.new_zeros(len(labels)).masked_scatter(known, found)}
+        else:
+            losses = {"pseudo": F.cross_entropy(logits, labels, ignore_index=-1, reduction="none")}
         if "mlm" in batch.targets:
-            if not self.config.mlm_weight:
-                what, fix = "is 0, but the task masks what it reads", "--task.mlm false"
-                raise ConfigError(what, where="criterion.mlm_weight", expected="the text as it is", fix=fix)
-            masked, right = outputs["mlm"].float(), batch.targets["mlm"]
-            sums["mlm"] = F.cross_entropy(masked, right, reduction="sum")
-            sums["mlm_correct"] = (masked.detach().argmax(-1) == right).sum(dtype=torch.float32)
+            losses["mlm"] = F.cross_entropy(outputs["mlm"].float(), batch.targets["mlm"], reduction="none")
+        return losses
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The sums of `each`, and the hits; in training the sum that is minimised, and the plain one if it differs."""
+        if "mlm" in batch.targets and not self.config.mlm_weight:
+            what, fix = "is 0, but the task masks what it reads", "--task.mlm false"
+            raise ConfigError(what, where="criterion.mlm_weight", expected="the text as it is", fix=fix)
+        shaped = self._shaped(outputs["pseudo"].float(), batch)
+        sums = {"mlm": outputs["pseudo"].float().sum() * 0.0}
+        for name, losses in self.each(outputs, batch).items():
+            labels = batch.targets[name]
+            right = (outputs[name].detach().argmax(-1) == labels) & (labels >= 0)
+            sums |= {name: losses.sum(), f"{name}_correct": right.sum(dtype=torch.float32)}
+        if shaped is not None:
+            sums |= {"pseudo": shaped, "pseudo_plain": sums["pseudo"].detach()}
         return sums
 
-    def _of_labels(self, logits: Tensor, labels: Tensor, known: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Returns the sum that is minimised and, where it is another, the plain one."""
+    def _shaped(self, logits: Tensor, batch: Batch) -> Tensor | None:
+        """Returns the sum that training minimises; None if it is the plain one, and in validation."""
         heat, direction = self.config.temperature, self.config.direction
         is_plain = heat == 1 and direction == "teacher_student"
-        if "soft" not in batch.targets:
-            if not is_plain:
-                what = "and direction are of a teacher's scores, but the task has none"
-                raise ConfigError(what, where="criterion.temperature", fix="name them with --task.soft")
-            return {"pseudo": F.cross_entropy(logits, labels, ignore_index=-1, reduction="sum")}
-        ours, teacher = logits[known], batch.targets["soft"][known].float()
+        if "soft" not in batch.targets and not is_plain:
+            what = "and direction are of a teacher's scores, but the task has none"
+            raise ConfigError(what, where="criterion.temperature", fix="name them with --task.soft")
         if is_plain or not self.training:
-            return {"pseudo": divergence(teacher, ours).sum()}
+            return None
+        known = batch.targets["pseudo"] >= 0
+        ours, teacher = logits[known], batch.targets["soft"][known].float()
         if direction == "student_teacher" and teacher.isneginf().any():
             what = "is student_teacher, but a teacher's score is minus infinity, from which the divergence is infinite"
             raise ConfigError(what, where="criterion.direction", expected="teacher_student, or finite scores")
         first, second = (teacher, ours) if direction == "teacher_student" else (ours, teacher)
-        shaped = divergence(first / heat, second / heat).sum() * heat**2
-        return {"pseudo": shaped, "pseudo_plain": divergence(teacher, ours.detach()).sum()}
+        return divergence(first / heat, second / heat).sum() * heat**2
 
 
 def divergence(first: Tensor, second: Tensor) -> Tensor:

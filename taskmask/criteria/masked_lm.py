@@ -22,10 +22,11 @@ class MaskedLMCriterion(Criterion):
         """Chosen positions."""
         return {"mlm": len(batch.targets["mlm"])}
 
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Logits float [P, V] against labels int64 [P]."""
+        return {"mlm": F.cross_entropy(outputs["mlm"].float(), batch.targets["mlm"], reduction="none")}
+
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Logits float [P, V] against labels int64 [P]; with P = 0 the sum is 0."""
-        logits, labels = outputs["mlm"].float(), batch.targets["mlm"]
-        return {
-            "mlm": F.cross_entropy(logits, labels, reduction="sum"),
-            "mlm_correct": (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32),
-        }
+        right = outputs["mlm"].detach().argmax(-1) == batch.targets["mlm"]
+        return {"mlm": self.each(outputs, batch)["mlm"].sum(), "mlm_correct": right.sum(dtype=torch.float32)}

@@ -20,6 +20,10 @@ class RegressionCriterion(Criterion):
         """Rows."""
         return {"label": len(batch.targets["label"])}
 
-    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Guesses float [B, 1] against numbers float [B]."""
-        return {"label": (outputs["label"].float()[:, 0] - batch.targets["label"]).square().sum()}
+        return {"label": (outputs["label"].float()[:, 0] - batch.targets["label"]).square()}
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The sum of `each`."""
+        return {"label": self.each(outputs, batch)["label"].sum()}

@@ -29,14 +29,19 @@ class Seq2SeqCriterion(Criterion):
         """Tokens of the targets."""
         return {"seq2seq": len(batch.targets["seq2seq"])}
 
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """Logits float [P, V] against labels int64 [P]."""
+        return {"seq2seq": F.cross_entropy(outputs["seq2seq"].float(), batch.targets["seq2seq"], reduction="none")}
+
     def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Logits float [P, V] against labels int64 [P]; with P = 0 the sum is 0."""
         logits, labels = outputs["seq2seq"].float(), batch.targets["seq2seq"]
         smoothing = self.config.label_smoothing if self.training else 0.0
         sums = {
-            "seq2seq": F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing),
+            "seq2seq": self.each(outputs, batch)["seq2seq"].sum(),
             "seq2seq_correct": (logits.detach().argmax(-1) == labels).sum(dtype=torch.float32),
         }
         if smoothing:
-            sums["seq2seq_plain"] = F.cross_entropy(logits.detach(), labels, reduction="sum")
+            sums["seq2seq_plain"] = sums["seq2seq"].detach()
+            sums["seq2seq"] = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
         return sums

@@ -27,10 +27,14 @@ class SpanCriterion(Criterion):
         """Rows."""
         return {"span": len(batch.targets["span"])}
 
-    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def each(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """Logits [N T, 2] against first and last token int64 [N, 2], chosen among bool [N, T]."""
         logits, spans = among(outputs["span"], batch.targets["choices"]), batch.targets["span"]
-        return {"span": F.cross_entropy(logits, spans, reduction="sum") / 2}
+        return {"span": F.cross_entropy(logits, spans, reduction="none").mean(1)}
+
+    def loss(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The sum of `each`."""
+        return {"span": self.each(outputs, batch)["span"].sum()}
 
 
 def among(logits: Tensor, choices: Tensor) -> Tensor:

@@ -61,6 +61,13 @@ class Source:
         return len(self.lengths)
 
     @property
+    def examples(self) -> np.ndarray:
+        """The document in which each row begins, int64 [N]: rows of one document are alike, so they are one example."""
+        if "document" not in self.split.columns:
+            return self.stored
+        return np.asarray(self.split.values("document")[self.stored], np.int64)
+
+    @property
     def used(self) -> tuple[str, ...]:
         """Names of the columns that the rows are made of."""
         return tuple(name for name in ("tokens", "document", *self.columns) if name in self.split.columns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -53,6 +54,7 @@ class Task:
         lists: names of lists of which a record may have one instead.
         class_names: names of the classes, where there are classes.
         class_counts: training targets of each class, where they are known; int64 [C].
+        weights: {name of a loss: its weight} of the criterion, set with it; {}: every loss counts once.
     """
 
     default_criterion: str = ""
@@ -67,6 +69,7 @@ class Task:
     lists: tuple[str, ...] = ()
     class_names: list[str] = []  # noqa: RUF012 - replaced, never changed
     class_counts: np.ndarray = np.zeros(0, np.int64)
+    weights: Mapping[str, float] = {}
 
     def __init__(self, config: Any, vocab: Vocabulary, masker: Masker | None, labels: dict[str, list[str]]):
         self.config, self.vocab, self.masker, self.labels = config, vocab, masker, labels
@@ -85,6 +88,12 @@ class Task:
     def direction(cls, metric: str) -> Literal["min", "max"]:
         """Which end of a metric is the good one."""
         return "min" if metric in cls.lower_is_better else "max"
+
+    @classmethod
+    def sample(cls, options: Any) -> dict[str, str]:
+        """Returns a record that `predict` can answer with these options, to show the user; {} if it answers none."""
+        second = {options.pair: "A second text."} if getattr(options, "pair", "") else {}
+        return {} if cls.predict is Task.predict else {"text": "A text.", **second}
 
     @classmethod
     def masks(cls, options: Any) -> bool:
@@ -118,19 +127,41 @@ class Task:
         raise NotImplementedError(f"{type(self).__name__} must define make_batch(rows, draw)")
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """Returns the metrics of summed losses and counts, "loss" among them.
+        """Returns the metrics of summed losses and counts, "loss" among them; NaN for those without a target.
 
         Args:
             totals: {"mlm": sum of a loss, "mlm_count": its targets, ...} over the whole set.
         """
         raise NotImplementedError(f"{type(self).__name__} must define metrics(totals)")
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
+    def joint_loss(self, totals: Totals, **counts: float) -> dict[str, float]:
+        """Returns {"loss"} and maybe {"objective"}, as `mean_loss` does, of all losses of the criterion by its weights.
+
+        As in training, a loss without a target adds nothing. Without any target the result is NaN; so it is if a loss
+        is missing in `totals`.
+
+        Args:
+            totals: as `metrics` gets them.
+            counts: targets of losses, by name, if they are not those in `totals`.
+        """
+        weights = self.weights or {name: 1.0 for name in totals if f"{name}_count" in totals}
+        found = {}
+        for name in weights:
+            count = counts.get(name, totals.get(f"{name}_count", math.nan))
+            if weights[name] and count:
+                found[name] = mean_loss({name: math.nan, f"{name}_count": count, **totals}, name, count)
+        if not found:
+            return {"loss": math.nan}
+        kinds = ["loss", *(["objective"] if any("objective" in one for one in found.values()) else [])]
+        return {kind: sum(weights[name] * one.get(kind, one["loss"]) for name, one in found.items()) for kind in kinds}
+
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch, losses: dict[str, torch.Tensor]) -> Answers:
         """Returns what the model says and what is right, as records: arrays of equal length, their rows in "ids".
 
         Args:
             outputs: of the model, on any device.
             batch: the batch, on that device.
+            losses: of single targets, as of `Criterion.each`; a loss may be missing (see `losses_of`).
         """
         return {}
 
@@ -209,6 +240,11 @@ class Task:
         return ["  ".join(record[field] for field in self.fields), f"  {answer}"]
 
 
+def mean(total: float, count: float) -> float:
+    """Returns total / count, a float; NaN without a target."""
+    return float(total / count) if count else math.nan
+
+
 def mean_loss(totals: Totals, name: str, count: float) -> dict[str, float]:
     """Returns {"loss": the plain mean} and, if training shapes this loss, also {"objective": the mean it minimises}.
 
@@ -218,8 +254,25 @@ def mean_loss(totals: Totals, name: str, count: float) -> dict[str, float]:
         count: its targets.
     """
     if f"{name}_plain" not in totals:
-        return {"loss": totals[name] / count}
-    return {"loss": totals[f"{name}_plain"] / count, "objective": totals[name] / max(totals[f"{name}_count"], 1e-9)}
+        return {"loss": mean(totals[name], count)}
+    return {"loss": mean(totals[f"{name}_plain"], count), "objective": mean(totals[name], totals[f"{name}_count"])}
+
+
+def losses_of(losses: dict[str, torch.Tensor], name: str, targets: torch.Tensor) -> torch.Tensor:
+    """Returns the loss of each target, float [targets]; NaN if the criterion does not give them."""
+    import torch
+
+    return losses[name].float() if name in losses else torch.full((len(targets),), torch.nan, device=targets.device)
+
+
+def by_example(answers: Answers, source: Source, names: Iterable[str]) -> np.ndarray:
+    """Returns fields of the records, summed over the rows, views and pieces of each example: float64 [names, examples].
+
+    Raises:
+        KeyError: the records do not have such a field.
+    """
+    examples, number = np.unique(source.examples[answers["ids"]], return_inverse=True)
+    return np.stack([np.bincount(number, answers[name], len(examples)) for name in names])
 
 
 def relabelling(task: Task, dataset: Dataset, split: Split, column: str) -> dict[str, np.ndarray]:

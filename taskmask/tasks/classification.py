@@ -22,7 +22,7 @@ from taskmask.metrics.regression import LIMITS, regression_metrics
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, losses_of, mean, relabelling
 from taskmask.tasks.class_scores import described
 
 if TYPE_CHECKING:
@@ -152,20 +152,17 @@ class Classification(TextTask):
         return {"label": HeadSpec("row", len(self.class_names))}
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean loss in nats and accuracy."""
-        rows = max(totals["label_rows"], 1)
-        return {**mean_loss(totals, "label", rows), "accuracy": totals["label_correct"] / rows}
+        """The loss, and accuracy."""
+        rows = totals["label_rows"]
+        return {**self.joint_loss(totals, label=rows), "accuracy": mean(totals["label_correct"], rows)}
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """The class and the loss of each row, in nats."""
-        import torch.nn.functional as F
-
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch, losses: dict[str, torch.Tensor]) -> Answers:
+        """The class and the loss of each row."""
         logits = outputs["label"].float()
         answers = {"ids": np.asarray(batch.ids), "guess": logits.argmax(-1).cpu().numpy()}
         if "label" in batch.targets:
             truth = batch.targets["label"]
-            losses = F.cross_entropy(logits, truth, reduction="none")
-            answers |= {"truth": truth.cpu().numpy(), "loss": losses.cpu().numpy()}
+            answers |= {"truth": truth.cpu().numpy(), "loss": losses_of(losses, "label", truth).cpu().numpy()}
         return answers
 
     def measure(self, answers: Answers, source: Source) -> Measure:
@@ -174,7 +171,7 @@ class Classification(TextTask):
 
         def metrics(index: np.ndarray) -> dict[str, float]:
             found = classification_metrics(truth[index], guess[index], len(self.class_names))
-            return {"loss": float(loss[index].mean()), **found}
+            return {"loss": mean(loss[index].sum(), len(index)), **found}
 
         of_class = np.bincount(truth, minlength=len(self.class_names))
         return Measure(len(truth), metrics, {"loss": LOSS, **classification_limits(of_class)})
@@ -262,23 +259,24 @@ class Regression(TextTask):
         return {"label": HeadSpec("row", 1)}
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean squared error, under the name loss."""
-        return {"loss": totals["label"] / max(totals["label_count"], 1)}
+        """The loss: by default the mean squared error."""
+        return self.joint_loss(totals)
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """The number of each row."""
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch, losses: dict[str, torch.Tensor]) -> Answers:
+        """The number and the loss of each row."""
         answers = {"ids": np.asarray(batch.ids), "guess": outputs["label"].float()[:, 0].cpu().numpy()}
         if "label" in batch.targets:
-            answers["truth"] = batch.targets["label"].cpu().numpy()
+            truth = batch.targets["label"]
+            answers |= {"truth": truth.cpu().numpy(), "loss": losses_of(losses, "label", truth).cpu().numpy()}
         return answers
 
     def measure(self, answers: Answers, source: Source) -> Measure:
-        """Mean squared error (also under the name loss), Pearson's and Spearman's correlation; NaN where undefined."""
-        truth, guess = answers["truth"].astype(np.float64), answers["guess"].astype(np.float64)
+        """Loss, mean squared error, Pearson's and Spearman's correlation; NaN where undefined."""
+        truth, guess, loss = (answers[name].astype(np.float64) for name in ("truth", "guess", "loss"))
 
         def metrics(index: np.ndarray) -> dict[str, float]:
             found = regression_metrics(truth[index], guess[index])
-            return {"loss": found["mse"], **found}
+            return {"loss": mean(loss[index].sum(), len(index)), **found}
 
         return Measure(len(truth), metrics, {"loss": LOSS, **LIMITS})
 

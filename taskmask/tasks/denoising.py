@@ -64,6 +64,11 @@ class Denoising(TextToTextTask):
             expected = "tokens in the order of the text, as the masks of several epochs cover a row together"
             raise ConfigError("is true", where="task.permute", expected=expected, fix="leave it out, or masker.mode")
 
+    @classmethod
+    def sample(cls, options: Any) -> dict[str, str]:
+        """A text with a gap."""
+        return {"text": "Here a <mask> is missing."}
+
     @property
     def marks(self) -> np.ndarray:
         """Ids that mark spans."""

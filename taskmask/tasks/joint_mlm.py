@@ -17,12 +17,11 @@ from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.units import content_of
 from taskmask.errors import ConfigError, DataError
-from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.limits import LOSS, Limits
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import TASKS, register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Totals, mean_loss, relabelling
+from taskmask.tasks.base import Totals, mean, mean_loss, relabelling
 from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
 
 if TYPE_CHECKING:
@@ -75,8 +74,13 @@ class JointMLM(MaskedLM):
         self.columns = ("tokens", config.label, *config.soft)
         self.class_names = labels.get(config.label, [])
         self.class_counts = np.zeros(len(self.class_names), np.int64)
-        self.of_tokens = False
+        self.of_tokens: bool | None = None  # unknown without the dataset
         self.soft_order: list[int] = []  # the places of the classes among the scores of the dataset
+
+    @classmethod
+    def sample(cls, options: Any) -> dict[str, str]:
+        """A text with a gap, if masks are learned."""
+        return super().sample(options) if options.mlm else {}
 
     @classmethod
     def masks(cls, options: JointMLMConfig) -> bool:
@@ -147,9 +151,14 @@ class JointMLM(MaskedLM):
             )
 
     def heads(self) -> dict[str, HeadSpec]:
-        """The language-model head, where tokens are masked, and "pseudo" with a score for each class."""
-        pseudo = HeadSpec("token" if self.of_tokens else "row", len(self.class_names))
-        return {**(super().heads() if self.config.mlm else {}), HEAD: pseudo}
+        """The language-model head, where tokens are masked, and "pseudo" with a score for each class.
+
+        Before `prepare` it is unknown whether "pseudo" scores rows or tokens, so it is missing: `predict` needs none.
+        """
+        found = super().heads() if self.config.mlm else {}
+        if self.of_tokens is not None:
+            found[HEAD] = HeadSpec("token" if self.of_tokens else "row", len(self.class_names))
+        return found
 
     @property
     def is_clean(self) -> bool:
@@ -204,61 +213,27 @@ class JointMLM(MaskedLM):
         values = np.concatenate([c if c.ndim == depth else c[..., None] for c in columns], axis=-1)
         return values[..., self.soft_order].astype(np.float32)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of all heads whose targets are measured."""
+        return (self.kind, HEAD) if self.config.mlm else (HEAD,)
+
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """The loss is the sum of the mean losses; those of the two parts, and how often each is right."""
-        found = {"loss": 0.0}
-        if totals.get("mlm_count"):
-            masked = super().metrics(totals)
-            found["loss"] += masked["loss"]
-            found |= {"mlm_loss": masked["loss"], "mlm_accuracy": masked["accuracy"]}
-        if totals.get(f"{HEAD}_count"):
-            count = totals[f"{HEAD}_count"]
-            labels = mean_loss(totals, HEAD, count)
-            found["loss"] += labels["loss"]
-            found |= {f"label_{name}": value for name, value in labels.items()}
-            found["label_accuracy"] = totals[f"{HEAD}_correct"] / count
+        """The loss: the mean losses of the two parts by their weights; each of them, and how often each is right."""
+        totals = {**{f"{self.kind}{end}": 0.0 for end in ("", "_correct", "_count")}, **totals}
+        found = self.joint_loss(totals)
+        for kind, name in zip(self.kinds, ("mlm", "label")[-len(self.kinds) :], strict=True):
+            count = totals[f"{kind}_count"]
+            found |= {f"{name}_{key}": value for key, value in mean_loss(totals, kind, count).items()}
+            found[f"{name}_accuracy"] = mean(totals[f"{kind}_correct"], count)
         return found
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """Of every row of the batch: loss in nats, hits and targets, of masked tokens ("mlm") and of labels.
-
-        The loss of a soft label is the divergence from the teacher at temperature 1, as validation measures it.
-        """
-        import torch
-        import torch.nn.functional as F
-
-        from taskmask.criteria.joint import divergence
-
-        num_rows, num_tokens = batch.inputs["tokens"].shape
-        ids = np.tile(np.asarray(batch.ids), num_rows // len(batch.ids))
-        found: Answers = {"ids": ids}
-        for name in self.heads():
-            logits, labels = outputs[name].float(), batch.targets[name]
-            places = batch.inputs["positions"].get(name)
-            row = torch.arange(num_rows, device=logits.device) if places is None else places // num_tokens
-            if name == HEAD and "soft" in batch.targets:
-                losses = divergence(batch.targets["soft"].float(), logits).masked_fill(labels < 0, 0.0)
-            else:
-                losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=-1)
-            parts = torch.stack([losses.double(), (logits.argmax(-1) == labels).double(), (labels >= 0).double()])
-            sums = torch.zeros(3, num_rows, dtype=torch.float64, device=logits.device).index_add_(1, row, parts)
-            loss, correct, count = sums.cpu().numpy()
-            found |= {name: loss, f"{name}_correct": correct, f"{name}_count": count}
+    def limits(self, examples: dict[str, int]) -> dict[str, Limits]:
+        """Between which values each metric is."""
+        found = dict.fromkeys(("loss", "mlm_loss", "label_loss"), LOSS)
+        for kind, name in ((self.kind, "mlm"), (HEAD, "label")):
+            found[f"{name}_accuracy"] = Limits(0, 1, examples.get(kind, 0))
         return found
-
-    def measure(self, answers: Answers, source: Source) -> Measure:
-        """The metrics by rows."""
-        names = [name for name in answers if name != "ids"]
-        table = np.stack([answers[name] for name in names])
-
-        def metrics(index: np.ndarray) -> dict[str, float]:
-            return self.metrics(dict(zip(names, table[:, index].sum(1).tolist(), strict=True)))
-
-        limits = dict.fromkeys(("loss", "mlm_loss", "label_loss"), LOSS)
-        for name, accuracy in (("mlm", "mlm_accuracy"), (HEAD, "label_accuracy")):
-            with_targets = np.asarray(answers.get(f"{name}_count", 0)) > 0
-            limits[accuracy] = Limits(0, 1, int(with_targets.sum()))
-        return Measure(table.shape[1], metrics, limits)
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:
         """Returns a line a row: its label, if it is of the row, and the text with what stood at the masks."""

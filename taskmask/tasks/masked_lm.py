@@ -55,6 +55,11 @@ class MaskedLM(TokenTask):
     default_criterion = "masked_lm"
     default_masker = "uniform"
 
+    @classmethod
+    def sample(cls, options: Any) -> dict[str, str]:
+        """A text with a gap."""
+        return {"text": "Here a <mask> is missing."}
+
     def heads(self) -> dict[str, HeadSpec]:
         """One language-model head, "mlm"."""
         return {"mlm": HeadSpec("lm")}

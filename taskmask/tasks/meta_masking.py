@@ -25,7 +25,7 @@ from taskmask.errors import ConfigError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, mean, mean_loss, relabelling
 from taskmask.tasks.text_to_text import read_texts, written_texts
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class MetaMasking(Task):
 
         In training, too, these are measured without dropout; the objective of the policy is the loss less the bonus.
         """
-        count = max(totals["meta_count"], 1)
+        count = totals["meta_count"]
         after, before = (mean_loss(totals, name, count) for name in ("meta", "task"))
         found = {**after, "task_loss": before["loss"], "gain": before["loss"] - after["loss"]}
         if "bonus" in totals:
-            found["entropy_bonus"] = totals["bonus"] / count
-        return {**found, "mlm_loss": totals["mlm"] / max(totals["mlm_count"], 1)}
+            found["entropy_bonus"] = mean(totals["bonus"], count)
+        return {**found, "mlm_loss": mean(totals["mlm"], totals["mlm_count"])}
 
     def annotations(self) -> dict[str, Column]:
         """For each token how gladly the policy masks it, from 0 to 1, and the log-odds of that, which order all."""

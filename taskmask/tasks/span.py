@@ -24,7 +24,7 @@ from taskmask.metrics.limits import LOSS, SHARE
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Ask, Task, Totals
+from taskmask.tasks.base import Answers, Ask, Task, Totals, losses_of, mean
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,12 @@ class Span(Task):
         self.columns = ("tokens", *question, "answer")
         self.fields = ("context", *(("question",) if question else ()))
 
+    @classmethod
+    def sample(cls, options: Any) -> dict[str, str]:
+        """A context, and a question if questions are read."""
+        question = {"question": "Who wrote the book?"} if options.question else {}
+        return {"context": "Ada wrote the book.", **question}
+
     def source(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool = True) -> Source:
         """The windows of the contexts, each beside its question if there is one; to annotate, the contexts."""
         windows = self._windows(split, data.length, labelled)
@@ -125,17 +131,15 @@ class Span(Task):
         return Batch(inputs, targets, rows.ids, int(rows.lengths.sum()))
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean loss of the windows, in nats."""
-        return {"loss": totals["span"] / max(totals["span_count"], 1)}
+        """The loss, over the windows."""
+        return self.joint_loss(totals)
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch, losses: dict[str, torch.Tensor]) -> Answers:
         """The best span of each window: first and last token in the whole context, and how good it is; the loss.
 
         Where a window has no tokens, "last" is below "first".
         """
         import torch
-
-        from taskmask.criteria.span import among
 
         choices = batch.targets["choices"]
         scores = scores_of(outputs["span"], choices, self.config.max_answer)
@@ -148,8 +152,7 @@ class Span(Task):
             "score": best,
         }
         if "span" in batch.targets:
-            chances = among(outputs["span"], choices).log_softmax(1)
-            found["loss"] = -chances.gather(1, batch.targets["span"][:, None]).mean((1, 2))
+            found["loss"] = losses_of(losses, "span", batch.targets["span"])
         return {"ids": np.asarray(batch.ids), **{name: value.cpu().numpy() for name, value in found.items()}}
 
     def measure(self, answers: Answers, source: Source) -> Measure:
@@ -175,7 +178,7 @@ class Span(Task):
 
         def metrics(index: np.ndarray) -> dict[str, float]:
             loss, windows, exact, f1 = table[:, index].sum(1).tolist()
-            return {"loss": loss / windows, "exact_match": exact / len(index), "f1": f1 / len(index)}
+            return {"loss": mean(loss, windows), "exact_match": mean(exact, len(index)), "f1": mean(f1, len(index))}
 
         return Measure(len(examples), metrics, {"loss": LOSS, "exact_match": SHARE, "f1": SHARE})
 

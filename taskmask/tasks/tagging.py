@@ -29,7 +29,7 @@ from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, mean_loss, relabelling
+from taskmask.tasks.base import Answers, Task, Totals, losses_of, mean, relabelling
 from taskmask.tasks.class_scores import described
 
 if TYPE_CHECKING:
@@ -132,30 +132,30 @@ class Tagging(Task):
         return Batch(inputs, targets, rows.ids, int(rows.lengths.sum()))
 
     def metrics(self, totals: Totals) -> dict[str, float]:
-        """Mean loss in nats and accuracy, over the targets."""
-        targets = max(totals["label_rows"], 1)
-        return {**mean_loss(totals, "label", targets), "accuracy": totals["label_correct"] / targets}
+        """The loss and accuracy, over the targets."""
+        targets = totals["label_rows"]
+        return {**self.joint_loss(totals, label=targets), "accuracy": mean(totals["label_correct"], targets)}
 
-    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch) -> Answers:
-        """The label and the loss of each word, in nats, with its first token's place in the row ("at")."""
-        import torch.nn.functional as F
-
-        first = batch.targets["first"]
-        logits, positions = outputs["label"].float()[first], batch.inputs["positions"]["label"][first].cpu().numpy()
-        row, column = np.divmod(positions, batch.inputs["tokens"].shape[1])
-        answers = {"ids": np.asarray(batch.ids)[row], "at": column - 1, "guess": logits.argmax(-1).cpu().numpy()}
+    def answers(self, outputs: dict[str, torch.Tensor], batch: Batch, losses: dict[str, torch.Tensor]) -> Answers:
+        """Of each target label, loss, place in the row ("at"), and whether it begins a word ("first")."""
+        row, column = np.divmod(batch.inputs["positions"]["label"].cpu().numpy(), batch.inputs["tokens"].shape[1])
+        answers = {
+            "ids": np.asarray(batch.ids)[row],
+            "at": column - 1,
+            "first": batch.targets["first"].cpu().numpy(),
+            "guess": outputs["label"].argmax(-1).cpu().numpy(),
+        }
         if "label" in batch.targets:
-            truth = batch.targets["label"][first]
-            losses = F.cross_entropy(logits, truth, reduction="none")
-            answers |= {"truth": truth.cpu().numpy(), "loss": losses.cpu().numpy()}
+            truth = batch.targets["label"]
+            answers |= {"truth": truth.cpu().numpy(), "loss": losses_of(losses, "label", truth).cpu().numpy()}
         return answers
 
     def measure(self, answers: Answers, source: Source) -> Measure:
-        """Over sentences: loss and accuracy of words, macro F1 of their labels, and what the class says besides."""
+        """Over sentences: loss of the targets, accuracy of words, macro F1 of their labels, and more of entities."""
         classes = len(self.class_names)
-        truth, guess = answers["truth"], answers["guess"]
-        _, sentence = np.unique(source.stored[answers["ids"]], return_inverse=True)
-        size = int(sentence[-1]) + 1 if len(sentence) else 0
+        sentences, example = np.unique(source.stored[answers["ids"]], return_inverse=True)
+        size, first = len(sentences), answers["first"]
+        truth, guess, sentence = answers["truth"][first], answers["guess"][first], example[first]
 
         def sums(values: np.ndarray, width: int, where: np.ndarray) -> np.ndarray:
             flat = np.bincount(sentence[where] * width + values[where], minlength=size * width)
@@ -163,7 +163,8 @@ class Tagging(Task):
 
         every, right = np.ones(len(truth), bool), truth == guess
         parts = [
-            np.bincount(sentence, answers["loss"].astype(np.float64), size)[:, None],
+            np.bincount(example, answers["loss"].astype(np.float64), size)[:, None],
+            np.bincount(example, minlength=size)[:, None],
             sums(guess, classes, right),
             sums(guess, classes, every),
             sums(truth, classes, every),
@@ -176,19 +177,19 @@ class Tagging(Task):
 
         def metrics(index: np.ndarray) -> dict[str, float]:
             chosen = np.bincount(index, minlength=size).astype(np.float64) @ table
-            loss, right, guessed, true, entities = np.split(chosen, borders)
-            found = {"loss": float(loss[0] / true.sum()), "accuracy": float(right.sum() / true.sum())}
+            loss, targets, right, guessed, true, entities = np.split(chosen, borders)
+            found = {"loss": mean(loss[0], targets[0]), "accuracy": mean(right.sum(), true.sum())}
             both = guessed + true
             f1 = 2 * right / np.maximum(both, 1)
-            found["macro_f1"] = float(f1[both > 0].mean())
+            found["macro_f1"] = mean(f1[both > 0].sum(), int(np.count_nonzero(both)))
             if classes == 2:
                 found |= dict(zip(self.f1_names(), f1.tolist(), strict=True))
             return {**found, **(f1_of(entities) if self.scheme.has_entities else {})}
 
-        with_label = np.count_nonzero(parts[3], axis=0)
+        with_label = np.count_nonzero(parts[-2], axis=0)
         limits = {"loss": LOSS, **classification_limits(with_label)}
         limits |= {name: Limits(0, 1, count) for name, count in zip(self.f1_names(), with_label.tolist(), strict=True)}
-        return Measure(size, metrics, {**limits, **(entity_limits(parts[4]) if self.scheme.has_entities else {})})
+        return Measure(size, metrics, {**limits, **(entity_limits(parts[-1]) if self.scheme.has_entities else {})})
 
     def f1_names(self) -> list[str]:
         """Names of the metrics that are the F1 of one label: `f1_LABEL`, what is no letter or digit written `_`."""

@@ -59,18 +59,23 @@ def read_texts(tokens: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
 
 
 def written_texts(labels: np.ndarray, lengths: np.ndarray, vocab: Vocabulary) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the inputs of the decoder, and what it must say.
+    """Returns the inputs of the decoder, and the right tokens.
+
+    The `<s>` that begins every text is not a target: it is always the same, and `generate` forces it.
 
     Args:
         labels: int64 [N, U], each `<s> text </s>`.
         lengths: int64 [N]; a row of length 0 has no targets.
-        vocab: its `</s>` starts what the decoder reads.
+        vocab: its `</s>` starts the decoder's input.
 
     Returns:
         "target", int64 [N, U], and "positions", {"seq2seq": int64 [P]}; and the right tokens, int64 [P].
 
-    **Source:** transformers, `shift_tokens_right` of BART: `</s>` first, then all labels but the last.
+    **Source:** transformers, `shift_tokens_right` of BART: `</s>` first, then all labels but the last; and
+    `forced_bos_token_id`, which generation gives without asking the model. Differs from it: transformers trains that
+    `<s>` too.
     """
-    positions = np.flatnonzero(np.arange(labels.shape[1]) < lengths[:, None])
+    place = np.arange(labels.shape[1])
+    positions = np.flatnonzero((place > 0) & (place < lengths[:, None]))
     target = shift_right(labels, lengths, vocab.eos, vocab.pad)
     return {"target": target, "positions": {"seq2seq": positions}}, labels.reshape(-1).take(positions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taskmask.config import Assignment, from_tables
+from taskmask.criteria.base import Criterion
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.errors import ConfigError, did_you_mean
@@ -22,6 +24,7 @@ from taskmask.tasks.base import Answers, Task
 from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import BatchMaker, batches, frozen_tickets, on_device, workers_watched
+from taskmask.training.log import say
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
@@ -98,13 +101,19 @@ def find_over(
 def _asked(
     objective: Objective, maker: BatchMaker, batch: Batch, with_answers: bool
 ) -> tuple[dict[str, Tensor], Answers]:
-    """Returns the sums of a batch and, of the same forward pass, the task's answers; then what the model generates."""
+    """Returns the sums of a batch and, of the same forward pass, the task's answers; then the generated texts.
+
+    A criterion with a `forward` of its own makes its own passes for the sums.
+    """
+    criterion = objective.criterion
     if not with_answers or type(maker.task).answers is Task.answers:
         return objective(batch), {}
     outputs = objective.model(**batch.inputs)
-    answers = maker.task.answers(outputs, batch)
+    losses = criterion.each(outputs, batch) if criterion.says_each else {}
+    answers = maker.task.answers(outputs, batch, losses)
     answers |= maker.task.generate(objective.model, batch, maker.source)
-    return objective.criterion.loss(outputs, batch), answers
+    is_plain = type(criterion).forward is Criterion.forward
+    return criterion.loss(outputs, batch) if is_plain else objective(batch), answers
 
 
 def _joined(records: list[Answers]) -> Answers:
@@ -121,12 +130,23 @@ def _in_order(parts: list[Answers]) -> Answers:
 
 
 def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
-    """Returns the metrics of the sums and of the answers; those that validations in training take win."""
+    """Returns the metrics of the sums and of the answers; those that validations in training take win.
+
+    The loss is that of the sums: the one that is trained.
+    """
     of_sums, of_answers = task.metrics(found.totals), {}
     if found.answers:
         of_answers = task.measure(found.answers, source).value()
     both = {**of_sums, **of_answers} if task.measured_in_training else {**of_answers, **of_sums}
+    both["loss"] = of_sums["loss"]
     return {name: float(value) for name, value in both.items()}  # numbers of numpy are no JSON, and no checkpoint
+
+
+def undefined(metrics: Mapping[str, float], targets: float, split: str) -> str:
+    """Returns a warning that names the undefined metrics, and why they are, if that is known; "" without one."""
+    names = [name for name, value in metrics.items() if math.isnan(value)]
+    why = "" if targets else "nothing is to be predicted, so "
+    return f"warning: split {split}: {why}undefined: {', '.join(names)}" if names else ""
 
 
 def check_metric(
@@ -215,18 +235,21 @@ def examine(
     assert found is not None  # nobody asked it to stop
     masker = settings.masker
     metrics = metrics_of(parts.task, found, maker.source)
+    measure = parts.task.measure(found.answers, maker.source) if found.answers else None
+    targets = int(sum(found.totals[f"{name}_count"] for name in objective.criterion.weights))
     result = {
         **metrics,
-        "targets": int(sum(found.totals[f"{name}_count"] for name in objective.criterion.weights)),
+        "targets": targets,
         "tokens": int(found.totals["tokens"]),
         "rows": len(maker.source),
+        **({"examples": measure.size} if measure else {}),
         "split": split,
         "masker": None if masker is None else {"name": masker.name, **dataclasses.asdict(masker.options)},
         "checkpoint": str(Path(loaded.file)),
         "step": loaded.step,
     }
-    measure = parts.task.measure(found.answers, maker.source) if found.answers else None
-    notes = (*maker.source.notes, *(measure.notes if measure else ()))
+    warning = undefined(metrics, targets, split)
+    notes = (*maker.source.notes, *(measure.notes if measure else ()), *([warning] if warning else []))
     return Evaluation(metrics, result, measure, found.answers, notes)
 
 
@@ -250,11 +273,16 @@ def evaluate(
 
     Returns:
         {"loss": ..., "accuracy": ..., "intervals": {"accuracy": (low, high), ...}, "targets": ..., "rows": ..., ...};
-        the 95 % intervals are over examples (rows, for masked language models), as of `metrics.limits`.
+        the 95 % intervals are over examples, as of `metrics.limits`. An example is a document, with all of its rows and
+        all masks of each row; of a labelled task a labelled text, a sentence, or a question with all of its windows. A
+        metric that is undefined, such as the loss if nothing is to be predicted, is NaN.
 
     Raises:
         CheckpointError: the checkpoint is damaged or was made with another vocabulary than the dataset.
         DataError: there is no such split, or a label that the model does not know.
     """
     found = examine(source, data, split, overrides, advance, **sections)
+    for note in found.notes:
+        if note.startswith("warning: "):
+            say(note)
     return {**found.result, "intervals": intervals(found.measure) if found.measure else {}}

@@ -113,9 +113,9 @@ class RunLog:
         self._write("train", step, record)
         self._scalars({f"{GROUPS.get(name, 'train')}/{name}": value for name, value in record.items()}, step)
         shown = {
-            "loss": f"{record['loss']:.3f}",
-            "ppl": f"{record['perplexity']:.1f}" if "perplexity" in record else None,
-            "acc": f"{record['accuracy']:.1%}" if "accuracy" in record else None,
+            "loss": figure(record["loss"], ".3f"),
+            "ppl": figure(record["perplexity"], ".1f") if "perplexity" in record else None,
+            "acc": figure(record["accuracy"], ".1%") if "accuracy" in record else None,
             "lr": f"{record['lr']:.1e}",
             "norm": f"{record['grad_norm']:.2f}",
             "tok/s": f"{record['tokens_per_second']:,.0f}",
@@ -133,7 +133,7 @@ class RunLog:
         """Writes the figures of one validation, after `tokens` tokens of training."""
         self._write("valid", step, {**metrics, "tokens": tokens, "best": best, "seconds": round(seconds, 3)})
         self._scalars({f"valid/{name}": value for name, value in metrics.items()}, step)
-        figures = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        figures = "  ".join(f"{name} {figure(value)}" for name, value in metrics.items())
         self.say(f"step {step}/{self.steps}  validation  {figures}{'  (best)' if best else ''}")
 
     def advance(self) -> None:
@@ -195,6 +195,11 @@ class RunLog:
         for tag, value in values.items():
             if self.board and math.isfinite(value):
                 self.board.add_scalar(tag, value, step)
+
+
+def figure(value: float, form: str = ".4g") -> str:
+    """Returns a metric for people: "undefined" of NaN."""
+    return "undefined" if math.isnan(value) else f"{value:{form}}"
 
 
 def duration(seconds: float) -> str:

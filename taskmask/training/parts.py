@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from taskmask.criteria.base import Criterion
 from taskmask.data.columns import Dataset
 from taskmask.data.source import Source, no_labels
 from taskmask.data.vocab import Vocabulary
@@ -39,9 +40,17 @@ class DataParts:
 
 
 def build_task(settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]]) -> Task:
-    """Makes the task and its masker."""
+    """Makes the task and its masker; the task learns the weights of the losses from the criterion."""
     masker = settings.masker and build_masker(settings.masker.name, settings.masker.options, vocab)
-    return TASKS.get(settings.task.name).make(settings.task.options, vocab, masker, labels)
+    task: Task = TASKS.get(settings.task.name).make(settings.task.options, vocab, masker, labels)
+    task.weights = build_criterion(settings).weights
+    return task
+
+
+def build_criterion(settings: Settings) -> Criterion:
+    """Makes the criterion."""
+    criterion: Criterion = CRITERIA.get(settings.criterion.name).make(settings.criterion.options)
+    return criterion
 
 
 def build_data(
@@ -93,7 +102,7 @@ def build_objective(settings: Settings, task: Task) -> Objective:
     model = MODELS.get(settings.model.name).make(
         settings.model.options, vocab_size=task.vocab.size, max_length=settings.data.length, heads=task.heads()
     )
-    criterion = CRITERIA.get(settings.criterion.name).make(settings.criterion.options)
+    criterion = build_criterion(settings)
     criterion.prepare(task.class_names, task.class_counts)
     return Objective(model, criterion)
 

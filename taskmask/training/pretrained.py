@@ -97,8 +97,11 @@ class Pretrained:
             raise CheckpointError(what, where=str(self.file), fix=f"train it first: --train.init_from {self.file}")
         own = objective.state_dict()
         weights = {name: _shortened(name, tensor, own.get(name)) for name, tensor in self.weights.items()}
-        if settings.task.name != self.settings.task.name:  # what that task has no head for is not asked for
-            weights = {name: tensor for name, tensor in weights.items() if name in own or not name.startswith(HEADS)}
+        other = settings.task.name != self.settings.task.name
+        unused = [name for name in weights if name.startswith(HEADS) and name not in own]
+        for name in unused:
+            if other or not name.startswith(tuple(heads)):  # the task has no such head
+                del weights[name]
         checkpoint.put_weights(objective, weights, str(self.file))
         return objective.eval()
 

@@ -113,22 +113,22 @@ def evaluate_runs(
 ) -> Reached:
     """Evaluates the best checkpoints of runs on the same split; the arguments are those of `evaluate`.
 
-    The interval is over runs and examples at once, with one run over examples; it is undefined if the task gives no
-    answers of single examples.
+    The interval is over runs and examples at once, with one run over examples. It is undefined if the task gives no
+    answers of single examples, and for a loss that the criterion does not give of single targets.
     """
     given = list(overrides)
     found: list[Evaluation] = [examine(run, data, split, given, advance, **sections) for run in runs]
     results = [one.result for one in found]
     measures = [one.measure for one in found if one.measure]
     notes = tuple(dict.fromkeys(note for one in found for note in one.notes))  # most are those of every run
-    if measures:
-        return Reached(split, results[0]["rows"], seed_intervals(measures), results, notes, measures[0].size)
-    metrics = {}
+    metrics = seed_intervals(measures) if measures else {}
     for name in found[0].metrics:
-        values = tuple(one.metrics[name] for one in found)
-        deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-        metrics[name] = OverRuns(statistics.fmean(values), deviation, math.nan, math.nan, values)
-    return Reached(split, results[0]["rows"], metrics, results, notes)
+        if name not in metrics or math.isnan(metrics[name].mean):
+            values = tuple(one.metrics[name] for one in found)
+            deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+            metrics[name] = OverRuns(statistics.fmean(values), deviation, math.nan, math.nan, values)
+    examples = measures[0].size if measures else 0
+    return Reached(split, results[0]["rows"], metrics, results, notes, examples)
 
 
 def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:
@@ -140,6 +140,8 @@ def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = 
             reached += [evaluate_runs(runs, split=split)] if split in known else []
         except DataError as error:  # such as a test split without labels: no reason to lose the others
             say(f"note: split {split} is not measured: {error}")
+    for warning in (note for one in reached for note in one.notes if note.startswith("warning: ")):
+        say(warning)
     checkpoints = [Path(result["checkpoint"]).name for result in reached[0].results] if reached else []
     content = {
         "runs": [Path(run).name for run in runs],

@@ -24,7 +24,7 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint
 from taskmask.training.blame import first_bad_place
 from taskmask.training.distributed import World, check_replicas
-from taskmask.training.evaluate import check_metric, find_over, guesses, metrics_of, value_of
+from taskmask.training.evaluate import check_metric, find_over, guesses, metrics_of, undefined, value_of
 from taskmask.training.loader import (
     BatchMaker,
     Ticket,
@@ -302,10 +302,13 @@ class Trainer:
         before = math.inf if self.progress.best is None else sign * self.progress.best
         best = sign * value_of(metrics, name) < before  # never true of NaN
         if math.isnan(metrics[name]):
-            self._say(f"warning: {name} is undefined, so that it cannot pick the best checkpoint")
+            targets = sum(found.totals[f"{loss}_count"] for loss in self.objective.criterion.weights)
+            self._say(undefined({name: metrics[name]}, targets, "valid") + ", so this checkpoint cannot be the best")
         self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
-        self.progress.validations_without_best = 0 if best else self.progress.validations_without_best + 1
+        # without a best one there is nothing that a validation fails to improve
+        compared = self.progress.best is not None and not best
+        self.progress.validations_without_best = self.progress.validations_without_best + 1 if compared else 0
         seconds = time.monotonic() - began
         self.log_began += seconds  # the rate of training leaves validation out
         if self.log:

@@ -75,12 +75,15 @@ def with_columns(rows, masker):
 
 
 def written(batch):
-    """What each row is to write, and that the decoder reads the same one place later, after `</s>`."""
+    """The text of each row: the `<s>` that the decoder is given, and the targets; it reads them one place later."""
     target, places = batch.inputs["target"], batch.inputs["positions"]["seq2seq"]
     row, place = places // target.shape[1], places % target.shape[1]
-    texts = [batch.targets["seq2seq"][row == number] for number in range(len(target))]
-    for text, read, at in zip(texts, target, (place[row == n] for n in range(len(target))), strict=True):
-        assert at.tolist() == list(range(len(text))) and read[1 : len(text)].tolist() == text[:-1].tolist()
+    texts = []
+    for number, read in enumerate(target):
+        right, at = batch.targets["seq2seq"][row == number], place[row == number]
+        text = np.append(read[1], right) if len(right) else right
+        assert at.tolist() == list(range(1, len(text))) and read[1 : len(text)].tolist() == text[:-1].tolist()
+        texts.append(text)
     return texts
 
 

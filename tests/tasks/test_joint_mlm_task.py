@@ -204,9 +204,7 @@ def test_a_class_that_a_teacher_rules_out_adds_nothing(data, temperature):
         torch.testing.assert_close(sums["pseudo"], near)
         assert gradient.isfinite().all() and gradient[0, 1] < 0 < gradient[0, 0]
     assert divergence(torch.tensor([[0.0, -torch.inf]]), torch.tensor([[0.0, 0.0]])).item() == pytest.approx(np.log(2))
-    answers = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"], "mlm": False},
-                                     data={"path": data}), []).task.answers  # fmt: skip
-    assert np.isfinite(answers({"pseudo": outputs["pseudo"].detach()}, batch)["pseudo"]).all()
+    assert module.each(outputs, batch)["pseudo"].isfinite().all()
 
 
 def test_the_other_divergence_from_a_class_that_is_ruled_out_is_infinite_and_refused(data):
@@ -221,7 +219,8 @@ def test_the_other_divergence_from_a_class_that_is_ruled_out_is_infinite_and_ref
 def test_what_is_evaluated_is_the_divergence_that_is_validated(data):
     objective, _, _, batch = make(data, soft=["logits"])
     task = build_data(Settings.of(task={"name": "joint_mlm", "soft": ["logits"]}, data={"path": data}), []).task
-    answers = task.answers({name: out.detach() for name, out in objective.model(**batch.inputs).items()}, batch)
+    outputs = {name: out.detach() for name, out in objective.model(**batch.inputs).items()}
+    answers = task.answers(outputs, batch, objective.criterion.each(outputs, batch))
     for name, total in objective(batch).items():
         assert answers[name].sum() == pytest.approx(total.item(), rel=1e-5)
 

@@ -38,7 +38,7 @@ class Parrot:
         return {"seq2seq": self.logits.expand(len(positions["seq2seq"]), -1)}
 
     def likelihood(self, text):
-        ids = [self.vocab.bos, *self.vocab.encode([text])[0].tolist(), self.vocab.eos]
+        ids = [*self.vocab.encode([text])[0].tolist(), self.vocab.eos]  # `<s>` is given, not chosen
         return self.logits.log_softmax(0)[ids].sum().item()
 
 
@@ -67,8 +67,8 @@ def test_what_is_read_and_written(made, tiny_vocab):
     row = places // target.shape[1]
     for number, (question, (answer, *_), _) in enumerate(EXAMPLES):
         labels = batch.targets["seq2seq"][row == number].numpy()
-        assert [labels[0], labels[-1]] == [tiny_vocab.bos, tiny_vocab.eos] and tiny_vocab.decode(labels) == answer
-        assert target[number, : len(labels)].tolist() == [tiny_vocab.eos, *labels[:-1]]
+        assert labels.tolist() == [*tiny_vocab.encode([answer])[0].tolist(), tiny_vocab.eos], "no target is <s>"
+        assert target[number, : len(labels) + 1].tolist() == [tiny_vocab.eos, tiny_vocab.bos, *labels[:-1]]
         assert tiny_vocab.decode(batch.inputs["tokens"][number].numpy()) == question
     assert batch.num_tokens == source.lengths.sum() and set(task.heads()) == {"seq2seq"}
 
@@ -77,7 +77,8 @@ def test_answers_that_are_generated(made, tiny_vocab):
     task, source, batch = made(max_length=20)
     parrot = Parrot(tiny_vocab, "Foxes!")
     scores = {"seq2seq": torch.randn(len(batch.targets["seq2seq"]), tiny_vocab.size)}
-    answers = task.answers(scores, batch)
+    losses = {"seq2seq": F.cross_entropy(scores["seq2seq"], batch.targets["seq2seq"], reduction="none")}
+    answers = task.answers(scores, batch, losses)
     right = task.measure(answers, source).value()
     found = task.measure(answers | task.generate(parrot, batch, source), source)
     values = found.value()
@@ -87,8 +88,8 @@ def test_answers_that_are_generated(made, tiny_vocab):
     assert found.metrics(np.array([0, 0]))["exact_match"] == 1 and found.metrics(np.array([1]))["f1"] == 0
     loss = F.cross_entropy(scores["seq2seq"], batch.targets["seq2seq"]).item()
     assert right["loss"] == pytest.approx(loss, rel=1e-6)
-    totals = {"seq2seq": answers["loss"].sum(), "seq2seq_count": answers["count"].sum()}
-    assert task.metrics(totals | {"seq2seq_correct": answers["correct"].sum()}) == pytest.approx(right)
+    totals = {name: answers[name].sum() for name in ("seq2seq", "seq2seq_count", "seq2seq_correct")}
+    assert task.metrics(totals) == pytest.approx(right)
 
 
 def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
@@ -119,7 +120,7 @@ def test_the_likeliest_choice(made, tiny_vocab):
     found = task.generate(parrot, batch, source)
     likelihoods = [[parrot.likelihood(text) for text in choices] for _, _, choices in EXAMPLES]
     assert found["choice"].tolist() == [int(np.argmax(row)) for row in likelihoods] and parrot.most_rows == 3
-    answers = task.answers({"seq2seq": torch.randn(len(batch.targets["seq2seq"]), tiny_vocab.size)}, batch)
+    answers = task.answers({"seq2seq": torch.randn(len(batch.targets["seq2seq"]), tiny_vocab.size)}, batch, {})
     for choice, accuracy in (([1, 0, 0], 2 / 3), ([0, 0, 0], 1 / 3), ([2, 1, 0], 0), ([-1, -1, 0], 0)):
         measured = task.measure({**answers, **found, "choice": np.array(choice)}, source)
         assert measured.value()["choice_accuracy"] == pytest.approx(accuracy)

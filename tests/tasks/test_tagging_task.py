@@ -7,6 +7,7 @@ import pytest
 import torch
 from task_data_help import ALIGNED, random_sentences, tagged_columns, write
 
+from taskmask.criteria import ClassificationLossConfig
 from taskmask.data.draws import Draw
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import intervals
@@ -65,7 +66,11 @@ def model_of(vocab, task):
 
 def answers_of(task, source):
     model = model_of(task.vocab, task)
-    parts = [task.answers(model(**batch.inputs), batch) for batch in batches_of(task, source)]
+    criterion = CRITERIA.get("classification").make(ClassificationLossConfig()).eval()
+    parts = []
+    for batch in batches_of(task, source):
+        outputs = model(**batch.inputs)
+        parts.append(task.answers(outputs, batch, criterion.each(outputs, batch)))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -89,7 +94,11 @@ def test_all_pieces_learn_but_the_first_is_asked(dataset):
     (batch,) = batches_of(task, source, 100)
     assert len(batch.targets["label"]) == task.class_counts.sum() > first.class_counts.sum()
     some, other = answers_of(task, source), answers_of(first, source)
-    assert all(np.array_equal(some[name], other[name]) for name in some)
+    assert other["first"].all() and not some["first"].all()
+    assert all(np.array_equal(some[name][some["first"]], other[name]) for name in some)
+    values, of_first = task.measure(some, source).value(), first.measure(other, source).value()
+    assert values["loss"] == pytest.approx(some["loss"].mean(), rel=1e-6), "the loss is the one that is trained"
+    assert {**values, "loss": 0} == {**of_first, "loss": 0}, "all else is judged by the first piece of each word"
 
 
 @pytest.mark.parametrize("length", [3, 4, 5, 8, 11])

@@ -80,7 +80,7 @@ def test_the_loss_after_the_inner_step_falls(folder, tmp_path):
     train(Settings.of({**tables(folder, tmp_path / "run", True, train=more), "optim": {"lr": 3e-3}}))
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     first, last = (line["loss"] for line in lines if line["kind"] == "valid")
-    assert last < 0.9 * first
+    assert last < 0.93 * first
     annotate(str(tmp_path / "run"), str(folder / "labelled"), {"learned": "policy"}, ["train"])
     split, vocab = Dataset.open(folder / "labelled").split("train"), Dataset.open(folder / "labelled").vocabulary()
     scores, tokens = np.asarray(split.values("learned"), np.float64), np.asarray(split.values("tokens"))
