@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 DELIMITERS = {"tsv": "\t", "csv": ","}
 LONGEST_ROW = 16 << 20  # bytes, if fields are quoted
-_OPENING_MARK = re.compile(rb'(?:^|\t)"', re.MULTILINE)
-_QUOTED_FIELD = re.compile(rb'(?:^|(?<=\t))"((?:[^"\t\n]|"")*)"(?=[\t\r\n]|\Z)', re.MULTILINE)
+_QUOTED = re.compile(rb'"((?:[^"\t\n]|"")*)"(?=[\t\r\n]|\Z)')
+_BORDERS = (b"", b"\t", b"\n")  # before a field of a plain tsv file
 csv.field_size_limit(1 << 30)  # the rows are limited
 
 
@@ -51,7 +51,7 @@ def header_of(head: bytes, layout: Layout) -> tuple[list[str], int]:
 
 
 def rows_of(text: bytes, layout: Layout, first_line: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Yields the line in which each row begins, and its fields; control characters become spaces.
+    """Gives the line in which each row begins, and its fields; control characters become spaces.
 
     Args:
         text: whole rows, UTF-8, without carriage returns at the ends of lines.
@@ -61,24 +61,26 @@ def rows_of(text: bytes, layout: Layout, first_line: int) -> Iterator[tuple[int,
     Raises:
         DataError: a row has another number of fields than the header, or quotation marks that do not fit.
     """
-    rows = _quoted_fields(text, layout, first_line) if layout.quoted else _plain_fields(text, layout, first_line)
-    size = len(layout.columns)
-    for number, fields in rows:
-        if len(fields) != size:
-            raise _ragged(number, fields, layout)
-        yield number, fields
+    return _quoted_fields(text, layout, first_line) if layout.quoted else _plain_fields(text, layout, first_line)
 
 
 def _plain_fields(text: bytes, layout: Layout, first_line: int) -> Iterator[tuple[int, list[bytes]]]:
+    size, header = len(layout.columns), layout.header
     for number, line in enumerate(text.split(b"\n"), first_line):
-        if number > layout.header and line:
-            yield number, line.translate(TO_SPACE_BUT_TAB).split(b"\t")
+        if number > header and line:
+            fields = line.translate(TO_SPACE_BUT_TAB).split(b"\t")
+            if len(fields) != size:
+                raise _ragged(number, fields, layout)
+            yield number, fields
 
 
 def _quoted_fields(text: bytes, layout: Layout, first_line: int) -> Iterator[tuple[int, list[bytes]]]:
     for number, row in _quoted_rows(text.decode(), layout, first_line):
         if number > layout.header:
-            yield number, [field.encode().translate(TO_SPACE) for field in row]
+            fields = [field.encode().translate(TO_SPACE) for field in row]
+            if len(fields) != len(layout.columns):
+                raise _ragged(number, fields, layout)
+            yield number, fields
 
 
 def _quoted_rows(text: str, layout: Layout, first_line: int) -> Iterator[tuple[int, list[str]]]:
@@ -173,10 +175,12 @@ def quoting_in(head: bytes) -> str:
     Args:
         head: the first lines of the file.
     """
-    if b'"' not in head:
+    num_opening = sum(map(head.count, (b'\n"', b'\t"'))) + head.startswith(b'"')
+    if not num_opening:
         return ""
-    fields = list(_QUOTED_FIELD.finditer(head))
-    stray = len(_OPENING_MARK.findall(head)) - len(fields)
+    # no match goes beyond its field, so one within a field takes nothing from the next
+    fields = [match for match in _QUOTED.finditer(head) if head[match.start() - 1 : match.start()] in _BORDERS]
+    stray = num_opening - len(fields)
     quoted = [match for match in fields if match[1]]
     doubled = [match for match in quoted if b'""' in match[1]]
     lines = head.count(b"\n") + (not head.endswith(b"\n")) - 1  # without the header
