@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
-        lines = [f"{options.data}: {names}", figures, *(f"note: {note}" for note in notes)]
+        shown = [note if note.startswith("warning: ") else f"note: {note}" for note in notes]
+        lines = [f"{options.data}: {names}", figures, *shown]
         print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
     return 0
 

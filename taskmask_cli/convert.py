@@ -19,7 +19,8 @@ which can then be trained on, evaluated, and asked; or writes the best checkpoin
 tokenizer and model card. Predictions stay the same, and so do generated texts: beams, lengths and the like come in and
 go out. Nothing is downloaded. A model that cannot be expressed is refused; a setting of generation is named.
 
-With --from-hf, any setting can be given with --section.field VALUE, such as --task.pair second for pairs of texts."""
+With --from-hf, any setting can be given with --section.field VALUE. A folder of others does not say whether its model
+reads pairs of texts: if it does, name the second text, --task.pair hypothesis. A folder that --to-hf wrote says it."""
 
 EPILOG = """examples:
   taskmask convert --from-hf bert-folder --run runs/bert
@@ -74,6 +75,11 @@ def sizes(done: Converted) -> str:
 def report_run(done: Converted, run: str) -> list[str]:
     """Returns what became of a Hugging Face folder, as lines for people."""
     lines = [f"{run}: {sizes(done)}"]
+    if done.pair:
+        lines.append(f"reads: pairs of texts, the second one from {done.pair!r}")
+    elif done.kind in ("classification", "regression"):
+        why = f"; {done.sign}, so it may have learned pairs" if done.sign else ""
+        lines.append(f"reads: one text{why}; for pairs, name the second text: --task.pair hypothesis")
     if done.surplus:
         lines.append(f"cut: {done.surplus:,} rows of the token embedding that no token uses")
     if done.left_out:
@@ -92,4 +98,5 @@ def report_folder(done: Converted, folder: str) -> list[str]:
     from taskmask.training.model_card import AUTO_CLASSES
 
     load = f"{AUTO_CLASSES[done.kind]}.from_pretrained({folder!r})"
-    return [f"{folder}: {sizes(done)}", f"next: read {folder}/README.md; in Python, transformers.{load}"]
+    pair = [f"reads: pairs of texts; config.json keeps the name of the second one, {done.pair!r}"] if done.pair else []
+    return [f"{folder}: {sizes(done)}", *pair, f"next: read {folder}/README.md; in Python, transformers.{load}"]

@@ -50,14 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jsonl and options.texts:
         raise ConfigError("reads standard input, not TEXT", where="--jsonl", fix="leave one of them out")
 
+    from taskmask.training.log import say
     from taskmask.training.pretrained import load
+    from taskmask.training.unread import unread_after_tab, unread_fields
 
+    find_unread = unread_fields if options.jsonl else unread_after_tab
     model = load(options.source).changed(read_flags(of_task))
     fields = model.asked.fields
     given = [(f"text {number}", fielded(text, fields)) for number, text in enumerate(options.texts, 1)]
     records = iter(given or read_records(options.jsonl, fields))
-    done = 0
+    done, told = 0, False
     while group := list(itertools.islice(records, BATCH)):
+        if not told and (unread := next(filter(None, (find_unread(one, model.asked) for _, one in group)), "")):
+            say(f"warning: {unread}")
+            told = True
         for record, answer in answers_to(model, group, options.top):
             if options.json or options.jsonl:
                 inputs = {*fields, *model.asked.lists} & record.keys()

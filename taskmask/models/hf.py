@@ -21,6 +21,7 @@ from taskmask.models import EncoderConfig
 from taskmask.models.bart import BART
 from taskmask.models.families import CLASSES, COMMON, FAMILIES, Config, Family, Kind, Unsupported, heads_of
 from taskmask.models.hf_generation import read_generation, write_generation
+from taskmask.models.hf_pairs import PAIR_KEY, second_text
 from taskmask.models.weight_files import WeightFiles, all_texts, import_safetensors, read_json, refuse, short
 from taskmask.modules.spec import GenerationConfig
 from taskmask.registry import MODELS
@@ -49,6 +50,7 @@ class HFModel:
         left_out: the names of the weights in the folder that were not used.
         generation: of a "seq2seq" how it generates texts, options of `GenerationConfig`; else empty.
         notes: what the folder says of generation that these options cannot express.
+        pair: the name of the second text, if the folder was written for pairs.
     """
 
     config: dict[str, Any]
@@ -62,6 +64,7 @@ class HFModel:
     left_out: list[str]
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     notes: list[str] = dataclasses.field(default_factory=list)
+    pair: str = ""
 
 
 def read_folder(folder: str | Path) -> HFModel:
@@ -87,6 +90,7 @@ def read_folder(folder: str | Path) -> HFModel:
     try:
         _check_supported(config, {**COMMON, **family.supported})
         kind, labels = _kind_of(config, family, store)
+        pair = second_text(config)
         settings, single = _settings_of(config, family, len(store.places))
         vocab_size = _number(config, "vocab_size", 30522)
         offset = 1 + _number(config, "pad_token_id", 1, least=0) if family.offset_positions else 0
@@ -117,9 +121,8 @@ def read_folder(folder: str | Path) -> HFModel:
             refuse(path, f"weight {their} differs from the one it should copy", "an output tied to the token embedding")
     given = [] if kind == "regression" else labels
     generation = _generation_of(path, config, max_length) if kind == "seq2seq" else ({}, [])
-    return HFModel(
-        config, family, settings, max_length, vocab_size, kind, given, weights, store.left_out(), *generation
-    )
+    found = (given, weights, store.left_out(), *generation, pair)
+    return HFModel(config, family, settings, max_length, vocab_size, kind, *found)
 
 
 def _generation_of(path: Path, config: dict[str, Any], max_length: int) -> tuple[dict[str, Any], list[str]]:
@@ -146,6 +149,7 @@ def write_folder(
     eos: int,
     labels: Iterable[str] = (),
     generation: GenerationConfig | None = None,
+    pair: str = "",
 ) -> Family:
     """Writes config.json and model.safetensors, which the Auto classes of transformers load.
 
@@ -162,6 +166,7 @@ def write_folder(
         eos: id of the token that ends a row.
         labels: names of the classes; none in a masked_lm or regression.
         generation: how a "seq2seq" generates texts; None: greedily, as long as rows may be.
+        pair: the name of the second text of a model of pairs.
 
     Returns:
         The family it was written as.
@@ -178,11 +183,9 @@ def write_folder(
     family = _family_for(config, kind, path)
     shapes = _shapes(config, kind, len(labels) or 1, vocab_size, max_length)
     theirs = _their_weights(weights, shapes, family, kind, path)
-    if "segments" in family.options and isinstance(config, EncoderConfig) and config.segments == 0:
-        (name,) = family.theirs("embeddings.segments.weight", kind)
-        theirs[name] = torch.zeros(1, shapes["embeddings.tokens.weight"][1])
     content = _config_of(config, family, kind, labels)
     content |= {"vocab_size": vocab_size, "max_position_embeddings": max_length}
+    content |= {PAIR_KEY: pair} if pair else {}
     ids = {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
     if kind == "seq2seq":
         ids["decoder_start_token_id"] = eos
@@ -318,6 +321,9 @@ def _their_weights(
         elif ours.endswith(PLACES):
             whole = torch.cat((whole.new_zeros(family.unused_places, shape[1]), whole))
         theirs |= {name: part.contiguous() for name, part in zip(names, whole.chunk(len(names)), strict=True)}
+    if "segments" in family.options and "embeddings.segments.weight" not in shapes:  # theirs has one, which adds 0
+        (name,) = family.theirs("embeddings.segments.weight", kind)
+        theirs[name] = torch.zeros(1, shapes["embeddings.tokens.weight"][1])
     return theirs
 
 

@@ -117,7 +117,7 @@ def annotate(
     with work.folder(work.key(loaded.file), overwrite) as folder, distributed.peers_watched(world):
         tokens = work.compute(folder, begin)
         computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
-        notes = [*unguarded, *(note for source in parts.sources.values() for note in source.notes)]
+        notes = [*unguarded, *parts.notes]
         if world.is_first:
             (folder / "merging").touch()
             notes += work.merge(folder)

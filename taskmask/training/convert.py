@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from taskmask import __version__
-from taskmask.config import Assignment, from_tables
+from taskmask.config import Assignment, fields_of, from_tables
 from taskmask.data.columns import Dataset
 from taskmask.data.hf_folder import roles_of_folder
 from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json, with_controls_as_spaces
@@ -24,7 +24,8 @@ from taskmask.models import hf
 from taskmask.models.encoder import Encoder
 from taskmask.models.encoder_decoder import EncoderDecoder
 from taskmask.models.families import CLASSES, Kind
-from taskmask.registry import MODELS
+from taskmask.models.hf_pairs import signs_of_pairs
+from taskmask.registry import MODELS, TASKS
 from taskmask.settings import Settings, TrainSettings, parse
 from taskmask.tasks.text_to_text import TextToTextTask
 from taskmask.training import checkpoint, pretrained
@@ -55,6 +56,8 @@ class Converted:
         left_out: names of the weights in the folder that have no use here.
         labels: names of the classes.
         notes: what a folder says of generated texts and the settings of the run cannot.
+        pair: the second text that the model reads; "" for one text.
+        sign: what tells that a model that is to read one text may be one of pairs.
     """
 
     family: str
@@ -66,6 +69,8 @@ class Converted:
     left_out: list[str] = dataclasses.field(default_factory=list)
     labels: list[str] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    pair: str = ""
+    sign: str = ""
 
 
 def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Converted:
@@ -98,9 +103,10 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
         name = checkpoint.name_of(0, "", None)
         checkpoint.save(partial / "checkpoints" / name, initial_state(settings, vocab, labels, weights))
     numbers, family = sum(tensor.numel() for tensor in weights.values()), str(model.config["model_type"])
-    return Converted(
-        family, model.kind, settings, vocab.size, numbers, surplus, model.left_out, model.labels, model.notes
-    )
+    pair = getattr(settings.task.options, "pair", "")
+    sign = "" if pair or model.pair else signs_of_pairs(model.config, model.labels)
+    found = (surplus, model.left_out, model.labels, model.notes, pair, sign)
+    return Converted(family, model.kind, settings, vocab.size, numbers, *found)
 
 
 def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
@@ -122,7 +128,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     figures = _evaluated(run, loaded) if evaluate else known_figures(run, loaded)
     vocab, settings = loaded.vocab, loaded.settings
     config, length = settings.model.options, settings.data.length
-    labels = loaded.asked.class_names
+    labels, pair = loaded.asked.class_names, getattr(settings.task.options, "pair", "")
     weights = {name.removeprefix(PREFIX): tensor for name, tensor in loaded.weights.items() if name.startswith(PREFIX)}
     loaded.objective(settings, loaded.asked)  # says so where a head is lacking
     tokenizer, about = tokenizer_for(vocab, kind, settings), tokenizer_config(vocab, length)
@@ -134,7 +140,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
         how = loaded.asked.generation(length) if isinstance(loaded.asked, TextToTextTask) else None
         try:
             written = hf.write_folder(
-                partial, config, weights, kind=kind, labels=labels, generation=how, **sizes, **ids
+                partial, config, weights, kind=kind, labels=labels, generation=how, pair=pair, **sizes, **ids
             )
         except CheckpointError as error:  # of the model, not of the folder that is about to go
             raise CheckpointError(error.what, where=str(loaded.file), expected=error.expected, fix=error.fix) from error
@@ -145,7 +151,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
         for name, text in texts.items():
             with written_whole(partial / name) as file:
                 file.write(text.encode())
-    return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels))
+    return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels), pair=pair)
 
 
 def tokenizer_for(vocab: Vocabulary, kind: Kind, settings: Settings) -> str:
@@ -220,6 +226,8 @@ def _settings_for(model: hf.HFModel, folder: str, run: str, overrides: Iterable[
         "model": {"name": model.family.model, **model.settings},
         "train": {"max_tokens": max(model.max_length, TrainSettings().max_tokens)},
     }
+    if model.pair and "pair" in fields_of(TASKS.get(task).config):
+        tables["task"]["pair"] = model.pair
     settings = parse([*from_tables(tables, folder), *overrides])
     if settings.task.name != task:
         raise ConfigError(f"is {settings.task.name}", where="--task", expected=f"{task}, which the model was made for")

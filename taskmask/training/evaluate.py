@@ -249,7 +249,7 @@ def examine(
         "step": loaded.step,
     }
     warning = undefined(metrics, targets, split)
-    notes = (*maker.source.notes, *(measure.notes if measure else ()), *([warning] if warning else []))
+    notes = (*parts.notes, *(measure.notes if measure else ()), *([warning] if warning else []))
     return Evaluation(metrics, result, measure, found.answers, notes)
 
 

@@ -105,7 +105,7 @@ def model_card(name: str, loaded: Pretrained, kind: str, family: str, parameters
         f"A Transformer {noun} that {WHAT[kind].format(pair=pair)}: {layers}, {config.width} wide, "
         f"{parameters:,} parameters, a vocabulary of {loaded.vocab.size:,} tokens, rows of up to "
         f"{settings.data.length} tokens. It was made with taskmask and is in the format of the family {family}.",
-        _use(name, kind),
+        _use(name, kind, getattr(settings.task.options, "pair", "")),
         _training(loaded),
         _results(figures, loaded),
         _limits(loaded, figures),
@@ -115,14 +115,15 @@ def model_card(name: str, loaded: Pretrained, kind: str, family: str, parameters
     return visible("\n\n".join(parts) + "\n")
 
 
-def _use(name: str, kind: str) -> str:
+def _use(name: str, kind: str, pair: str) -> str:
+    call = f'\ninputs = tokenizer("a text", "its {pair}", return_tensors="pt")' if pair else ""
     auto, path = AUTO_CLASSES[kind], json.dumps(name, ensure_ascii=False)
     return f"""## Use
 
 ```python
 from transformers import {auto}, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({path})
-model = {auto}.from_pretrained({path})
+model = {auto}.from_pretrained({path}){call}
 ```"""
 
 

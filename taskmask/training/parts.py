@@ -19,16 +19,27 @@ from taskmask.registry import CRITERIA, MODELS, TASKS
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training.objective import Objective
+from taskmask.training.unread import unread_columns
 
 
 @dataclasses.dataclass(frozen=True)
 class DataParts:
-    """The parts that know no network: dataset, vocabulary, task (with its masker) and the rows of each split."""
+    """The parts that know no network: dataset, vocabulary, task (with its masker) and the rows of each split.
+
+    `unread` says which texts of these splits the task does not read; "" if there are none.
+    """
 
     dataset: Dataset
     vocab: Vocabulary
     task: Task
     sources: dict[str, Source]
+    unread: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of the rows, each once; what is a warning begins with the word."""
+        found = [note for source in self.sources.values() for note in source.notes]
+        return list(dict.fromkeys([*found, *([f"warning: {self.unread}"] if self.unread else [])]))
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +89,8 @@ def build_data(
         for name in splits:
             _check_labelled(task, dataset, name)
     sources = {name: task.source(dataset.split(name), settings.data, dataset, labelled) for name in splits}
-    return DataParts(dataset, vocab, task, sources)
+    unread = unread_columns([dataset.split(name) for name in splits], sources.values(), task, settings.task.name)
+    return DataParts(dataset, vocab, task, sources, unread)
 
 
 def _check_labelled(task: Task, dataset: Dataset, split: str) -> None:

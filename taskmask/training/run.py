@@ -149,7 +149,7 @@ def in_steps(settings: Settings, parts: DataParts) -> Settings:
 
 def notes(parts: DataParts) -> list[str]:
     """Returns what people should know of the rows and classes before they wait for the result."""
-    found = list(dict.fromkeys(note for source in parts.sources.values() for note in source.notes))
+    found = parts.notes
     if parts.task.masker and parts.task.masker.note:
         found.append(f"warning: {parts.task.masker.note}")
     names, counts = parts.task.class_names, parts.task.class_counts

@@ -28,6 +28,7 @@ from taskmask.training.convert import from_hf, to_hf
 from taskmask.training.evaluate import evaluate
 from taskmask.training.run import train
 from taskmask.training.seeds import report
+from taskmask_cli.convert import report_run
 from taskmask_cli.preprocess import main as preprocess
 
 transformers.logging.set_verbosity_error()
@@ -63,12 +64,88 @@ def test_there_and_back(model, task, kind, pair, tmp_path):
     answers, vocab = answers_of(run, records)
     check_same(answers, theirs(tmp_path / "hf", task, records, vocab.special_ids), task, vocab)
 
-    back = from_hf(str(tmp_path / "hf"), str(tmp_path / "back"), PAIRED if pair else [])
+    back = from_hf(str(tmp_path / "hf"), str(tmp_path / "back"))
+    assert back.settings.task == pretrained.load(str(run)).settings.task and back.pair == done.pair == pair
     assert (back.family, back.kind, back.surplus, back.left_out) == (done.family, task, 0, [])
     assert numbers(answers_of(tmp_path / "back", records)[0]) == numbers(answers)
     before, after = (checkpoint.load(checkpoint.best_of(tmp_path / name, "min")) for name in ("run", "back"))
     assert before["model"].keys() == after["model"].keys() and before["labels"] == after["labels"]
     assert all(torch.equal(before["model"][name], after["model"][name]) for name in before["model"])
+
+
+@pytest.mark.parametrize("segments", [0, 2])
+def test_a_model_of_pairs_that_was_trained_here_is_one_when_it_comes_back(segments, tmp_path):
+    """Its label is said by the second text alone: without it, a third of the answers would be right."""
+    words = dict(zip(LABELS, ("fox", "dog", "people"), strict=True))
+    texts = ["A dog.", "The people sleep.", "A fox!"]
+    lines = [f"{label}\t{text}\tthe {word}\n" for label, word in words.items() for text in texts]
+    (tmp_path / "rows.tsv").write_text("label\ttext\tsecond\n" + "".join(lines * 4))
+    write_hf(tmp_path / "vocab")
+    files = [f"--{split}={tmp_path / 'rows.tsv'}" for split in ("train", "valid")]
+
+    def prepared(vocab, data):
+        words = ["--text", "text", "second", "--vocab", str(tmp_path / vocab), "--workers", "0"]
+        assert preprocess([*files, *words, "--out", str(tmp_path / data)]) == 0
+        return str(tmp_path / data)
+
+    data = prepared("vocab", "bin")
+    task = {"name": "classification", "pair": "second"}
+    train(make(data, tmp_path / "run", task=task, train={"steps": 60, "valid_every": 60}, optim={"lr": 5e-3},
+               data={"length": 64}, model={"segments": segments, "dropout": 0.0}))  # fmt: skip
+    before = evaluate(str(tmp_path / "run"), data)
+    assert before["accuracy"] > 0.9
+    to_hf(str(tmp_path / "run"), str(tmp_path / "hf"))
+    from_hf(str(tmp_path / "hf"), str(tmp_path / "back"))
+    again = prepared("back", "again")
+    assert evaluate(str(tmp_path / "back"), again)["accuracy"] == before["accuracy"]
+    assert 'tokenizer("a text", "its second"' in (tmp_path / "hf/README.md").read_text()
+    alone = from_hf(str(tmp_path / "hf"), str(tmp_path / "alone"), [Assignment("task.pair", "", "test")])
+    assert alone.pair == "" and evaluate(str(tmp_path / "alone"), again)["accuracy"] < 0.6
+
+
+def test_transformers_keeps_the_second_text_of_a_model_of_pairs(tmp_path):
+    run = write_run(tmp_path / "run", "classification", pair="second")
+    to_hf(run, str(tmp_path / "hf"))
+    transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").save_pretrained(tmp_path / "again")
+    transformers.AutoTokenizer.from_pretrained(tmp_path / "hf").save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again/config.json").read_text())["taskmask_pair"] == "second"
+    assert from_hf(str(tmp_path / "again"), str(tmp_path / "back")).settings.task.options.pair == "second"
+
+
+@pytest.mark.parametrize("name", ["9", "a b", "../a", 3, ["second"]])
+def test_a_second_text_that_no_column_can_be(name, tmp_path):
+    run = write_run(tmp_path / "run", "classification", pair="second")
+    to_hf(run, str(tmp_path / "hf"))
+    edit(tmp_path / "hf", taskmask_pair=name)
+    with pytest.raises(CheckpointError, match=r"config\.json: taskmask_pair is .*; expected the name of a column"):
+        from_hf(str(tmp_path / "hf"), str(tmp_path / "back"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sign"),
+    [
+        ({"id2label": {0: "CONTRADICTION", 1: "neutral", 2: "entailment"}}, "it has the label 'CONTRADICTION'"),
+        ({"id2label": {0: "not_duplicate", 1: "duplicate", 2: "?"}}, "it has the label 'not_duplicate'"),
+        ({"finetuning_task": "mnli"}, "its finetuning_task is 'mnli'"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity", "version": "5.1.0"}},
+         "it is a CrossEncoder of sentence-transformers"),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"},
+         "it is a CrossEncoder of sentence-transformers"),
+        ({"finetuning_task": "sst2"}, ""),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_what_tells_that_a_model_of_others_may_be_one_of_pairs(changes, sign, tmp_path):
+    write_hf(tmp_path / "hf", "bert", "classification")
+    edit(tmp_path / "hf", **changes)
+    found = from_hf(str(tmp_path / "hf"), str(tmp_path / "run"))
+    assert (found.pair, found.sign) == ("", sign)
+    said = report_run(found, "run")
+    assert said[1].startswith("reads: one text; " + (f"{sign}, so it may have learned pairs; " if sign else ""))
+    assert said[1].endswith("for pairs, name the second text: --task.pair hypothesis")
+    found = from_hf(str(tmp_path / "hf"), str(tmp_path / "paired"), PAIRED)
+    assert (found.pair, found.sign) == ("second", "")
+    assert "reads: pairs of texts, the second one from 'second'" in report_run(found, "paired")
 
 
 @pytest.mark.parametrize("kind", ["masked_lm", "classification", "tagging"])
