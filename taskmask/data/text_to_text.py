@@ -80,6 +80,11 @@ class TextToText(Examples):
             raise no_labels(self.split, f"no row has a text in column {self.target!r}")
         self.only(np.flatnonzero(~without), f"have no text in {self.target}")
 
+    @property
+    def examples(self) -> np.ndarray:
+        """The rows, int64 [N]: each has a target of its own, whatever document it is of."""
+        return self.stored
+
     def _texts(self, name: str) -> Ranges:
         """Where the tokens of a column are; of lists, those of the first text."""
         column = self.split.column(name)

@@ -100,7 +100,7 @@ def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
     for rule, rouge1, counts in (("latin", 5 / 6, (2, 1)), ("unicode", 5 / 9, (3, 2))):
         task, source, _ = made(rouge_words=rule)
         zeros = np.zeros(3)
-        answers = {"ids": np.arange(3), "loss": zeros, "correct": zeros, "count": zeros + 1}
+        answers = {"ids": np.arange(3), "seq2seq": zeros, "seq2seq_correct": zeros, "seq2seq_count": zeros + 1}
         answers["guess"] = np.array([[*task.vocab.encode(["red"])[0]]] * 3, object)
         measure = task.measure(answers, source)
         found = measure.value()
