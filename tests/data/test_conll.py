@@ -11,6 +11,7 @@ from taskmask.data.readers import find_sources
 from taskmask.errors import DataError
 
 CONLL2003 = "-DOCSTART- -X- -X- O\n\nthe DT B-NP O\nfox NN I-NP B-X\n\ndog NN B-NP O\n"
+NUMBERED2003 = "1 -DOCSTART- -X- O O\n\n1 the DT B-NP O\n2 fox NN I-NP B-X\n\n1 dog NN B-NP O\n"
 CONLL2000 = "the DT B-NP\nfox NN I-NP\n\ndog NN B-NP\n"
 CONLL2002 = "-DOCSTART- -DOCSTART- O\nthe Art O\nfox N B-X\n\ndog N O\n"
 WNUT17 = "the\tO\n#fox\tB-X\n\n#\tO\ndog\tO\n"
@@ -64,6 +65,7 @@ def read(make, unigram, content, split="train", name="train.conll", **fields):
 @pytest.mark.parametrize("content, fields, tags, skipped", [
     (CONLL2003, {}, ["O B-X", "O"], {}),
     (CONLL2003, {"tag_column": 3}, ["B-NP I-NP", "B-NP"], {}),
+    (NUMBERED2003, {}, ["O B-X", "O"], {}),
     (CONLL2000, {}, ["B-NP I-NP", "B-NP"], {}),
     (CONLL2002, {}, ["O B-X", "O"], {}),
     (GERMEVAL, {}, ["O O", "B-Y"], {COMMENTS: 2}),
