@@ -119,24 +119,22 @@ def effective_examples(found: TwoWay, limits: Limits, tail: float = 0.025) -> fl
     return min(number, known * max(1.0, few / 2))
 
 
-def smallest_error(sides: Sequence[TwoWay], limits: Limits, runs: int) -> float:
-    """Returns the least error that the difference of two ways of training can have.
+def smallest_error(sides: Sequence[TwoWay], limits: Limits) -> float:
+    """Returns the least error between examples that the difference of two runs can have.
 
-    Both may be right on all examples, and an error of 0 would be no sign of certainty. With two limits the error of one
-    run is at least that of four effective examples which one side tells and the other does not, all alike in weight:
-    fewer say too little for Student's t. Without an upper limit there is a least error only if the sides are alike on
-    every example.
+    Both may be right on all examples, and an error of 0 would be no sign of certainty. With two limits the error is at
+    least that of four effective examples on which only one side is right: fewer say too little for Student's t. Without
+    an upper limit there is a least error only if the sides are alike on every example.
 
     Args:
         sides: the metric of each side, of one run, with its error between examples.
         limits: of the metric; the lower one is finite.
-        runs: pairs of runs whose difference is averaged.
     """
     if math.isinf(limits.high):
         is_alike = len({(side.mean, side.of_examples) for side in sides}) == 1
         return max(side.mean - limits.low for side in sides) / sides[0].examples if is_alike else 0.0
     number = min(effective_examples(side, limits) for side in sides)
-    return 2 * (limits.high - limits.low) / number / math.sqrt(runs)
+    return 2 * (limits.high - limits.low) / number
 
 
 def _above(found: TwoWay, low: float, tail: float) -> tuple[float, float]:

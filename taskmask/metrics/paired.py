@@ -62,10 +62,20 @@ def paired_difference(
     found = two_way(values, drawn, ours[seeds[0]].size)
     if math.isfinite(limits.low):
         sides = [_of_one_run([runs[seed] for seed in seeds], metric) for runs in (ours, baseline)]
-        found = found.at_least(smallest_error(sides, limits, len(seeds)))
+        found = found.at_least(smallest_error(sides, limits) * _left_by_averaging(found, drawn))
     width = limits.high - limits.low
     low, high = np.clip(interval_within(found, UNLIMITED, level), -width, width).tolist()
     return Difference(found.mean, low, high, found.p_value() if len(seeds) > 1 else math.nan, seeds, pairs)
+
+
+def _left_by_averaging(found: TwoWay, drawn: np.ndarray) -> float:
+    """The error between examples that the mean of pairs has, as a share of the error that one pair has.
+
+    What the pairs have in common stays whole, and what each has for itself becomes less by the root of their number.
+    """
+    of_one = float(np.nanvar(drawn, 0, ddof=1).mean()) if found.of_examples > 0 else 0.0
+    common = min(found.of_examples / of_one, 1.0) if of_one > 0 else 0.0
+    return math.sqrt(common + (1 - common) / found.runs)
 
 
 def _of_one_run(runs: Sequence[Resampled], metric: str) -> TwoWay:

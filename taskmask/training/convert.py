@@ -295,4 +295,4 @@ def _evaluated(run: str, loaded: Pretrained) -> Figures:
     if not found:
         where = f"dataset {loaded.settings.data.path or '(none)'} of {run}"
         raise ConfigError("has no split valid or test", where=where, fix="leave --evaluate out")
-    return Figures(found, "measured on the best checkpoint; 95 % of 1000 bootstrap samples of the examples")
+    return Figures(found, "measured on the best checkpoint; 95 % intervals over the examples")

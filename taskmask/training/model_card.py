@@ -60,7 +60,7 @@ def known_figures(run: str, loaded: Pretrained) -> Figures:
             content = json.loads((folder / "summary.json").read_bytes())
             found = [_split(one["split"], one["rows"], one["metrics"]) for one in content["splits"]]
             if content["checkpoints"] == [loaded.file.name] and found:
-                return Figures(found, "of the best checkpoint; 95 % of 1000 bootstrap samples of the examples")
+                return Figures(found, "of the best checkpoint; 95 % intervals over the examples")
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
     try:
