@@ -142,7 +142,7 @@ def of_column(name: str, batches: Sequence[Rows], labels: Sequence[str] | None) 
     if seen.dtype.kind == "f":
         edges = np.unique(np.quantile(seen.astype(np.float64), [0.2, 0.4, 0.6, 0.8]))
         names = _between(float(seen.min()), edges, float(seen.max()))
-        index = [np.searchsorted(edges, one, side="left") for one in values]
+        index = [np.where(np.isnan(one), -1, np.searchsorted(edges, one, side="left")) for one in values]
     elif len(distinct) <= MOST_VALUES:
         names = ["none" if v < 0 else labels[v] if labels else str(v) for v in distinct.tolist()]
         index = [np.searchsorted(distinct, one) for one in values]

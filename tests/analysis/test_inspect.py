@@ -9,7 +9,7 @@ import pytest
 from task_data_help import ragged, write
 
 from taskmask import inspect
-from taskmask.analysis.groups import frequency_tenths, words_of
+from taskmask.analysis.groups import frequency_tenths, of_column, words_of
 from taskmask.analysis.inspect import Inspection, Shown, spread
 from taskmask.analysis.inspect_text import extremes, spaced
 from taskmask.analysis.observe import span_lengths
@@ -324,3 +324,11 @@ def test_names_are_escaped():
     seen = Inspection("a <b> & c", ["<i>"], [])
     page = seen.page()
     assert "<b>" not in page and "<i>" not in page and "a &lt;b&gt; &amp; c" in page
+
+
+def test_a_row_without_a_number_is_in_no_fifth(vocab):
+    tokens = np.tile([vocab.bos, 20, 21, vocab.eos], (6, 1))
+    numbers = np.array([1, 2, 3, 4, 5, np.nan], np.float32)
+    rows = Rows(tokens, np.full(6, 4), np.arange(6), vocab, {"score": numbers})
+    groups = of_column("score", [rows], None)
+    assert groups.index[0][:, 1].tolist() == [0, 1, 2, 3, 4, -1]
