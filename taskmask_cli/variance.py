@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from taskmask.analysis.variance import Variance
 
 DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, and how much from that of
-rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. Shows
-how the gradients of two masks of one row go together by their distance, and the bias against the first policy. All
-variances are unbiased, ratios of them consistent; all intervals are over rows."""
+rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. The
+gradient is that of the run's own loss, as the trainer takes it: divided by the targets of the whole batch. Also shows
+how the correlation of two masks' gradients depends on their distance, and the bias against the first policy. Ratios are
+consistent; variances are unbiased but for terms of one over the number of rows; all intervals are over rows."""
 
 EPILOG = """examples:
   taskmask variance --from runs/first --masker uniform --masker "fully_explored masks=7"
   taskmask variance --from runs/first/checkpoints/step-100.pt --from runs/first --html variance.html
   taskmask variance --from runs/base --project 4096 --rows 64 --draws 8
 
-memory: --draws times K gradients of one row, K being the most masks of an update of a policy (5 or more), and six more
-vectors of the model's size: the checkpoint, weights, their gradient, two means, places in sketches. Each is 4 bytes a
-weight: 34 of a model of 10 million weights are 1.4 GB. --project makes the gradients and the means short"""
+memory: --draws times K gradients of one row for each loss, K being the most masks of an update of a policy (5 or more),
+and five more vectors of the model's size: the checkpoint, weights, their gradient, a sum, places in sketches. Each is 4
+bytes a weight: 33 of a model of 10 million weights are 1.3 GB. --project makes the gradients short"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("taskmask variance", DESCRIPTION, EPILOG)
     parser.add_argument(
         "--from", dest="sources", action="append", default=[], metavar="RUN",
-        help="run folder or checkpoint of a masked language model (of joint_mlm, its masked tokens alone); "
-        "may be repeated",
+        help="run folder or checkpoint of a task that masks tokens, measured by its own criterion; may be repeated",
     )  # fmt: skip
     parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
     parser.add_argument(
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_all(argv)
     load_user_dirs(options)
     if not options.sources:
-        raise ConfigError("no model is named", where="--from", fix="add --from RUN, a masked language model")
+        raise ConfigError("no model is named", where="--from", fix="add --from RUN, of a task that masks tokens")
 
     from tqdm import tqdm
 

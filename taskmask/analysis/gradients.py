@@ -1,11 +1,10 @@
-"""Gradients of a masked language model, row by row and mask by mask, and their inner products.
+"""Gradients of a run's own criterion, row by row and mask by mask, and what is kept of them.
 
-Shapes: R rows, D draws of a row, K views of a draw, P weights, G groups of weights.
+Shapes: R rows, D draws of the masks of a row, N views of a draw, L losses, P weights, G groups of weights, F forms.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,103 +12,44 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from taskmask.analysis.observe import Policy
+from taskmask.analysis.moments import Sums
+from taskmask.analysis.views import draws_of, views_of
 from taskmask.data.draws import Draw
-from taskmask.data.rows import Batch, Rows
+from taskmask.data.rows import Rows
 from taskmask.data.source import Source
 from taskmask.errors import StorageError
 from taskmask.machine import is_out_of_memory
-from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys
 from taskmask.tasks.base import Task
 from taskmask.training.loader import on_device
-from taskmask.training.objective import Objective, weighted_total
+from taskmask.training.objective import Objective
 
-WINDOWS = 5
-SHORT = 4096  # numbers that a row's mean gradient of a group is kept as, to be compared with other rows
+SHORT = 4096  # numbers that vectors of a group are kept as, to be compared with those of other rows
 
 
-@dataclass
-class Products:
-    """What was found out about the gradients of a policy.
+@dataclass(frozen=True)
+class Subject:
+    """A policy that is measured.
 
-    Attributes:
+    Args:
         policy: its name.
-        views: masks of an update.
-        products: float64 [G, R, D, K, D, K], inner products of the views' gradients, group by group.
-        counts: float64 [R, D, K], targets of each view.
-        away: float64 [G, R], squared distance of a row's mean gradient from the mean over rows; of sketches of 4096
-            numbers where a group has more weights.
-        with_baseline: float64 [G, R], inner product of a row's mean gradient with that of the first policy.
-        chosen: bool [R][D, K, T], the masks.
-        maskable: int [R], tokens of each row that can be masked.
+        task: the task of the run, with the policy as its masker.
+        forms: float64 [F, N, N], symmetric weights of pairs of views; see `Sums`.
     """
 
     policy: str
-    views: int
-    products: np.ndarray
-    counts: np.ndarray
-    away: np.ndarray
-    with_baseline: np.ndarray
-    chosen: list[np.ndarray]
-    maskable: np.ndarray
-
-
-class Windows(Masker):
-    """Uniform masks of one row that overlap by known shares: windows of the same size over a random order.
-
-    Each is, by itself, uniform; the distance between two is twice as far as their windows are apart.
-    """
-
-    views = WINDOWS
-
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
-        """Returns bool [K, B, T]."""
-        keys, total = random_keys(rows.maskable, "windows", draw), rows.maskable.sum(axis=1)
-        size = np.maximum(1, np.minimum(np.rint(total * self.config.ratio), total // 2)).astype(np.int64)
-        before = [np.rint(size * n / (WINDOWS - 1)).astype(np.int64) for n in range(WINDOWS)]
-        return np.stack([highest(keys, b + size) & ~highest(keys, b) for b in before])
-
-
-def windows(ratio: float, vocab) -> Policy:
-    """Returns the policy that covariances over distances are measured with."""
-    return Policy("windows", Windows(MaskerConfig(ratio=ratio), vocab))
-
-
-def draws_of(masker: Masker, rows: Rows, num: int, seed: int, number: int) -> list[Draw]:
-    """Returns independent draws of a row's masks: at epochs and turns that are themselves drawn at random.
-
-    So each draw is of any mask that the masker makes of the row in training: of any part, where it takes turns.
-
-    Args:
-        masker: says how many turns there are.
-        rows: one row.
-        num: how many draws.
-        seed: of all masks.
-        number: of the policy, else policies that draw alike would err alike.
-    """
-    epochs, turns = Draw(seed, number, rows.ids).bits("variance", 2 * num).reshape(num, 2).T.tolist()
-    chosen = zip(epochs, turns, strict=True)
-    return [Draw(seed, 1 + e % 2**31, rows.ids, progress=1.0, turn=turn % masker.turns) for e, turn in chosen]
+    task: Task
+    forms: np.ndarray
 
 
 def groups_of(objective: Objective) -> dict[str, list[Tensor]]:
-    """Returns {group: weights}: embeddings, each layer, and what is left, in the order of the model."""
+    """Returns {group: weights that are trained}: embeddings, each layer, and the rest, in the order of the model."""
     found: dict[str, list[Tensor]] = {}
     for name, weight in objective.named_parameters():
-        parts = name.removeprefix("model.").split(".")
-        of_layer = len(parts) > 1 and parts[1].isdigit()
-        found.setdefault(" ".join(parts[:2]) if of_layer else parts[0], []).append(weight)
+        if weight.requires_grad:
+            parts = name.removeprefix("model.").split(".")
+            of_layer = len(parts) > 1 and parts[1].isdigit()
+            found.setdefault(" ".join(parts[:2]) if of_layer else parts[0], []).append(weight)
     return found
-
-
-def view_of(batch: Batch, view: int) -> Batch:
-    """Returns one view of a batch of masked language modelling that was made of one row."""
-    width, inputs = batch.inputs["tokens"].shape[1], dict(batch.inputs)
-    positions = inputs.pop("positions")["mlm"]
-    here = positions // width == view
-    one = {name: values[view : view + 1] for name, values in inputs.items()}
-    one["positions"] = {"mlm": positions[here] - view * width}
-    return Batch(one, {"mlm": batch.targets["mlm"][here]}, batch.ids, int(batch.num_tokens / len(inputs["tokens"])))
 
 
 class Sketch:
@@ -137,20 +77,28 @@ class Sketch:
 
 
 class Gradients:
-    """Computes gradients of single rows and masks, as flat vectors or, where asked for, as short sketches of them.
+    """Computes gradients of single rows and masks, as flat vectors or, if asked for, as short sketches of them.
 
     Each view has a backward pass of its own. torch.func (vmap of grad) was 1.2 and 1.7 times as fast on encoders of 2
     layers of 192 and 96, but wants masks of equal size, holds all views' activations, and cannot batch fused attention.
 
     Args:
-        objective: model and criterion, put into evaluation mode, so that dropout adds nothing.
-        task: makes the batches.
+        objective: model and criterion. The model is put into evaluation mode, so that dropout adds nothing; the
+            criterion into training mode, as label smoothing belongs to the gradient of training.
         device: where the objective lives.
         project: length of a sketch of the gradient of each larger group; 0: the gradients themselves.
+
+    Attributes:
+        losses: {loss: its weight}, those of the criterion that count.
+        names: of the groups of weights.
+        size: numbers of a gradient.
+        short: numbers that each group is kept as.
     """
 
-    def __init__(self, objective: Objective, task: Task, device: torch.device, project: int = 0):
-        self.objective, self.task, self.device, self.project = objective.eval(), copy.copy(task), device, project
+    def __init__(self, objective: Objective, device: torch.device, project: int = 0):
+        self.objective, self.device, self.project = objective.eval(), device, project
+        self.criterion = objective.criterion.train()
+        self.losses = {name: weight for name, weight in self.criterion.weights.items() if weight}
         self.groups = groups_of(objective)
         self.names = list(self.groups)
         random, length = torch.Generator().manual_seed(0), project or SHORT
@@ -160,26 +108,38 @@ class Gradients:
         ends = np.cumsum(sizes).tolist()
         self.size = sum(sizes)
         self.slices = {name: slice(end - size, end) for name, size, end in zip(self.names, sizes, ends, strict=True)}
+        self.short = [min(size, length) for size in numbers.values()]
 
-    def of(self, rows: Rows, masker: Masker, draw: Draw, out: Tensor) -> np.ndarray:
-        """Writes the gradient of each view into `out`, float [K, P], and returns the masks, bool [K, T].
+    @property
+    def loss(self) -> str:
+        """The losses with their weights, in words."""
+        return " + ".join(f"{weight:g} {name}" if weight != 1 else name for name, weight in self.losses.items())
+
+    def of(self, rows: Rows, task: Task, draw: Draw, out: Tensor) -> np.ndarray:
+        """Writes the summed gradient of each view and loss into `out`, float [N, L, P].
 
         Args:
             rows: one row.
-            masker: chooses.
-            draw: what it chooses with, and what replaces the chosen tokens, in each view anew, as in training.
+            task: makes the batch.
+            draw: chooses the masks, and what replaces the chosen tokens, in each view anew, as in training.
+            out: float [N, L, P].
+
+        Returns:
+            float64 [N, L], the targets of each view and loss; a loss without targets has a gradient of 0.
         """
-        self.task.masker = masker
-        batch = self.task.make_batch(rows, draw)
-        masks = np.zeros(batch.inputs["tokens"].shape, dtype=bool)
-        masks.reshape(-1)[batch.inputs["positions"]["mlm"]] = True
-        for view in range(len(masks)):
-            one = on_device(view_of(batch, view), self.device)
-            self.objective.zero_grad(set_to_none=True)
-            criterion = self.objective.criterion
-            weighted_total(self.objective(one), criterion.count(one), criterion.weights).backward()
-            self._write(out[view])
-        return masks
+        counts = np.zeros(out.shape[:2])
+        for view, batch in enumerate(views_of(task.make_batch(rows, draw), task)):
+            one = on_device(batch, self.device)
+            found = self.criterion.count(one)
+            counts[view] = [found[name] for name in self.losses]
+            there = np.flatnonzero(counts[view]).tolist()
+            out[view, np.flatnonzero(counts[view] == 0)] = 0.0
+            sums = self.objective(one) if there else {}
+            for loss in there:
+                self.objective.zero_grad(set_to_none=True)
+                sums[list(self.losses)[loss]].backward(retain_graph=loss != there[-1])
+                self._write(out[view, loss])
+        return counts
 
     def _write(self, out: Tensor) -> None:
         """Writes the gradients that the weights hold into `out`, float [P]."""
@@ -190,60 +150,50 @@ class Gradients:
             else:
                 torch.cat(parts, out=out[place])
 
-    def short(self, vector: Tensor) -> list[np.ndarray]:
-        """Returns a vector as sketches, float64 of at most `SHORT` numbers or of `project`, for each group."""
+    def sketched(self, vector: Tensor) -> list[np.ndarray]:
+        """Returns a vector, float [P], as float32 of at most `SHORT` numbers, or of `project`, for each group."""
         parts = {name: vector[place] for name, place in self.slices.items()}
         short = [
             part if self.project or n not in self.sketches else self.sketches[n](part) for n, part in parts.items()
         ]
-        return [part.double().cpu().numpy() for part in short]
+        return [part.float().cpu().numpy() for part in short]
 
 
 def collect(
     gradients: Gradients,
-    policies: Sequence[Policy],
+    subjects: Sequence[Subject],
     source: Source,
     ids: np.ndarray,
     draws: int,
     seed: int,
     advance: Callable[[int], object] = lambda rows: None,
-) -> list[Products]:
-    """Returns the inner products of all policies, row by row.
+) -> list[Sums]:
+    """Returns what is kept of the gradients of all policies, row by row.
 
-    Memory holds one table, K times `draws` gradients for the most views K of a policy, and the mean of two policies.
+    Memory holds one table, N times L times `draws` gradients for the most views N of a policy.
 
     Args:
         gradients: computes them.
-        policies: the first is the baseline of the products of means.
+        subjects: the policies.
         source: the rows.
         ids: int [R], which of them.
         draws: independent draws of the masks of each row.
         seed: of the masks.
         advance: called after each row.
     """
-    found: list[list[OfRow]] = [[] for _ in policies]
-    table = _table(draws * max(policy.masker.views for policy in policies), gradients)
-    for row in ids.tolist():
-        rows, baseline = source[np.array([row])], None
-        for number, (policy, of_policy) in enumerate(zip(policies, found, strict=True)):
-            made = draws_of(policy.masker, rows, draws, seed, number)
-            one, mean = _of_row(gradients, policy, rows, made, baseline, table)
-            of_policy.append(one)
-            baseline = mean if baseline is None else baseline
-        advance(1)
-    return [
-        Products(
-            policy.name,
-            policy.masker.views,
-            np.stack([one.products for one in of_policy], axis=1),
-            np.stack([one.masks.sum(axis=2).astype(np.float64) for one in of_policy]),
-            np.stack([apart(np.stack(of_group)) for of_group in zip(*(one.short for one in of_policy), strict=True)]),
-            np.array([one.with_baseline for one in of_policy]).T,
-            [one.masks for one in of_policy],
-            np.array([one.maskable for one in of_policy]),
-        )
-        for policy, of_policy in zip(policies, found, strict=True)
+    weights = np.array(list(gradients.losses.values()), np.float64)
+    found = [
+        Sums.of(one.policy, one.task.views, draws, weights, one.forms, len(ids), gradients.short) for one in subjects
     ]
+    table = _table(draws * max(one.task.views for one in subjects) * len(weights), gradients)
+    for place, row in enumerate(ids.tolist()):
+        rows = source[np.array([row])]
+        for number, (subject, sums) in enumerate(zip(subjects, found, strict=True)):
+            assert subject.task.masker is not None
+            made = draws_of(subject.task.masker, rows, draws, seed, number)
+            _add_row(gradients, subject.task, rows, made, table, sums, place)
+        advance(1)
+    return found
 
 
 def _table(most: int, gradients: Gradients) -> Tensor:
@@ -259,33 +209,19 @@ def _table(most: int, gradients: Gradients) -> Tensor:
         raise StorageError(what, where="--draws times the views of a policy", fix=fix) from error
 
 
-@dataclass
-class OfRow:
-    """What of one row and policy is kept of its gradients, as in `Products`; `short` is its mean gradient by group."""
+def _add_row(
+    gradients: Gradients, task: Task, rows: Rows, made: list[Draw], table: Tensor, sums: Sums, place: int
+) -> None:
+    """Adds a row to what is kept of a policy; `table` is written over."""
+    shape = (len(made), task.views, len(sums.weights))  # [D, N, L]
+    table = table[: len(made) * task.views * len(sums.weights)]
+    counts = np.stack([gradients.of(rows, task, d, out) for d, out in zip(made, table.view(*shape, -1), strict=True)])
+    products = [(table[:, s] @ table[:, s].T).double().cpu().numpy() for s in gradients.slices.values()]
 
-    products: np.ndarray
-    masks: np.ndarray
-    with_baseline: list[float]
-    short: list[np.ndarray]
-    maskable: int
+    def sketched(weights: np.ndarray) -> list[np.ndarray] | None:
+        """A sum of the gradients with weights, float [D, N, L]; None if it is 0."""
+        if not weights.any():
+            return None
+        return gradients.sketched(torch.as_tensor(weights.reshape(-1), dtype=table.dtype, device=table.device) @ table)
 
-
-def _of_row(
-    gradients: Gradients, policy: Policy, rows: Rows, made: list[Draw], baseline: Tensor | None, table: Tensor
-) -> tuple[OfRow, Tensor]:
-    """Returns what is kept of a row, and its mean gradient, float [P]; `table` is written over."""
-    views, slices = policy.masker.views, gradients.slices.values()
-    table = table[: len(made) * views]
-    masks = np.stack([gradients.of(rows, policy.masker, d, table[n * views :]) for n, d in enumerate(made)])
-    counts = masks.sum(axis=2)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) / len(made)
-    mean = torch.as_tensor(shares.reshape(-1), dtype=table.dtype, device=table.device) @ table
-    other, shape = mean if baseline is None else baseline, (*counts.shape, *counts.shape)
-    products = [(table[:, s] @ table[:, s].T).double().cpu().numpy().reshape(shape) for s in slices]
-    with_baseline = [float(mean[s] @ other[s]) for s in slices]
-    return OfRow(np.stack(products), masks, with_baseline, gradients.short(mean), int(rows.maskable.sum())), mean
-
-
-def apart(vectors: np.ndarray) -> np.ndarray:
-    """Returns float [R], the squared distances of vectors, float [R, N], from their mean."""
-    return np.sum((vectors - vectors.mean(axis=0)) ** 2, axis=1)
+    sums.add(place, np.stack(products).reshape(-1, *shape, *shape), counts, sketched)

@@ -1,18 +1,24 @@
-"""Unbiased moments of gradients, from the inner products of independent draws.
+"""Moments of the gradient that the trainer takes, from sums of gradients and counts of targets of single rows.
 
-The gradient g of a row's mean loss depends on the draw of its masks. Two independent draws of one row have the inner
-product |E g|^2 on average, a draw with itself E |g|^2; their difference is the variance that masks cause, summed over
-all weights, with no mean to be estimated first.
+The trainer divides the summed gradients of all rows of a batch by the count of all targets, for each loss of the
+criterion, and adds the losses with their weights. With S the sum and c the count of a row, w the weight of a loss, g
+the mean gradient of a target over all rows, and E c the mean count of a row, a batch of n rows has the gradient
 
-Shapes: D draws of a row, K views of a draw (masks of one update), R rows.
+    sum S / sum c  =  g + 1/n sum (S - c g) / E c    to first order in 1/n, for each loss, times w.
 
-**Source:** Zheng et al. 2020 (arXiv 2010.06040) for masks that share an update; derived anew, as
-E |mean of K views - E g|^2 = s^2 / K + (1 - 1 / K) c, with s^2 the variance of a view and c the covariance of two
-views of one draw. Masks drawn independently have c = 0.
+So a row adds Z = sum over the losses of w (S - c g) / E c; the variance of the batch's gradient is that of Z over n. A
+row without targets adds 0. Masks cause the variance of Z between the draws of one row, rows that of its mean.
+
+Shapes: R rows, D draws of the masks of a row, N views of a draw (its passes), L losses, G groups of weights, F forms,
+n numbers of a sketch.
+
+**Source:** the variance of a ratio of means, Cochran 1977 ("Sampling Techniques"), sections 2.11 and 6.4; for several
+masks of one row Zheng et al. 2020 (arXiv 2010.06040).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -20,61 +26,183 @@ import numpy as np
 
 from taskmask.metrics.student import t_beyond
 
+UPDATE, APART = 0, -1
+"""Forms of `forms_of`: the variance of an update, and that of as many masks that are drawn independently."""
 
-@dataclass(frozen=True)
-class Moments:
-    """Of the gradient of one row, or the mean over rows.
+
+def forms_of(views: int) -> np.ndarray:
+    """Returns float64 [F, N, N]: the sum over all pairs of views, and that over each with itself, if they differ."""
+    return np.stack([np.ones((views, views)), np.eye(views)][: min(views, 2)])
+
+
+def distance_forms(views: int) -> np.ndarray:
+    """Returns float64 [N, N, N]: for each distance between two views the mean over all pairs that are so far apart."""
+    far = abs(np.arange(views)[:, None] - np.arange(views))
+    each = (far == np.arange(views)[:, None, None]).astype(np.float64)
+    return each / each.sum(axis=(1, 2), keepdims=True)
+
+
+@dataclass
+class Sums:
+    """Moments of the summed gradients S and the counts c of one policy, over the draws of each row.
+
+    Covariances are unbiased; a form adds those of pairs of views up, with its weights.
 
     Attributes:
-        update: variance of an update's gradient, which is the mean of its views, over draws.
-        view: variance of the gradient of one view, whichever.
-        square: squared length of the mean gradient.
+        policy: its name.
+        views: views of a draw.
+        draws: draws of the masks of each row.
+        weights: float64 [L], those of the losses.
+        forms: float64 [F, N, N], symmetric.
+        covariances: float64 [G, R, F, L, L], of S with S.
+        count_covariances: float64 [R, F, L, L], of c with c.
+        cross: of each group float32 [R, F, L, L, n], of c with S, as sketches.
+        means: of each group float32 [R, L, n], means of S of an update, as sketches.
+        counts: float64 [R, L], means of c of an update.
     """
 
-    update: float
-    view: float
-    square: float
+    policy: str
+    views: int
+    draws: int
+    weights: np.ndarray
+    forms: np.ndarray
+    covariances: np.ndarray
+    count_covariances: np.ndarray
+    cross: list[np.ndarray]
+    means: list[np.ndarray]
+    counts: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        policy: str,
+        views: int,
+        draws: int,
+        weights: np.ndarray,
+        forms: np.ndarray,
+        rows: int,
+        short: Sequence[int],
+    ) -> Sums:
+        """Makes room for the moments of rows; `short` are the lengths of the sketches of the groups."""
+        pairs = (rows, len(forms), len(weights), len(weights))
+        return cls(
+            policy,
+            views,
+            draws,
+            weights,
+            forms,
+            np.zeros((len(short), *pairs)),
+            np.zeros(pairs),
+            [np.zeros((*pairs, n), np.float32) for n in short],
+            [np.zeros((rows, len(weights), n), np.float32) for n in short],
+            np.zeros((rows, len(weights))),
+        )
+
+    def add(
+        self,
+        row: int,
+        products: np.ndarray,
+        counts: np.ndarray,
+        sketched: Callable[[np.ndarray], Sequence[np.ndarray] | None],
+    ) -> None:
+        """Fills in a row.
+
+        Args:
+            row: its place.
+            products: float [G, D, N, L, D, N, L], inner products of the summed gradients.
+            counts: float [D, N, L], their targets.
+            sketched: returns a sum of the gradients with weights, float [D, N, L], as a sketch for each group; None
+                if all weights are 0.
+        """
+        draws = len(counts)
+        of_draws = (np.eye(draws) - 1 / draws) / (draws - 1)
+        pairs = np.einsum("de,fvw->fdvew", of_draws, self.forms)
+        self.covariances[:, row] = np.einsum("fdvew,gdvkewl->gfkl", pairs, products)
+        away = np.einsum("fvw,dvk->fkdw", self.forms, (counts - counts.mean(axis=0)) / (draws - 1))
+        self.count_covariances[row] = np.einsum("fkdw,dwl->fkl", away, counts)
+        self.counts[row] = counts.sum(axis=1).mean(axis=0)
+        for loss in range(len(self.weights)):
+            only = np.zeros(counts.shape)
+            only[..., loss] = 1 / draws
+            _put(self.means, (row, loss), sketched(only))
+            for form, other in np.ndindex(away.shape[:2]):
+                only[..., loss] = away[form, other]
+                _put(self.cross, (row, form, other, loss), sketched(only))
 
 
-def moments(products: np.ndarray, counts: np.ndarray) -> Moments:
-    """Returns the moments of a row.
+def _put(groups: Sequence[np.ndarray], at: tuple[int, ...], sketches: Sequence[np.ndarray] | None) -> None:
+    for group, sketch in zip(groups, sketches or (), strict=sketches is not None):
+        group[at] = sketch
 
-    Args:
-        products: float [D, K, D, K], inner products of the views' gradients, each of the mean over its targets.
-        counts: float [D, K], targets of each view; a view without any has a gradient of 0.
 
-    Raises:
-        ValueError: fewer than two draws.
+@dataclass
+class Added:
+    """What each row adds to the gradient of a batch: Z of the module's page, of one policy.
+
+    Attributes:
+        policy: its name.
+        views: views of a draw.
+        draws: draws of the masks of each row.
+        targets: targets of an update of one row, of all losses together.
+        variances: float64 [G, F, R], variances that masks cause.
+        lengths: float64 [G, R], squared lengths of the means over draws, with the noise of the masks.
+        means: of each group float64 [R, n], these means, and the gradient of all rows added, as sketches.
     """
-    draws = len(counts)
-    if draws < 2:
-        raise ValueError(f"{draws} draws; expected two or more")
-    weights = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    of_draws = np.einsum("dk,dkel,el->de", weights, products, weights)
-    apart = ~np.eye(draws, dtype=bool)
-    square = float(of_draws[apart].mean())
-    across = float(products.transpose(0, 2, 1, 3)[apart].mean())  # any two views of different draws
-    own = np.einsum("dkdk->dk", products)
-    return Moments(float(of_draws[~apart].mean()) - square, float(own.mean()) - across, square)
+
+    policy: str
+    views: int
+    draws: int
+    targets: float
+    variances: np.ndarray
+    lengths: np.ndarray
+    means: list[np.ndarray]
+
+    @classmethod
+    def of(cls, sums: Sums) -> Added:
+        """Takes c g off the sums of each row, and divides by the mean count.
+
+        In products, g comes from the other rows, and |g|^2 from pairs of rows, so that no noise of g is squared.
+        """
+        counts, total = sums.counts, sums.counts.sum(axis=0)
+        mean = total / len(counts)
+        scale = sums.weights / np.where(mean > 0, mean, 1.0)
+        variances, lengths, means = [], [], []
+        for covariances, cross, of_rows in zip(sums.covariances, sums.cross, sums.means, strict=True):
+            rows = of_rows.astype(np.float64)
+            whole = rows.sum(axis=0)
+            g, others = _divided(whole, total[:, None]), _divided(whole - rows, (total - counts)[..., None])
+            squares = np.einsum("kn,ln->kl", whole, whole) - np.einsum("rkn,rln->kl", rows, rows)
+            squares = _divided(squares, np.outer(total, total) - counts.T @ counts)
+            with_g = np.einsum("rkn,rfkln->rfkl", others, cross, optimize=True)
+            own_with_g = np.einsum("rk,rkn,rln->rkl", counts, others, rows, optimize=True)
+            of_masks = covariances - with_g - with_g.swapaxes(-1, -2) + squares * sums.count_covariances
+            of_means = np.einsum("rkn,rln->rkl", rows, rows) - own_with_g - own_with_g.swapaxes(-1, -2)
+            of_means += squares * counts[:, :, None] * counts[:, None]
+            variances.append(np.einsum("k,l,rfkl->fr", scale, scale, of_masks))
+            lengths.append(np.einsum("k,l,rkl->r", scale, scale, of_means))
+            means.append(np.einsum("k,rkn->rn", scale, rows - counts[..., None] * g) + sums.weights @ g)
+        targets = float(mean.sum())
+        return cls(sums.policy, sums.views, sums.draws, targets, np.stack(variances), np.stack(lengths), means)
+
+    def masks(self, groups: slice = slice(None), form: int = UPDATE) -> np.ndarray:
+        """Returns float64 [R], the variance that masks cause in each row, over some groups of weights."""
+        return self.variances[groups, form].sum(axis=0)
+
+    def rows(self, groups: slice = slice(None)) -> np.ndarray:
+        """Returns float64 [R], the part of each row in the variance that rows cause, without that of masks."""
+        return self.lengths[groups].sum(axis=0) - self.masks(groups) / self.draws
+
+    def distance(self, other: Added, groups: slice = slice(None)) -> np.ndarray:
+        """Returns float64 [R], the squared distance of each row's mean from that under another policy."""
+        found = -self.masks(groups) / self.draws - other.masks(groups) / other.draws
+        for own, its in zip(self.means[groups], other.means[groups], strict=True):
+            found += np.sum((own - its) ** 2, axis=1)
+        return found
 
 
-def pair_covariances(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the covariance of the gradients of each two views of a draw, on average over draws.
-
-    Args:
-        products: as in `moments`; every view is, by itself, drawn alike.
-
-    Returns:
-        int [P, 2], the pairs of views, each with itself first; float [P], their covariances.
-    """
-    draws, views = products.shape[:2]
-    apart = ~np.eye(draws, dtype=bool)
-    square = products.transpose(0, 2, 1, 3)[apart].mean()
-    within = products.transpose(0, 2, 1, 3)[~apart].mean(axis=0)
-    first, second = np.triu_indices(views)
-    order = np.argsort(first != second, kind="stable")
-    pairs = np.stack([first, second], axis=1)[order]
-    return pairs, within[pairs[:, 0], pairs[:, 1]] - square
+def _divided(values: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """Returns the quotients; 0 where there is nothing to divide by."""
+    return np.divide(values, by, out=np.zeros(np.broadcast_shapes(values.shape, by.shape)), where=by > 0)
 
 
 def interval(
@@ -107,20 +235,3 @@ def interval(
     rows, tail = len(numerators), (1 - level) / 2
     wider = t_beyond(tail, rows - 1) / NormalDist().inv_cdf(1 - tail) * (rows / (rows - 1)) ** 0.5
     return value, value - wider * (value - low), value + wider * (high - value)
-
-
-def variance_of_rows(away: np.ndarray, squares: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Returns float [R], what each row adds to the variance of the mean gradients of rows, that of their masks apart.
-
-    Their mean is without bias. That of resampled rows is nearly so: to first order it does not depend on the point that
-    the distances are taken from.
-
-    Args:
-        away: float [R], squared distance of the mean over a row's draws from the mean of these over rows.
-        squares: float [R], squared length of each row's mean gradient, without bias.
-        observed: float [R], squared length of the mean over its draws.
-    """
-    rows = len(away)
-    if rows < 2:
-        return np.full(rows, np.nan)
-    return away * rows / (rows - 1) - (observed - squares)

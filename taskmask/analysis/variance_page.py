@@ -17,14 +17,15 @@ from taskmask.analysis.variance import Figures, Interval, Variance
 
 TITLE = "How much masks make the gradient vary"
 HOW_TO_READ = (
-    "Variances are sums over all weights, means over rows; a row's gradient is that of its mean loss. masks: variance "
-    "of an update of one row that the draw of masks causes. rows: the variance that is due to which row it is. masks, "
-    "a pass: that of masks at the cost of one forward pass, as a multiple of the first policy's. independent: as a "
-    "multiple of that of as many masks drawn independently; below 1, masks that do not overlap help. of masks: their "
-    "share in the variance of an update. whole, a pass: the variance of the whole gradient, of masks and rows "
-    "together, at the cost of one forward pass, as a multiple of the first policy's: several masks of one row take "
-    "the passes of other rows. bias: squared distance of the mean gradient from the first policy's, as a multiple of "
-    "its variance. In brackets: 95 % interval, of 1000 resamples of the rows, widened where rows are few."
+    "The gradient is the trainer's: of the run's own loss, divided by the targets of the whole batch, without "
+    "dropout. A batch of n rows has an n-th of each variance. Variances are sums over all trained weights. masks: "
+    "the variance that the draw of masks causes. rows: the variance that the choice of rows causes. masks, a pass: "
+    "that of masks at the cost of one forward pass, as a multiple of the first policy's. independent: as a multiple "
+    "of that of as many masks drawn independently; below 1, masks that do not overlap help. of masks: the share of "
+    "masks in the whole variance. whole, a pass: the variance of the whole gradient, of masks and rows together, at "
+    "the cost of one forward pass, as a multiple of the first policy's: several masks of one row take the passes of "
+    "other rows. bias: squared distance of the mean gradient of a row from the first policy's, as a multiple of its "
+    "variance. In brackets: 95 % interval, of 1000 resamples of the rows, widened where rows are few."
 )
 HOW_TO_READ_DISTANCE = (
     "Two uniform masks of one row, by how far they are apart (Hamming distance, as a share of the largest): the "

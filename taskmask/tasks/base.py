@@ -45,6 +45,7 @@ class Task:
         default_criterion: criterion where none is named.
         default_masker: masker where none is named; None for a task that masks nothing.
         default_model: model where none is named.
+        targets_of: {a target: the head whose positions it follows}, of targets that have another name than their head.
         gives_target: whether its batches have the input "target", a second text, on which its "lm" heads are asked.
         columns: columns that the dataset must have.
         best: the metric that picks the best checkpoint, where `train.metric` names none.
@@ -60,6 +61,7 @@ class Task:
     default_criterion: str = ""
     default_masker: str | None = None
     default_model: str = "mini"
+    targets_of: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
     gives_target: bool = False
     columns: tuple[str, ...] = ("tokens",)
     best: str = "loss"

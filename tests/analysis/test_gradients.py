@@ -5,9 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from moments_help import sums_of
 
 from taskmask.analysis.gradients import Gradients
-from taskmask.analysis.moments import moments
+from taskmask.analysis.moments import APART, Added
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
@@ -47,17 +48,18 @@ def vectors():
     with torch.no_grad():
         for weight in objective.parameters():
             weight.mul_(SCALE if weight.ndim > 1 else 1)
-    gradients = Gradients(objective, task, torch.device("cpu"))
+    gradients = Gradients(objective, torch.device("cpu"))
     masks = np.zeros((len(MASKS), N + 2), bool)
     masks[np.arange(len(MASKS))[:, None], np.array(MASKS) + 1] = True
-    found = torch.empty(4, len(MASKS), gradients.size)
+    task.masker = Listed(masks, vocab)
+    found = torch.empty(4, len(MASKS), 1, gradients.size)
     random, pieces = np.random.default_rng(0), np.flatnonzero(~vocab.is_special)
     for row in range(4):
         tokens = np.concatenate([[vocab.bos], random.choice(pieces, N), [vocab.eos]])[None]
         rows = Rows(tokens, np.array([N + 2]), np.array([row]), vocab)
-        chosen = gradients.of(rows, Listed(masks, vocab), Draw(1, 1, rows.ids), found[row])
-        assert (chosen == masks).all()
-    return found.double().numpy()
+        counts = gradients.of(rows, task, Draw(1, 1, rows.ids), found[row])
+        assert (counts == S).all()
+    return found[:, :, 0].double().numpy() / S
 
 
 def of_distance(row):
@@ -80,15 +82,16 @@ def test_the_identity_of_masks_that_share_an_update(vectors):
         assert -1 / (K - 1) <= covariance[4] / covariance[0] < 0 < covariance[2] / covariance[0] < 1
 
 
-def test_what_is_measured_is_right_on_average(vectors):
-    """Over all pairs of partitions that two draws can be."""
-    gram, (covariance, of_partition) = vectors[0] @ vectors[0].T, of_distance(vectors[0])
-    counts, parts = np.full((2, K), float(S)), np.array(PARTITIONS)
-    pairs = (parts[[first, second]].reshape(-1) for first in range(105) for second in range(105))
-    found = [moments(gram[np.ix_(masks, masks)].reshape(2, K, 2, K), counts) for masks in pairs]
-    assert np.mean([one.update for one in found]) == pytest.approx(of_partition)
-    assert np.mean([one.view for one in found]) == pytest.approx(covariance[0])
-    assert np.mean([one.square for one in found]) == pytest.approx(np.sum(vectors[0].mean(0) ** 2))
+def test_the_measured_variances_are_those_of_all_partitions(vectors):
+    """Each partition begins with any of its masks, so that every view is any mask."""
+    orders = np.array([np.roll(one, n) for one in PARTITIONS for n in range(K)])
+    short = np.stack([np.linalg.qr(row.T)[1].T for row in vectors])  # with the same inner products
+    tables = S * short[:, orders][..., None, :]  # [R, D, N, 1, 28]
+    found = Added.of(sums_of(tables, np.full(tables.shape[:-1], float(S))))
+    for row, (masks, apart) in enumerate(zip(found.masks(), found.masks(form=APART), strict=True)):
+        covariance, of_partition = of_distance(vectors[row])
+        of_all = (len(orders) - 1) / len(orders)
+        assert masks * of_all == pytest.approx(of_partition) and apart * of_all == pytest.approx(covariance[0] / K)
 
 
 def test_masks_of_a_partition_vary_as_those_of_the_reference(vectors):

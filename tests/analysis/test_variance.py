@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from moments_help import sums_of
 
-from taskmask.analysis.gradients import Products, apart, draws_of, windows
 from taskmask.analysis.inspect import read_policies
+from taskmask.analysis.moments import distance_forms
 from taskmask.analysis.variance import Variance, by_distance, summarised
 from taskmask.analysis.variance_page import page_of
+from taskmask.analysis.views import draws_of, windows
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary, train_vocabulary
@@ -26,27 +28,31 @@ def row_of(vocab, total):
     return Rows(tokens, np.array([total + 2]), np.array([total]), vocab)
 
 
-def products_of(tables):
-    """[1, R, D, K, D, K] of gradients, float [D, K, P] of each row."""
-    return np.stack([np.einsum("dkp,elp->dkel", table, table) for table in tables])[None]
-
-
 def test_sums_over_masked_tokens_lie_on_the_line_of_the_theory(vocab):
     """Though windows of 6 tokens and of 4 cannot be moved by quarters, and rows differ in their variance."""
-    random, masker, totals = np.random.default_rng(0), windows(0.15, vocab).masker, (40, 26)
-    chosen, tables = [], []
-    for scale, total in enumerate(totals, 1):
-        rows, of_token = row_of(vocab, total), scale * random.normal(size=(total + 2, 30))
-        chosen.append(np.stack([masker(rows, Draw(0, n, rows.ids))[:, 0] for n in range(300)]))
-        tables.append(chosen[-1] @ of_token / chosen[-1].sum(2, keepdims=True))
-    counts, nothing = np.stack([masks.sum(2) for masks in chosen]), np.zeros((1, 2))
-    products = products_of(tables)
-    found = Products("windows", masker.views, products, counts, nothing, nothing, chosen, np.array(totals))
-    shares, (value, low, high), theory = by_distance(found)
+    random, masker, totals = np.random.default_rng(0), windows(0.15, vocab), np.array([40, 26])
+    tables, counts = np.zeros((2, 300, masker.views, 1, 30)), np.zeros((2, 300, masker.views, 1))
+    for row, total in enumerate(totals):
+        rows, of_token = row_of(vocab, total), (row + 1) * random.normal(size=(total + 2, 30))
+        chosen = np.stack([masker(rows, Draw(0, n, rows.ids))[:, 0] for n in range(300)])
+        tables[row, :, :, 0], counts[row, :, :, 0] = chosen @ of_token, chosen.sum(2)
+    found = sums_of(tables, counts, forms=distance_forms(masker.views))
+    shares, (value, low, high), theory = by_distance(found, masker, totals)
     of_six = np.array([0, (2 + 1 + 1 + 2) / 4, (3 + 2 + 3) / 3, (4 + 4) / 2, 6]) / 6  # of windows at 0, 2, 3, 4 and 6
     assert shares == pytest.approx((of_six + np.arange(5) / 4) / 2)
     assert theory[0] == value[0] == 1 and theory[-1] < 0
     assert value == pytest.approx(theory, abs=0.03) and (low <= high).all()
+
+
+def test_rows_of_one_token_have_no_windows(vocab):
+    masker = windows(0.15, vocab)
+    for total, size in ((0, 0), (1, 0), (2, 1), (3, 1), (20, 3)):
+        rows = row_of(vocab, total)
+        assert (masker(rows, Draw(0, 1, rows.ids)).sum(2) == size).all()
+    tables = np.zeros((2, 3, masker.views, 1, 4))
+    found = sums_of(tables, np.zeros(tables.shape[:-1]), forms=distance_forms(masker.views))
+    shares, correlations, _ = by_distance(found, masker, np.array([0, 1]))
+    assert (shares == 0).all() and np.isnan(correlations).all()
 
 
 @pytest.mark.parametrize("mode", ["together", "in_turn", "sequential"])
@@ -58,22 +64,17 @@ def test_draws_are_of_all_parts_that_take_turns(vocab, mode):
 
 
 def test_draws_of_policies_differ(vocab):
-    masker, rows = windows(0.15, vocab).masker, row_of(vocab, 24)
+    masker, rows = windows(0.15, vocab), row_of(vocab, 24)
     numbers = {draw.epoch for seed in (1, 2) for number in (0, 1) for draw in draws_of(masker, rows, 4, seed, number)}
     assert len(numbers) == 16
     assert draws_of(masker, rows, 2, 1, 0) == draws_of(masker, rows, 4, 1, 0)[:2]
 
 
-def products(policy, tables, baseline=None):
-    """Of gradients, float [D, K, P] of each row, of two groups of weights, each view having one target."""
-    halves = [[table[..., group] for table in tables] for group in (slice(0, 2), slice(2, None))]
-    means = [np.array([table.mean((0, 1)) for table in half]) for half in halves]
-    others = means if baseline is None else [np.array([table.mean((0, 1)) for table in half]) for half in baseline]
-    counts = np.ones((len(tables), *tables[0].shape[:2]))
-    found = np.concatenate([products_of(half) for half in halves])
-    away = np.stack([apart(mean) for mean in means])
-    with_baseline = np.stack([(mean * other).sum(1) for mean, other in zip(means, others, strict=True)])
-    return Products(policy, tables[0].shape[1], found, counts, away, with_baseline, [], np.ones(len(tables))), halves
+def moments(policy, tables):
+    """Of gradients, float [R, D, N, P], each view having one target; two groups of weights."""
+    return sums_of(
+        tables[..., None, :], np.ones((*tables.shape[:3], 1)), groups=(slice(0, 2), slice(2, None)), policy=policy
+    )
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +89,7 @@ def policies():
     common = random.normal(size=(150, 40, 1, 5)) * np.sqrt(0.4)
     apiece = random.normal(size=(150, 40, 2, 5)) * np.sqrt(1.6)
     pair = 1 + rows + apiece + common * np.array([1, -1])[:, None]
-    first, halves = products("one", list(single))
-    second, _ = products("pair", list(pair), halves)
-    return summarised([first, second], ["small", "large"])
+    return summarised([moments("one", single), moments("pair", pair)], ["small", "large"])
 
 
 def near(value, expected):
@@ -130,15 +129,13 @@ def test_groups_have_the_same_figures(policies):
 
 def test_a_baseline_of_several_views_is_what_others_are_compared_with(policies):
     random = np.random.default_rng(5)
-    first, _ = products("two views", list(random.normal(size=(30, 10, 2, 5))))
-    (found,) = summarised([first], ["small", "large"])
+    (found,) = summarised([moments("two views", random.normal(size=(30, 10, 2, 5)))], ["small", "large"])
     assert found.figures.mask_pass == found.figures.whole_pass == (1, 1, 1)
     assert found.by_row.mean() == pytest.approx(1)
 
 
 def test_gradients_that_are_not_finite_are_told_of(policies):
-    broken, _ = products("broken", [np.full((2, 1, 5), np.nan)] * 3)
-    of_policies = summarised([broken], ["small", "large"])
+    of_policies = summarised([moments("broken", np.full((3, 2, 1, 5), np.nan))], ["small", "large"])
     nothing = np.full(2, np.nan)
     seen = Variance("a model", 1, of_policies, np.arange(2.0), np.full((3, 2), np.nan), nothing)
     told = json.loads(json.dumps(seen.to_dict(), allow_nan=False))

@@ -1,5 +1,6 @@
 """taskmask variance, as its user meets it."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import pytest
 import torch
 
 from taskmask import load
-from taskmask.analysis.gradients import Gradients, collect, draws_of, windows
+from taskmask.analysis.gradients import Gradients, Subject, collect
 from taskmask.analysis.inspect import read_policies, spread
+from taskmask.analysis.moments import Added, forms_of
 from taskmask.analysis.variance import summarised, variance
+from taskmask.analysis.views import draws_of
 from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.source import Examples, RowSource
@@ -41,12 +44,28 @@ def measured(trained, data):
         task = loaded.task()
         task.config = type(task.config)(mask_share=1.0, random_share=0.0)
         source = RowSource(Dataset.open(data).split("train"), loaded.vocab, loaded.settings.data.length, "complete", ())
-        gradients = Gradients(loaded.objective(loaded.settings, task), task, torch.device("cpu"), project)
-        policies = [*read_policies(texts, loaded.vocab), windows(0.15, loaded.vocab)]
-        gradients.source = source
-        return gradients, collect(gradients, policies, source, np.arange(4), draws, 1)
+        gradients = Gradients(loaded.objective(loaded.settings, task), torch.device("cpu"), project)
+        subjects = []
+        for policy in read_policies(texts, loaded.vocab):
+            own = copy.copy(task)
+            own.masker = policy.masker
+            subjects.append(Subject(policy.name, own, forms_of(own.views)))
+        gradients.source, gradients.subjects = source, subjects
+        return gradients, collect(gradients, subjects, source, np.arange(4), draws, 1)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A dataset of 120 texts with labels."""
+    folder = tmp_path_factory.mktemp("labelled")
+    lines = [f"{label}\tthe function returns a list of {label} values when its argument is {i}" for i in range(60)
+             for label in ("good", "bad")]  # fmt: skip
+    (folder / "train.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n")
+    files = ["--train", str(folder / "train.tsv"), "--valid", str(folder / "train.tsv"), "--out", str(folder / "data")]
+    assert preprocess.main([*files, "--vocab-size", "300", "--workers", "0"]) == 0
+    return str(folder / "data")
 
 
 def test_the_tables_and_the_page(trained, tmp_path, capsys):
@@ -109,71 +128,81 @@ def test_figures(trained, capsys):
 
 def test_a_partition_that_never_changes_has_no_variance(measured):
     gradients, found = measured("uniform", "fully_explored masks=4 partition=contiguous", "fully_explored masks=4")
-    uniform, contiguous, explored = summarised(found[:-1], gradients.names)
+    uniform, contiguous, explored = summarised(found, gradients.names)
     uniform, contiguous, explored = (one.figures.masks[0] for one in (uniform, contiguous, explored))
     assert abs(contiguous) < 1e-6 * uniform and 0 < explored < uniform / 4
 
 
 def test_what_is_kept_of_a_row_is_of_its_gradients(measured):
-    """Products of mean gradients with the baseline's, and their distances from the mean over rows, group by group."""
-    texts = ("uniform", "fully_explored masks=3")
-    gradients, found = measured(*texts)
-    assert gradients.names[0] == "embeddings" and {"layers 0", "heads"} <= set(gradients.names)
-    policies, means = read_policies(texts, gradients.task.vocab), []
-    for number, policy in enumerate(policies):
-        means.append([])
+    """The means of sums and counts of each row, and their covariances, group by group."""
+    gradients, found = measured("uniform", "fully_explored masks=3")
+    for number, (subject, sums) in enumerate(zip(gradients.subjects, found, strict=True)):
         for row in range(4):
             rows = gradients.source[np.array([row])]
-            made, out = draws_of(policy.masker, rows, 3, 1, number), torch.empty(3, gradients.size)
-            of_draws = []
-            for draw in made:
-                shares = gradients.of(rows, policy.masker, draw, out).sum(1)
-                of_draws.append(torch.as_tensor(shares / shares.sum()).float() @ out[: len(shares)])
-            means[-1].append(torch.stack(of_draws).mean(0))
-    for number, one in enumerate(found[:2]):
-        for group, place in enumerate(gradients.slices.values()):
-            ours, first = (torch.stack(of)[:, place].double() for of in (means[number], means[0]))
-            assert one.with_baseline[group] == pytest.approx((ours * first).sum(1).numpy(), rel=1e-3, abs=1e-9)
-            if gradients.names[group] not in gradients.sketches:
-                away = ((ours - ours.mean(0)) ** 2).sum(1)
-                assert one.away[group] == pytest.approx(away.numpy(), rel=1e-3, abs=1e-9)
+            made = draws_of(subject.task.masker, rows, 3, 1, number)
+            out = torch.empty(3, subject.task.views, 1, gradients.size)
+            counts = np.stack([gradients.of(rows, subject.task, d, o) for d, o in zip(made, out, strict=True)])
+            whole, counts = out.sum((1, 2)).double().numpy(), counts.sum((1, 2))
+            assert sums.counts[row, 0] == counts.mean()
+            assert sums.count_covariances[row, 0, 0, 0] == pytest.approx(counts.var(ddof=1))
+            for group, place in enumerate(gradients.slices.values()):
+                away = whole[:, place] - whole[:, place].mean(0)
+                rounded = 1e-6 * np.sum(whole[:, place] ** 2)  # the products of fp32
+                assert sums.covariances[group, row, 0, 0, 0] == pytest.approx(
+                    np.sum(away**2) / 2, rel=1e-3, abs=rounded
+                )
+                if gradients.names[group] not in gradients.sketches:
+                    assert sums.means[group][row, 0] == pytest.approx(whole[:, place].mean(0), rel=1e-3, abs=1e-6)
+                    crossed = (counts - counts.mean()) @ away / 2
+                    assert sums.cross[group][row, 0, 0, 0] == pytest.approx(crossed, rel=1e-3, abs=1e-5)
 
 
 def test_gradients_are_those_of_training(measured, trained, data):
-    """The views of an update, each weighed by its targets, add up to the gradient of the batch that training sees."""
+    """The sums of the views of an update are those of the batch that training sees."""
     gradients, _ = measured("uniform")
     loaded = load(trained)
-    task = gradients.task
-    task.config = loaded.settings.task.options  # masked tokens are replaced in several ways, each view in its own
+    task = loaded.task()  # masked tokens are replaced in several ways, each view in its own
     rows = RowSource(Dataset.open(data).split("train"), loaded.vocab, 32, "complete", ())[np.array([2])]
     task.masker, draw = read_policies(["fully_explored masks=3"], loaded.vocab)[0].masker, Draw(1, 1, rows.ids)
     batch = task.make_batch(rows, draw).map(torch.from_numpy)
     gradients.objective.zero_grad()
-    (gradients.objective(batch)["mlm"] / len(batch.targets["mlm"])).backward()
+    gradients.objective(batch)["mlm"].backward()
     expected = torch.cat([p.grad.view(-1) for group in gradients.groups.values() for p in group])
-    vectors = torch.empty(3, gradients.size)
-    masks = gradients.of(rows, task.masker, draw, vectors)
-    assert (masks.sum(0) == rows.maskable[0]).all()
-    shares = torch.as_tensor(masks.sum(1) / masks.sum(), dtype=torch.float32)
-    torch.testing.assert_close(shares @ vectors, expected, rtol=1e-4, atol=1e-6)
+    vectors = torch.empty(3, 1, gradients.size)
+    counts = gradients.of(rows, task, draw, vectors)
+    assert counts.sum() == rows.maskable.sum() == len(batch.targets["mlm"])
+    torch.testing.assert_close(vectors.sum((0, 1)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_joint_models_are_measured_by_their_masked_tokens_alone(tmp_path, tiny, capsys):
-    lines = [f"{label}\tthe function returns a list of {label} values when its argument is {i}" for i in range(60)
-             for label in ("good", "bad")]  # fmt: skip
-    (tmp_path / "train.tsv").write_text("label\ttext\n" + "\n".join(lines) + "\n")
-    data, run = str(tmp_path / "data"), str(tmp_path / "run")
-    words = ["--train", str(tmp_path / "train.tsv"), "--valid", str(tmp_path / "train.tsv"), "--out", data]
-    assert preprocess.main([*words, "--vocab-size", "300", "--workers", "0"]) == 0
-    assert train.main(["--data", data, "--run", run, "--task", "joint_mlm", *tiny, "--task.random_share", "0.2"]) == 0
+def test_joint_models_are_measured_by_both_of_their_losses(labelled, tmp_path, tiny, capsys):
+    run = str(tmp_path / "run")
+    options = ["--task", "joint_mlm", "--task.random_share", "0.2", "--criterion.label_weight", "0.5"]
+    assert train.main(["--data", labelled, "--run", run, *options, *tiny]) == 0
     (found,) = asked(capsys, "--from", run, "--masker", "uniform", "--masker", "fully_explored masks=3")
     uniform, explored = found["policies"]
-    assert found["about"].endswith("of joint_mlm masked language modelling alone")
-    assert explored["targets"] > 2 * uniform["targets"] and uniform["targets"] < 32 * 0.16
-    texts = Examples(Dataset.open(data).split("train"), load(run).vocab, 32)  # a row each, as in training
+    assert found["about"].endswith("loss of joint_mlm: mlm + 0.5 pseudo")
+    assert explored["targets"] - 1 > 2 * (uniform["targets"] - 1) and uniform["targets"] < 1 + 32 * 0.16
+    texts = Examples(Dataset.open(labelled).split("train"), load(run).vocab, 32)  # a row each, as in training
     tokens = texts.lengths[spread(len(texts), 6)].sum()
     assert len(texts) == 120 and f"split train: 6 rows, {tokens} tokens, " in found["about"]
     assert explored["independent"][0] < 1
+
+
+def test_what_is_frozen_has_no_gradient(data, tiny, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert train.main(["--data", data, "--run", run, *tiny, "--optim.freeze", "0"]) == 0
+    (found,) = asked(capsys, "--from", run, "--masker", "uniform")
+    assert "embeddings" not in found["policies"][0]["by_group"] and "layers 0" in found["policies"][0]["by_group"]
+
+
+def test_a_run_without_masks_is_refused(labelled, tmp_path, tiny, capsys):
+    run = str(tmp_path / "run")
+    for options in (["classification"], ["joint_mlm", "--task.mlm", "false"]):
+        assert train.main(["--data", labelled, "--run", f"{run}-{options[0]}", *tiny, "--task", *options]) == 0
+        capsys.readouterr()
+        assert front.run(main, ["--from", f"{run}-{options[0]}"]) == 4
+        err = capsys.readouterr().err
+        assert f"was trained for {options[0]} without masks; expected a task that masks tokens" in err
 
 
 def test_a_variant_is_measured_on_rows_like_those_it_was_trained_on(data, tiny, tmp_path):
@@ -187,14 +216,9 @@ def test_a_variant_is_measured_on_rows_like_those_it_was_trained_on(data, tiny, 
 
 
 def test_sketches_say_nearly_the_same(measured):
-    gradients, exact = measured("uniform", "fully_explored masks=3")
-    _, short = measured("uniform", "fully_explored masks=3", project=2048)
-    for one, other in zip(exact, short, strict=True):
-        diagonal = np.einsum("grdkdk->grdk", one.products.sum(0)[None])
-        error = abs(one.products.sum(0) - other.products.sum(0)).max()
-        assert error < 0.15 * diagonal.max()
-    uniform, expected = (summarised(found[:-1], gradients.names)[0].figures.masks[0] for found in (short, exact))
-    assert uniform == pytest.approx(expected, rel=0.3)
+    _, exact = measured("uniform")
+    _, short = measured("uniform", project=2048)
+    assert Added.of(short[0]).masks().mean() == pytest.approx(Added.of(exact[0]).masks().mean(), rel=0.1)
 
 
 @pytest.mark.parametrize(
