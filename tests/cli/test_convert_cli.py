@@ -45,7 +45,7 @@ def test_from_theirs_to_a_trained_run_and_back(texts, tmp_path, capsys):
     assert main(["--run", out, "--to-hf", str(tmp_path / "ours"), "--evaluate"]) == 0
     shown = capsys.readouterr().out
     assert f"transformers.AutoModelForMaskedLM.from_pretrained('{tmp_path}/ours')" in shown
-    assert "95 % of 1000 bootstrap" in (tmp_path / "ours/README.md").read_text()
+    assert "95 % intervals over the examples" in (tmp_path / "ours/README.md").read_text()
     assert predict.main(["--from", out, MASKED[0], "--top", "1", "--json"]) == 0
     token = json.loads(capsys.readouterr().out)["masks"][0]["fills"][0]["token"]
     assert transformers.pipeline("fill-mask", str(tmp_path / "ours"))(MASKED[0].replace("<mask>", "[MASK]"))
