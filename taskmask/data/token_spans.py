@@ -9,6 +9,8 @@ import numpy as np
 
 from taskmask.data.engine import Spans
 
+_IS_SPACE = np.array([chr(code).isspace() for code in range(0x3002)])  # no space lies beyond U+3000
+
 
 def whole_spans(text: str, spans: Spans) -> Spans:
     """Narrows spans to begin and end at characters that are no space, and widens them over what no token covers.
@@ -31,6 +33,8 @@ def whole_spans(text: str, spans: Spans) -> Spans:
         return ids, np.zeros_like(starts), np.zeros_like(ends)
     starts = np.minimum(following[starts], ends)
     ends = np.maximum(preceding[ends], starts)
+    if _is_whole(starts, ends, following):
+        return ids, starts, ends
     covering = np.flatnonzero(starts < ends)
     if not len(covering):  # all the characters were dropped
         covering, ends[0] = np.zeros(1, np.int64), preceding[-1]
@@ -45,16 +49,24 @@ def whole_spans(text: str, spans: Spans) -> Spans:
     return ids, *_in_order(starts, ends)
 
 
+def _is_whole(starts: np.ndarray, ends: np.ndarray, following: np.ndarray) -> bool:
+    """Whether the spans are in order, and nothing but spaces is before, between and behind them."""
+    in_order = (starts[1:] >= starts[:-1]) & (ends[1:] >= ends[:-1]) & (following[ends[:-1]] >= starts[1:])
+    return bool(starts[0] <= following[0] and following[ends[-1]] == len(following) - 1 and in_order.all())
+
+
 def _nearest(text: str) -> tuple[np.ndarray, np.ndarray]:
     """For each place between characters: where the next one that is no space begins, and where the last one ended.
 
     Returns:
         int32, int32 [C + 1]; C and 0 if there is none.
     """
-    places = np.arange(len(text) + 1, dtype=np.int32)
-    is_space = np.fromiter(map(str.isspace, text), bool, len(text))
-    following = np.minimum.accumulate(np.where(np.append(is_space, False), len(text), places)[::-1])[::-1]
-    preceding = np.maximum.accumulate(np.where(np.append(True, is_space), 0, places))
+    codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+    is_space = _IS_SPACE.take(codes, mode="clip")
+    following = np.arange(len(text) + 1, dtype=np.int32)
+    preceding = following.copy()
+    following[:-1][is_space], preceding[1:][is_space] = len(text), 0
+    following, preceding = np.minimum.accumulate(following[::-1])[::-1], np.maximum.accumulate(preceding)
     return following, preceding
 
 
