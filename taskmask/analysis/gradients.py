@@ -133,7 +133,8 @@ class Gradients:
             found = self.criterion.count(one)
             counts[view] = [found[name] for name in self.losses]
             there = np.flatnonzero(counts[view]).tolist()
-            out[view, np.flatnonzero(counts[view] == 0)] = 0.0
+            if len(there) < len(self.losses):
+                out[view] = 0.0
             sums = self.objective(one) if there else {}
             for loss in there:
                 self.objective.zero_grad(set_to_none=True)
