@@ -303,7 +303,7 @@ class Trainer:
         best = sign * value_of(metrics, name) < before  # never true of NaN
         if math.isnan(metrics[name]):
             targets = sum(found.totals[f"{loss}_count"] for loss in self.objective.criterion.weights)
-            self._say(undefined({name: metrics[name]}, targets, "valid") + ", so this checkpoint cannot be the best")
+            self._say(undefined({name: metrics[name]}, targets, "valid") + "; this checkpoint cannot be the best")
         self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
         # without a best one there is nothing that a validation fails to improve
