@@ -6,6 +6,7 @@ import sys
 
 from taskmask.data.guesses import Guess
 from taskmask.data.ingest import SplitSummary
+from taskmask.data.label_names import plain_name
 from taskmask.data.layout import Fields, Layout
 from taskmask.data.readers import Source
 from taskmask.data.vocab import Vocabulary
@@ -27,7 +28,7 @@ def warn_of_unused_marks(asked: Fields, summaries: dict[str, SplitSummary]) -> N
     """Prints which marks of --missing-label no label is; of numbers it is not known which of the marks they were."""
     seen = {mark for part in summaries.values() for marks in part.unlabelled.values() for mark in marks}
     for mark in asked.missing or ():
-        if mark not in seen and not asked.number:
+        if not seen & {mark, plain_name(mark, is_number=True)} and not asked.number:
             print(visible(f"taskmask: warning: --missing-label {mark}: no label is {mark!r}"), file=sys.stderr)
 
 

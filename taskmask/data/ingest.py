@@ -20,7 +20,7 @@ import numpy as np
 from taskmask.data.columns import Column
 from taskmask.data.draws import hash_integers
 from taskmask.data.encode import EncodedChunk, columns_of, encode_chunk
-from taskmask.data.label_names import OPTION, number_in
+from taskmask.data.label_names import OPTION, are_numbers, number_in, plain_name
 from taskmask.data.missing import NONE, missing_labels, splits_without_numbers
 from taskmask.data.parse import parse
 from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
@@ -175,15 +175,21 @@ def _settle_labels(
     """Decides which names of a column are labels, and writes their final numbers; returns them in order."""
     having = {split: found for split, found in written.items() if name in found[2]}
     layout = files_of[next(iter(having))][0].layout
-    times = {split: dict(zip(ids, counts[name].tolist(), strict=False)) for split, (_, _, counts) in having.items()}
-    missing = missing_labels(times, layout.missing, of_words=name == layout.tags, are_numbers=given is not None)
-    found = [label for label in ids if label not in missing]
+    numeric = are_numbers(ids)
+    plain = [plain_name(one, numeric) for one in ids]
+    times: dict[str, Counter[str]] = {split: Counter() for split in having}
+    for split, (_, _, counts) in having.items():
+        for one, number in zip(plain, counts[name].tolist(), strict=False):
+            times[split][one] += number
+    asked = None if layout.missing is None else {plain_name(mark, numeric) for mark in layout.missing}
+    missing = missing_labels(times, asked, of_words=name == layout.tags, are_numbers=given is not None)
+    found = [label for label in dict.fromkeys(plain) if label not in missing]
     labels = sorted(found, key=_label_order) if given is None else list(given)
     if given is None:
         final = {label: number for number, label in enumerate(labels)}
     else:
         final = {label: number_in(label, given, f"{OPTION}, field {name!r}") for label in found}
-    table = np.array([*(final.get(label, -1) for label in ids), -1], np.int32)  # -1, no label, stays what it is
+    table = np.array([*(final.get(one, -1) for one in plain), -1], np.int32)  # -1, no label, stays what it is
     for split, (split_writer, summary, counts) in having.items():
         split_writer.rewrite(name, lambda values: table[values])
         of_label = np.zeros(len(labels) + 1, np.int64)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from taskmask.errors import ConfigError, DataError
 
 OPTION = "--label-names"
+_NUMBER = re.compile(r"(-?\d+)(\.0+)?", re.ASCII)
 _FORMS = (
     'a .txt file with one name per line, or a .json file: ["O", "B-PER"], {"tags": ["O", "B-PER"]}, '
     "dataset_info.json of Hugging Face datasets, or config.json of a model"
@@ -51,6 +53,22 @@ def read_label_names(given: Sequence[str], columns: Sequence[str]) -> dict[str, 
             expected=f"names for one of its columns; it has {', '.join(names) or 'none'}",
         )
     return found
+
+
+def plain_name(name: str, is_number: bool) -> str:
+    """Returns the name without blanks around it; of a whole number (2.0) also without the decimal point."""
+    name = name.strip()
+    found = _NUMBER.fullmatch(name) if is_number else None
+    return found[1] if found else name
+
+
+def are_numbers(names: Collection[str]) -> bool:
+    """Returns whether all of these names of labels are whole numbers, or no names: signs, NaN, nothing at all.
+
+    A program that keeps a missing number as NaN, as pandas does, writes the others as 0.0, 1.0 ...
+    """
+    words = [name for name in map(str.strip, names) if any(map(str.isalnum, name)) and name.lower() != "nan"]
+    return all(map(_NUMBER.fullmatch, words))
 
 
 def number_in(label: str, names: Sequence[str], where: str) -> int:

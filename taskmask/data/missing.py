@@ -1,8 +1,9 @@
 """Marks that say that there is no label: which of the names in a column are no class.
 
-An empty field, `null` and NaN are never a class, nor is -100, the index that the losses of PyTorch ignore. The other
-marks may be real classes: -1 beside 0 and 1 in sentiment, or `-`, `_` and `?` among the tags of punctuation. Their
-meaning is found out from the other names, and from the split train; `--missing-label` says it instead.
+An empty field, `null` and NaN (among numbers also `nan`) are never a class, nor is -100, the index that the losses of
+PyTorch ignore. The other marks may be real classes: -1 beside 0 and 1 in sentiment, or `-`, `_` and `?` among the tags
+of punctuation. Their meaning is found out from the other names, and from the split train; `--missing-label` says it
+instead.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def missing_labels(
     for split in counts.values():
         total.update(split)
     names = {name for name, number in total.items() if number}
-    missing = {name for name in names if not name.strip()}
+    missing = {name for name in names if not name.strip() or name == "NaN"}
+    if "nan" in names and all(_is_number(name) for name in names - missing - {"nan", *SIGNS}):
+        missing.add("nan")
     if asked is not None:
         return missing | (names & set(asked))
     missing |= names & ({IGNORED, *DOUBTFUL} if are_numbers else {IGNORED})

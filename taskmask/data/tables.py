@@ -30,7 +30,7 @@ csv.field_size_limit(1 << 30)  # the rows are limited
 
 
 def header_of(head: bytes, layout: Layout) -> tuple[list[str], int]:
-    """Returns the names of the columns, and the number of the line in which the header ends.
+    """Returns the names of the columns, without blanks around them, and the number of the last line of the header.
 
     Args:
         head: the first lines of a table, not all of them blank.
@@ -41,12 +41,12 @@ def header_of(head: bytes, layout: Layout) -> tuple[list[str], int]:
     """
     if not layout.quoted:
         number, line = next((n, row) for n, row in enumerate(head.split(b"\n"), 1) if not is_blank(row))
-        return decode(line.removesuffix(b"\r"), layout.name, number).split(layout.delimiter), number
+        return [name.strip() for name in decode(line, layout.name, number).split(layout.delimiter)], number
     for number, row in _quoted_rows(head.decode("latin-1"), layout, 1):
         if any(map(str.strip, row)):
             stop = number + sum(field.count("\n") for field in row)
             decode(b"\n".join(head.split(b"\n")[:stop]), layout.name, 1)
-            return [name.replace("\n", " ").encode("latin-1").decode() for name in row], stop
+            return [name.replace("\n", " ").encode("latin-1").decode().strip() for name in row], stop
     raise DataError("there is no header", where=layout.name, expected="the names of the columns")
 
 

@@ -189,3 +189,38 @@ def test_labels_that_have_names_are_numbers_from_0(make):
     dataset = make({"train.jsonl": lines("label", -1, 0, 1, "?", -1)}, label_names={"label": ["no", "yes"]})
     assert dataset.labels == {"label": ["no", "yes"]}
     assert dataset.split("train").values("label").tolist() == [-1, 0, 1, -1, -1]
+
+
+def test_labels_that_a_program_wrote_as_numbers_with_a_decimal_point(make):
+    """pandas writes 0, 1 and a missing label as 0.0, 1.0 and an empty field; files without one have 0 and 1."""
+    files = {
+        "train.csv": "text,label\na,0.0\nb,1.0\nc,\nd,2.0\ne,nan\n",
+        "valid.csv": "text,label\na,0\nb,1\n",
+        "test.csv": "text,label\na,-1.0\n",
+    }
+    dataset = make(files)
+    assert dataset.labels == {"label": ["0", "1", "2"]}
+    assert dataset.split("train").values("label").tolist() == [0, 1, -1, 2, -1]
+    assert dataset.split("valid").values("label").tolist() == [0, 1]
+    assert make.summary["test"].unlabelled == {"label": {"-1": 1}}
+    for mark in ("-1", "-1.0"):
+        assert make(files, missing=(mark,)).labels == {"label": ["0", "1", "2"]}
+    named = make(files, label_names={"label": ["no", "yes", "maybe"]})
+    assert named.split("train").values("label").tolist() == [0, 1, -1, 2, -1]
+    assert make({"train.csv": "text,label\na,1.0\nb,2.5\n"}).labels == {"label": ["1.0", "2.5"]}
+    assert make({"train.csv": "text,label\na,1.0\nb,x\n"}).labels == {"label": ["1.0", "x"]}
+
+
+def test_nan_as_a_text_is_no_label(make):
+    assert make({"train.tsv": "text\tlabel\na\tx\nb\tNaN\nc\ty\n"}).labels == {"label": ["x", "y"]}
+    languages = {"train": {"nan": 5, "deu": 5, "eng": 5}}  # nan: Min Nan Chinese
+    assert missing_labels(languages) == set()
+
+
+def test_blanks_around_labels_and_names_of_columns_are_no_part_of_them(make):
+    dataset = make({"train.csv": "text, label\na, pos\nb,pos \nc, neg\n"})
+    assert dataset.labels == {"label": ["neg", "pos"]}
+    assert dataset.split("train").values("label").tolist() == [1, 1, 0]
+    assert make({"train.tsv": "text\t label\na\t pos\nb\tpos\n"}).labels == {"label": ["pos"]}
+    assert make({"train.jsonl": lines("label", " pos", "pos", "neg")}).labels == {"label": ["neg", "pos"]}
+    assert make({"train.jsonl": tagged(["N", " N"], ["V"])}).labels == {"tags": ["N", "V"]}
