@@ -52,18 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.training.log import say
     from taskmask.training.pretrained import load
-    from taskmask.training.unread import unread_after_tab, unread_fields
+    from taskmask.training.unread import unread_after_tab
 
-    find_unread = unread_fields if options.jsonl else unread_after_tab
     model = load(options.source).changed(read_flags(of_task))
     fields = model.asked.fields
     given = [(f"text {number}", fielded(text, fields)) for number, text in enumerate(options.texts, 1)]
     records = iter(given or read_records(options.jsonl, fields))
     done, told = 0, False
     while group := list(itertools.islice(records, BATCH)):
-        if not told and (unread := next(filter(None, (find_unread(one, model.asked) for _, one in group)), "")):
-            say(f"warning: {unread}")
-            told = True
+        if not (told or options.jsonl):
+            unread = next(filter(None, (unread_after_tab(one, model.asked) for _, one in group)), "")
+            if unread:
+                say(f"warning: {unread}")
+                told = True
         for record, answer in answers_to(model, group, options.top):
             if options.json or options.jsonl:
                 inputs = {*fields, *model.asked.lists} & record.keys()

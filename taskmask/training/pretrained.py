@@ -23,8 +23,10 @@ from taskmask.registry import TASKS
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
+from taskmask.training.log import say
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_objective, build_task
+from taskmask.training.unread import unread_fields
 
 HEADS = "model.heads."
 POSITIONS = ("model.embeddings.positions.weight", "model.target_embeddings.positions.weight")
@@ -71,6 +73,7 @@ class Pretrained:
     weights: dict[str, Tensor]
     step: int
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _has_warned: bool = dataclasses.field(default=False, init=False, repr=False)
 
     def changed(self, overrides: Sequence[Assignment]) -> Pretrained:
         """Returns the same weights with settings that differ from the run's, such as `task.beams`."""
@@ -130,6 +133,8 @@ class Pretrained:
     def predict(self, texts: Sequence[str | dict[str, Any]], top: int = 5) -> list[dict[str, Any]]:
         """Returns what the model says of each text; for masked language models, fills for every `<mask>`.
 
+        A record with a second text that the task could read and does not is named once, on standard error.
+
         Args:
             texts: texts; or records {field: text} where the task needs several, such as both of a pair.
             top: answers to give where there are several.
@@ -147,6 +152,10 @@ class Pretrained:
             for field in () if any(record.get(name) is not None for name in task.lists) else task.fields:
                 if not isinstance(record.get(field), str):
                     raise DataError(f"has no text {field!r}", where="record", expected=" and ".join(task.fields))
+        unread = "" if self._has_warned else next(filter(None, (unread_fields(one, task) for one in records)), "")
+        if unread:
+            say(f"warning: {unread}")
+            self._has_warned = True
         with torch.no_grad():
             return task.predict(self.model, records, top, self.settings.data.length)
 

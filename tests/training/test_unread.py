@@ -13,6 +13,7 @@ from taskmask.settings import Settings
 from taskmask.training.annotate import annotate
 from taskmask.training.evaluate import examine
 from taskmask.training.parts import build_data, build_task
+from taskmask.training.pretrained import load
 from taskmask.training.run import notes, open_data
 from taskmask.training.unread import unread_after_tab, unread_fields
 from taskmask_cli.predict import main as predict
@@ -124,3 +125,11 @@ def test_a_line_with_a_tab_is_warned_of(model, capsys):
     assert capsys.readouterr().err.count("taskmask: warning: a text has a tab in it") == 1
     assert predict(["--from", model, "--task.pair", "place", "amber\tamber basin"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_predictions_from_python_warn_once(model, capsys):
+    loaded = load(model)
+    for _ in range(2):
+        loaded.predict(["amber", {"text": "amber", "place": "amber basin"}])
+    told = capsys.readouterr().err
+    assert told.count("a record has the text 'place', which the model does not read") == told.count("\n") == 1
