@@ -55,6 +55,7 @@ class Columns:
         brackets: the tags are brackets around entities.
         has_openings: each sentence begins with a comment that has as many columns as the lines of words.
         names: of the columns, if they are known.
+        tags: those of the first lines.
     """
 
     at_tabs: bool
@@ -65,6 +66,7 @@ class Columns:
     brackets: bool = False
     has_openings: bool = False
     names: tuple[str, ...] = ()
+    tags: frozenset[str] = frozenset()
 
     @property
     def division(self) -> str:
@@ -83,7 +85,12 @@ class Columns:
 
 
 def find_columns(
-    head: bytes, name: str, word: int | str = 0, tag: int | str = 0, has_tags: bool | None = None, counts: bool = False
+    head: bytes,
+    name: str,
+    word: int | str = 0,
+    tag: int | str = 0,
+    has_tags: bool | None = None,
+    before: Columns | None = None,
 ) -> Columns:
     """Finds the columns of a file from its first lines.
 
@@ -93,13 +100,14 @@ def find_columns(
         word: the column of the words, from 1, or its name; 0: see above.
         tag: the column of the tags, from 1, or its name; 0: see above.
         has_tags: whether there are tags; None: if there is a column for them.
-        counts: column 1 of an earlier file counts its words. Then, or in a file with comments, sentences of one word
-            are enough to tell.
+        before: the columns of the first file. If its column 1 counts the words, or in a file with comments, sentences
+            of one word are enough to tell that column 1 counts.
 
     Raises:
-        DataError: there is no word, no such column, or column 1 does not hold words.
+        DataError: there is no word, no such column, column 1 does not hold words, or the last column may not be that of
+            the tags, since the first file has more columns between words and tags.
     """
-    found, rows, where = _divided(head, name, counts and word != 1)
+    found, rows, where = _divided(head, name, before is not None and before.counts and word != 1)
     if word == 1:
         found = replace(found, counts=False)
     names = found.names
@@ -109,6 +117,7 @@ def find_columns(
         _check_words(rows, found.width, where)
     if has_tags is None:
         has_tags = found.width > max(1, word_column if found.counts else 1)
+        has_tags &= not isinstance(tag, int) or tag <= found.width
     found = replace(found, word=word_column)
     if not has_tags:
         return found
@@ -124,7 +133,22 @@ def find_columns(
     cells = [row[tag_column - 1] for sentence in rows for row in sentence if len(row) >= tag_column]
     tags = {cell.decode(errors="replace") for cell in cells}
     brackets = all(map(_BRACKET.fullmatch, tags)) and any("(" in tag for tag in tags)
-    return replace(found, tag=tag_column, width=width, brackets=brackets)
+    found = replace(found, tag=tag_column, width=width, brackets=brackets, tags=frozenset(tags))
+    if not tag and before:
+        _check_tags(found, before, where)
+    return found
+
+
+def _check_tags(found: Columns, before: Columns, where: str) -> None:
+    """Raises DataError if the first file has more columns, and other tags: these may be parts of speech, say."""
+    if found.tag - found.word < before.tag - before.word and not found.tags & before.tags:
+        first = shown(min(found.tags), 20)
+        raise DataError(
+            f"{found.shape}, and the last holds {first}, which is no tag of the first file",
+            where=where,
+            expected=f"{before.width} columns, as there, with the tags in column {before.tag}",
+            fix=f"give --tag-column {before.tag} if these words have no tags",
+        )
 
 
 def sentences_of(text: bytes, columns: Columns, name: str, first_line: int) -> tuple[list[Sentence], dict[str, int]]:

@@ -63,7 +63,7 @@ def _of_formats(layouts: Layouts, asked: Fields, documents: str) -> Iterator[Gue
         yield _guess("columns", columns, _columns, "")
         if not asked.word_column:
             yield _guess("words", columns, _word_column, "--word-column")
-        if not asked.tag_column:
+        if not asked.tag_column or not all(one.tags for files in columns.values() for one in files):
             yield _guess("tags", columns, _tag_column, "--tag-column")
 
 

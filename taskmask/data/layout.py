@@ -32,7 +32,7 @@ class Fields:
         tags: field that holds their tags, and name of the column; None: `tags`, where the first file of a split has it.
         word_column: column with the words in a CoNLL file, from 1, or its name; 0: found out.
         tag_column: column with the tags in a CoNLL file, from 1, or its name; 0: found out.
-        counts: column 1 of the first CoNLL file counts the words.
+        conll: the columns of the first CoNLL file.
         form: "text", "tags" (tagged sentences) or "answers" (questions with answers in a context); of all files.
         has_answers: questions have answers; None: if the first of a split has.
         on_bad_answer: what is done with a bad or missing answer: "stop" or "skip".
@@ -50,7 +50,7 @@ class Fields:
     tags: str | None = None
     word_column: int | str = 0
     tag_column: int | str = 0
-    counts: bool = False
+    conll: Columns | None = None
     form: str = ""
     has_answers: bool | None = None
     on_bad_answer: str = "stop"
@@ -255,6 +255,6 @@ def _conll_layout(name: str, head: bytes, fields: Fields) -> Layout:
         )
     # the first file must have them; if `optional`, they are there if there is a column for them
     has_tags = None if fields.optional else fields.tags is None or bool(fields.tags)
-    columns = find_columns(head, name, fields.word_column, fields.tag_column, has_tags, fields.counts)
+    columns = find_columns(head, name, fields.word_column, fields.tag_column, has_tags, fields.conll)
     tags = (fields.tags or TAGS) if columns.tag else ""
     return Layout(name, "conll", "tags", tags=tags, conll=columns, missing=fields.missing)

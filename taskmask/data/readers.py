@@ -165,7 +165,7 @@ def find_sources(
             done = dataclasses.replace(source, layout=layout, on_bad_utf8=on_bad_utf8, doubt=doubt)
             sources[split].append(done)
         # all splits are of one form; the first has the labels that were asked for, others may be for prediction
-        asked = dataclasses.replace(asked, form=wanted.form, counts=wanted.counts, optional=True)
+        asked = dataclasses.replace(asked, form=wanted.form, conll=asked.conll or wanted.conll, optional=True)
     return sources
 
 
@@ -174,8 +174,7 @@ def _decided(fields: Fields, layout: Layout) -> Fields:
     decided = dataclasses.replace(fields, form=layout.form, label=layout.label, optional=False)
     decided = dataclasses.replace(decided, number=layout.number, lists=layout.lists)
     if layout.form == "tags":
-        counts = fields.counts or bool(layout.conll and layout.conll.counts)
-        return dataclasses.replace(decided, tags=layout.tags, counts=counts)
+        return dataclasses.replace(decided, tags=layout.tags, conll=fields.conll or layout.conll)
     return dataclasses.replace(decided, has_answers=layout.has_answers)
 
 

@@ -180,3 +180,16 @@ def test_what_was_found_is_a_guess(tmp_path):
         (tmp_path / "a.conll").write_text(content)
         guesses = guesses_of(find_sources({"train": [str(tmp_path / "a.conll")]}), Fields())
         assert [guess[:2] for guess in guesses[1:]] == expected
+
+
+def test_a_file_that_has_fewer_columns_than_the_first_does_not_get_other_tags(make):
+    """Its last column may be that of the parts of speech: of a hidden test split, say."""
+    files = {"train.conll": "Ada NNP B-PER\nmet VB O\n", "test.conll": "Bo NNP\nran VB\n"}
+    with pytest.raises(DataError, match=r"2 columns.* the last holds 'NNP',.* expected 3 .*give --tag-column 3"):
+        make(files)
+    dataset = make(files, tag_column=3)
+    assert dataset.labels == {"tags": ["B-PER", "O"]} and "tags" not in dataset.split("test").columns
+    numbered = {"train.conll": "1 Ada B-PER\n2 met O\n", "test.conll": "Bo B-PER\nran O\n"}
+    assert "tags" in make(numbered).split("test").columns  # as near to its word as before
+    fewer = {"train.conll": files["train.conll"], "test.conll": numbered["test.conll"]}
+    assert make(fewer).labels == dataset.labels  # the same tags

@@ -104,7 +104,7 @@ def test_text_is_preferred_and_both_formats_go_together(make, unigram):
         "word"
         not in make({"train.jsonl": '{"text": "the dog", "words": ["the"], "tags": ["O"]}'}).split("train").columns
     )
-    files = {"train1.jsonl": as_jsonl(SENTENCES[:1]), "train2.conll": as_conll(SENTENCES[1:]), "valid.bio": "fox Z"}
+    files = {"train1.jsonl": as_jsonl(SENTENCES[:1]), "train2.conll": as_conll(SENTENCES[1:]), "valid.bio": "fox N Z"}
     dataset = make(files)
     assert words_and_tags(dataset, unigram) == SENTENCES
     assert words_and_tags(dataset, unigram, "valid") == [(["fox"], ["Z"])]
