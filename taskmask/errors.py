@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class TaskmaskError(Exception):
@@ -78,6 +82,26 @@ class Interrupted(TaskmaskError):
     """Stopped after saving, by a signal, by the clock or because torchrun is gone; the same command goes on."""
 
     exit_code = 75
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns an OSError inside a `with` into a StorageError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """Returns the StorageError that explains an OSError to the user who wanted to write to `path`."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    fix = "make room and run the same command again" if full else "check the path and its permissions"
+    what = f"cannot be written: {error.strerror or error}"
+    with contextlib.suppress(OSError, StopIteration):
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        what += f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)" if full else ""
+    return StorageError(what, where=str(path), fix=fix)
 
 
 def visible(text: str) -> str:

@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.data.collocations import collocations, write_collocations
     from taskmask.data.columns import Dataset
+    from taskmask.files import resolve_output
 
+    resolve_output(options.out, "--out")
     dataset = Dataset.open(options.data)
     split = dataset.split(options.split)
     with tqdm(total=split.num_tokens, unit="token", unit_scale=True, disable=None, leave=False) as bar:

@@ -54,8 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.analysis.inspect import inspect
-    from taskmask.machine import written_whole
+    from taskmask.files import resolve_output, write_output
 
+    if options.html:
+        resolve_output(options.html, "--html")
     bar = tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False)
     with bar, contextlib.redirect_stdout(sys.stderr):  # what a plug-in prints is none of our output
         seen = inspect(
@@ -72,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             advance=bar.update,
         )
     if options.html:
-        with written_whole(Path(options.html)) as file:
-            file.write(seen.page().encode())
+        with write_output(Path(options.html)) as file:
+            file.write(seen.page().encode(errors="backslashreplace"))
     if options.json:
         print(json.dumps(seen.to_dict(), ensure_ascii=False, allow_nan=False))
         return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
-import io
 import os
 import sys
 import traceback
@@ -14,6 +13,7 @@ from typing import NoReturn
 from taskmask import __version__
 from taskmask.errors import ConfigError, did_you_mean, visible
 from taskmask.machine import in_our_words
+from taskmask_cli.streams import guard_streams, ignore_lost_output
 
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",
@@ -30,6 +30,8 @@ VERBS = {
     "convert": "models of Hugging Face to runs, and runs to models of Hugging Face",
     "list": "the components there are and their options; what a dataset holds",
 }
+
+WRITERS = ("preprocess", "train", "annotate", "collocations", "spans", "compare", "convert")  # of files
 
 HELP = (
     f"""usage: taskmask VERB [OPTION ...]
@@ -93,19 +95,25 @@ def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | No
         return known.exit_code
 
 
-def start(command: Callable[[Sequence[str] | None], int]) -> NoReturn:
-    """Runs a command line as the whole of a process. Where the system kills it (a dataset cut while it is read: a bus
-    error), the place in the program is at least printed."""
+def start(command: Callable[[Sequence[str] | None], int], prints_its_result: bool = False) -> NoReturn:
+    """Runs a command line as the whole of a process.
+
+    If the system kills it (a bus error: a dataset was cut while it was read), the place in the program is printed.
+
+    Args:
+        command: the command line.
+        prints_its_result: whether it has nothing left to do once nobody reads its output.
+    """
+    guard_streams()
     faulthandler.enable()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # in a locale without it, too
+    if not prints_its_result:
+        ignore_lost_output()
     sys.exit(run(command))
 
 
 def cli() -> None:
     """Console script `taskmask`."""
-    start(main)
+    start(main, prints_its_result=not {*sys.argv[1:2]} & {*WRITERS})
 
 
 def cli_train() -> None:

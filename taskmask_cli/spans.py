@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.data.add_column import check_new
+    from taskmask.data.add_column import ColumnsWriter, check_new
     from taskmask.data.collocations import read_collocations
     from taskmask.data.columns import Dataset
     from taskmask.data.salient import Salient
@@ -79,13 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return found_by(find, split)
 
     lines = []
-    for split in splits:
-        total = dataset.split(split).num_tokens
-        with tqdm(total=total, unit="token", unit_scale=True, desc=split, disable=None, leave=False) as bar:
-            found = write_spans(options.data, split, options.column, spans, options.overwrite, bar.update)
-        share, rows = found.inside / max(found.tokens, 1), found.rows_with / max(found.rows, 1)
-        lines.append(f"{split}: {found.spans:,} spans, {share:.1%} of the tokens; {rows:.1%} of the rows have one")
-        lines += [f"  such as {', '.join(found.examples)}"] if found.examples else []
+    with ColumnsWriter(dataset, splits, [options.column], options.overwrite) as writer:
+        for split in splits:
+            total = dataset.split(split).num_tokens
+            with tqdm(total=total, unit="token", unit_scale=True, desc=split, disable=None, leave=False) as bar:
+                found = write_spans(writer, split, options.column, spans, bar.update)
+            share, rows = found.inside / max(found.tokens, 1), found.rows_with / max(found.rows, 1)
+            lines.append(f"{split}: {found.spans:,} spans, {share:.1%} of the tokens; {rows:.1%} of the rows have one")
+            lines += [f"  such as {', '.join(found.examples)}"] if found.examples else []
     lines += [f"note: {note}" for note in [*notes, *left_out(file)]]
     see = f'taskmask inspect --data {options.data} --masker "listed column={options.column}"'
     print(visible("\n".join([f"{options.data}: column {options.column}", *lines, f"next: {see}"])))

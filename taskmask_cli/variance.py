@@ -90,9 +90,9 @@ def tell(seen: Sequence[Variance], options: Any) -> None:
     hints = []
     if options.html:
         from taskmask.analysis.variance_page import page_of
-        from taskmask.machine import written_whole
+        from taskmask.files import atomic_write
 
-        with written_whole(Path(options.html)) as file:
+        with atomic_write(Path(options.html)) as file:
             file.write(page_of(seen).encode())
         hints.append(f"the page: {options.html}")
     if options.tensorboard:

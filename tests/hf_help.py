@@ -7,8 +7,8 @@ import torch
 from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.settings import Settings
 from taskmask.training import checkpoint
-from taskmask.training.convert import initial_state
 from taskmask.training.parts import build_objective, build_task
+from taskmask.training.progress import Progress, snapshot
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, unreasonably often.",
@@ -119,7 +119,7 @@ def write_run(folder, task, model="bert", kind="sentencepiece", pair="", more=No
 
     prepare(folder, settings)
     weights = dict(objective.state_dict())
-    checkpoint.save(folder / "checkpoints/step-0.pt", initial_state(settings, vocab, labels, weights))
+    checkpoint.save(folder / "checkpoints/step-0.pt", snapshot(settings, vocab, labels, weights, Progress()))
     return str(folder)
 
 

@@ -68,7 +68,7 @@ FAULTS = {
     49: "a process hangs: named by the others when their patience ends",
     50: "a process skips a step of the exchange: found in the same update",
     51: "weights of one process drift from those of the others: found within run.log_every steps",
-    52: "SIGTERM, SIGINT or SIGUSR1 to all or one: one checkpoint, exit 75; a second one ends at once",
+    52: "SIGTERM, SIGINT, SIGUSR1 or SIGHUP to all or one: one checkpoint, exit 75; a second one ends at once",
     53: "a signal during start, validation, a save or the last step: no deadlock, nothing twice",
     54: "run.stop_after_minutes: as a signal",
     55: "torchrun dies: its processes save and leave",
@@ -76,7 +76,15 @@ FAULTS = {
     57: "processes that cannot find each other, or do not share the run folder: said at the start",
     58: "a loader worker dies, hangs or raises: one line",
     59: "nobody reads the output, no terminal, a narrow one: no traceback, no garbage",
-    60: "TensorBoard cannot be written: a warning once, training goes on",
+    60: "TensorBoard cannot be written, from the start or suddenly: a warning once, training goes on",
+    # outputs
+    61: "a dead reader or a full disk behind stdout or stderr: the work goes on in silence; never 0 without it",
+    62: "two writers of one output: the second ends with 2, naming the first; nothing finished is lost or mixed",
+    63: "an output that was taken meanwhile, or is a link: never deleted; the finished result is kept beside it",
+    64: "links in what comes from strangers: not followed where files are made",
+    65: "Ctrl-C at the end of adding a column: the dataset opens, with the column or without it",
+    66: "a flipped bit anywhere in a checkpoint: exit 4, or the same weights",
+    67: "an error in a validation: the steps before it are saved",
 }
 
 

@@ -12,7 +12,10 @@ FILES = sorted([*ROOT.glob("taskmask/**/*.py"), *ROOT.glob("taskmask_cli/*.py")]
 LAYERS = {
     "taskmask.errors": 0.0,
     "taskmask.faults": 0.1,
-    "taskmask.machine": 0.2,
+    "taskmask.locks": 0.2,
+    "taskmask.files": 0.3,
+    "taskmask.folders": 0.4,
+    "taskmask.machine": 0.5,
     "taskmask.registry": 1.0,
     "taskmask.config": 1.1,
     "taskmask.settings": 1.2,
@@ -28,8 +31,8 @@ LAYERS = {
     "taskmask_cli": 8.0,
 }
 TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
-TORCH_FREE += ("taskmask.machine", "taskmask.faults", "taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
-TORCH_FREE += ("taskmask_cli",)
+TORCH_FREE += ("taskmask.locks", "taskmask.files", "taskmask.folders", "taskmask.machine", "taskmask.faults")
+TORCH_FREE += ("taskmask.maskers", "taskmask.metrics", "taskmask.tasks", "taskmask_cli")
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
 LEAVES = (
     "taskmask.tasks.word_importance",

@@ -17,7 +17,7 @@ from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.stages import checkpoint_of
 from taskmask.config import from_tables
 from taskmask.errors import ConfigError
-from taskmask.machine import written_whole
+from taskmask.files import atomic_write
 from taskmask.metrics.bootstrap import Measure
 from taskmask.registry import CRITERIA, MASKERS, TASKS, Registry
 from taskmask.settings import Settings, parse
@@ -97,7 +97,7 @@ class Answered:
         if not found.answers:
             raise ConfigError("gives no answers of single examples", where=f"task {question.settings.task.name}")
         if is_first:
-            with written_whole(self.file_of(question)) as file:
+            with atomic_write(self.file_of(question)) as file:
                 np.savez(file, **found.answers)  # type: ignore[arg-type]
         return self._measure(question, found.answers)
 

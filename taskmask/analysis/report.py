@@ -16,7 +16,7 @@ from taskmask.analysis.report_tables import Table
 from taskmask.analysis.results import Cost, Results
 from taskmask.analysis.terminal import aligned
 from taskmask.analysis.verdicts import Row, of_language_models, of_tasks, shown, warnings
-from taskmask.machine import written_whole
+from taskmask.files import atomic_write
 
 COLUMNS = (
     *("quantity", "kind", "of", "split", "metric", "policy", "share", "seed"),
@@ -34,7 +34,7 @@ def write_reports(results: Results, folder: Path) -> list[Path]:
         "report.csv": tidy(results, rows, models, found),
     }
     for name, text in texts.items():
-        with written_whole(folder / name) as file:
+        with atomic_write(folder / name) as file:
             file.write(text.encode("utf-8", "backslashreplace"))
     return [folder / name for name in texts]
 

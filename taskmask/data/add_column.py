@@ -1,16 +1,22 @@
-"""Adding a column to a dataset that exists: how one stage of a system hands its results to the next."""
+"""Adding columns to a dataset that exists: how one stage of a system hands its results to the next.
+
+A writer holds its columns for as long as it works, so that no second writer can replace them. It also holds the
+dataset, so that taskmask-preprocess --overwrite cannot. Readers see no new column until all of them are whole.
+"""
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from taskmask.data.columns import Column, Dataset, check_name, read_header
 from taskmask.data.writer import ColumnWriter, column_entry, write_header
-from taskmask.errors import DataError
+from taskmask.errors import DataError, TaskmaskError, storage_errors
+from taskmask.locks import file_lock, folder_lock
 
 
 def add_column(
@@ -22,39 +28,105 @@ def add_column(
     labels: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Adds a column to a dataset; other readers see the dataset without it until it is whole.
+    """Adds one column to one split of a dataset; see `ColumnsWriter`."""
+    with ColumnsWriter(Dataset.open(path), [split], [name], overwrite) as writer:
+        writer.write(split, name, column, chunks, labels)
+
+
+class ColumnsWriter:
+    """Adds columns to splits of a dataset, all at once: dataset.json names them when the `with` ends without an error.
 
     Args:
-        path: the dataset.
-        split: name of the split.
-        name: of the new column.
-        column: kind, dtype, and `of` or `width`.
-        chunks: its rows in order, each chunk as `ColumnWriter.append` takes it.
-        labels: names of its values, if they are labels.
-        overwrite: replace a column of that name (never `tokens`).
+        dataset: the dataset.
+        splits: the splits that get the columns.
+        names: of the new columns.
+        overwrite: replace columns of these names (never `tokens`).
 
     Raises:
-        DataError: the column exists, or does not have as many values as the split has.
+        DataError: a column exists, or the dataset was replaced since it was opened.
+        ConfigError: another process writes one of the columns, or replaces the dataset.
     """
-    dataset = Dataset.open(path)
-    check_new(dataset, split, name, overwrite)
-    old = dataset.split(split).columns.get(name)
-    taken = {file.path for other in dataset.split(split).columns.values() for file in other.files.values()}
-    names = (f"{name}{number or ''}.bin" for number in range(1000))
-    target = next(file for file in names if f"{split}/{file}" not in taken)
-    writer = ColumnWriter(dataset.path / split / target, column)
-    try:
-        for chunk in chunks:
-            writer.append(chunk)
-        written = writer.close()
-        _check_length(dataset, split, name, written, writer.rows)
-        _register(dataset.path, split, name, written, labels)
-    except BaseException:
-        for file in writer.close(sync=False).files.values():
-            (dataset.path / file.path).unlink(missing_ok=True)
-        raise
-    for file in old.files.values() if old else ():
-        (dataset.path / file.path).unlink(missing_ok=True)
+
+    def __init__(self, dataset: Dataset, splits: Iterable[str], names: Iterable[str], overwrite: bool = False):
+        self.dataset, self.splits, self.names, self.overwrite = dataset, tuple(splits), tuple(names), overwrite
+        self._written: dict[tuple[str, str], Column] = {}
+        self._labels: dict[str, list[str] | None] = {}
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> ColumnsWriter:
+        folder = self.dataset.path
+        with contextlib.ExitStack() as held:
+            held.enter_context(storage_errors(folder))
+            held.enter_context(folder_lock(folder, str(folder), shared=True))
+            self._check(Dataset.open(folder))
+            for split in self.splits:
+                for name in self.names:
+                    where = f"{folder}, column {name} of split {split}"
+                    held.enter_context(file_lock(folder / split / f".{name}.lock", where, keep=False))
+                    _remove_unnamed(folder, split, name)
+            self._held = held.pop_all()
+        return self
+
+    def write(
+        self, split: str, name: str, column: Column, chunks: Iterable[Any], labels: list[str] | None = None
+    ) -> None:
+        """Writes one column of one split.
+
+        Args:
+            split: name of the split.
+            name: of the column.
+            column: kind, dtype, and `of` or `width`.
+            chunks: its rows in order, each chunk as `ColumnWriter.append` takes it.
+            labels: names of its values, if they are labels.
+
+        Raises:
+            DataError: the column does not have as many values as the split has.
+        """
+        folder = self.dataset.path / split
+        token = f".{secrets.token_hex(4)}" if os.path.lexists(folder / f"{name}.bin") else ""
+        writer = ColumnWriter(folder / f"{name}{token}.bin", column)
+        try:
+            for chunk in chunks:
+                writer.append(chunk)
+            written = writer.close()
+        finally:
+            writer.close(sync=False)
+        _check_length(self.dataset, split, name, written, writer.rows)
+        self._written[split, name] = written
+        self._labels[name] = labels
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        with self._held:
+            try:
+                if kind is None:
+                    self._register()
+            finally:  # whatever dataset.json does not name now: of a failure, or of replaced columns
+                with contextlib.suppress(TaskmaskError):
+                    for split, name in self._pairs():
+                        _remove_unnamed(self.dataset.path, split, name)
+
+    def _pairs(self) -> list[tuple[str, str]]:
+        return [(split, name) for split in self.splits for name in self.names]
+
+    def _check(self, now: Dataset) -> None:
+        """Raises a DataError if the dataset was replaced, or a column exists."""
+        for split, name in self._pairs():
+            _check_same(self.dataset, now, split)
+            check_new(now, split, name, self.overwrite)
+
+    def _register(self) -> None:
+        """Writes the columns into dataset.json, one process at a time."""
+        folder = self.dataset.path
+        with folder_lock(folder / min(self.dataset.splits), str(folder), wait=True):
+            self._check(Dataset.open(folder))
+            header = read_header(folder)
+            for (split, name), column in self._written.items():
+                header["splits"][split]["columns"][name] = column_entry(column)
+            for name, labels in self._labels.items():
+                header["labels"].pop(name, None)
+                if labels is not None:
+                    header["labels"][name] = labels
+            write_header(folder, header)
 
 
 def check_new(dataset: Dataset, split: str, name: str, overwrite: bool) -> None:
@@ -77,16 +149,18 @@ def _check_length(dataset: Dataset, split: str, name: str, column: Column, rows:
         )
 
 
-def _register(folder: Path, split: str, name: str, column: Column, labels: list[str] | None) -> None:
-    """Writes the column into dataset.json, one process at a time."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        header = read_header(folder)
-        header["splits"][split]["columns"][name] = column_entry(column)
-        header["labels"].pop(name, None)
-        if labels is not None:
-            header["labels"][name] = labels
-        write_header(folder, header)
-    finally:
-        os.close(lock)
+def _check_same(dataset: Dataset, now: Dataset, split: str) -> None:
+    """Raises a DataError if the split at the path is not the one that was opened."""
+    before, after = (each.split(split).columns["tokens"].files for each in (dataset, now))
+    if before != after or dataset.vocabulary_sha256 != now.vocabulary_sha256:
+        what = f"split {split!r} was replaced by another during the work"
+        raise DataError(what, where=str(dataset.path), fix="run the same command again")
+
+
+def _remove_unnamed(folder: Path, split: str, name: str) -> None:
+    """Removes the files of a column that dataset.json does not name: of killed writers, or of a replaced column."""
+    columns = Dataset.open(folder).split(split).columns.values()
+    files = {file.path for column in columns for file in column.files.values()}
+    for file in (folder / split).glob(f"{name}.*bin"):
+        if f"{split}/{file.name}" not in files:
+            file.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from taskmask.data.utf8 import decode
 from taskmask.data.vocab import Vocabulary
 from taskmask.data.word_stream import Words, joint, keys_of_texts, ngrams, stretches, words_of
 from taskmask.errors import DataError
-from taskmask.machine import written_whole
+from taskmask.files import write_output
 
 LONGEST = 5
 SHARES = {2: 0.5, 3: 0.25, 4: 0.125, 5: 0.125}  # of the list, of 2, 3, 4 and 5 words
@@ -262,7 +262,7 @@ def _texts(split: Split, vocab: Vocabulary, ranges: np.ndarray, keys: np.ndarray
 
 def write_collocations(path: Path, found: Iterable[Collocation]) -> None:
     """Writes a list as lines of collocation, count and PMI, separated by tabs; it appears when it is whole."""
-    with written_whole(path) as file:
+    with write_output(path) as file:
         file.write((HEADER + "\n").encode())
         for one in found:
             file.write(f"{one.text}\t{one.count}\t{one.pmi:.4f}\n".encode())

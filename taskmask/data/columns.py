@@ -13,7 +13,6 @@ rows, the row column `document` numbers them; without it each row is a document.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ import numpy as np
 
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
+from taskmask.folders import leftovers
 
 HEADER_FILE = "dataset.json"
 FORMAT, VERSION = "taskmask-dataset", 1
@@ -93,7 +93,7 @@ def read_header(folder: Path) -> dict[str, Any]:
         header = json.loads(path.read_bytes())
     except OSError as error:
         fix = "make one with taskmask-preprocess"
-        if unfinished := [*beside(folder, "replaced"), *beside(folder, "partial")]:
+        if unfinished := [*leftovers(folder, "replaced"), *leftovers(folder, "partial")]:
             fix = f"wait for taskmask-preprocess, or run it again if it was killed ({unfinished[0].name} is left of it)"
         raise DataError(f"this is no dataset: {error.strerror}", where=str(path), fix=fix) from error
     except (ValueError, RecursionError) as error:
@@ -115,11 +115,6 @@ def read_header(folder: Path) -> dict[str, Any]:
             fix=_REMEDY,
         )
     return header
-
-
-def beside(folder: Path, kind: str) -> list[Path]:
-    """What `taskmask.data.writer` keeps beside a dataset while it writes: "partial", or the "replaced" old one."""
-    return sorted(folder.parent.glob(f"{glob.escape(folder.name)}.{kind}-*"))
 
 
 class Split:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from taskmask.data.add_column import add_column, check_new
-from taskmask.data.columns import Column, Dataset, Split
+from taskmask.data.add_column import ColumnsWriter
+from taskmask.data.columns import Column, Split
 from taskmask.data.vocab import Vocabulary
 from taskmask.data.word_stream import Stretch, stretches
 
@@ -48,11 +47,10 @@ def found_by(find: Callable[[Stretch], tuple[np.ndarray, np.ndarray]], split: Sp
 
 
 def write_spans(
-    data: str | Path,
+    writer: ColumnsWriter,
     split: str,
     name: str,
     spans: Callable[[Split], Iterable[Spans]],
-    overwrite: bool = False,
     advance: Callable[[int], Any] = lambda tokens: None,
 ) -> Found:
     """Writes spans into a dataset as a column: 0 outside, else the number of the span.
@@ -61,22 +59,16 @@ def write_spans(
     together too.
 
     Args:
-        data: the dataset.
+        writer: holds the new column.
         split: name of the split.
         name: of the new column.
         spans: gives the spans of the split, whose rows it goes through in order; they do not overlap.
-        overwrite: replace a column of that name.
         advance: is told of the tokens that are done.
-
-    Raises:
-        DataError: the column exists.
     """
-    dataset = Dataset.open(data)
-    check_new(dataset, split, name, overwrite)
-    found, vocab = Found(), dataset.vocabulary()
+    found, vocab = Found(), writer.dataset.vocabulary()
 
     def values() -> Iterator[np.ndarray]:
-        for stretch, firsts, stops in spans(dataset.split(split)):
+        for stretch, firsts, stops in spans(writer.dataset.split(split)):
             numbers = (found.spans + np.arange(len(firsts))) % MOST + 1
             sizes = stops - firsts
             out = np.zeros(len(stretch.tokens), np.uint16)
@@ -86,7 +78,7 @@ def write_spans(
             yield out
             advance(len(out))
 
-    add_column(data, split, name, SPANS, values(), overwrite=overwrite)
+    writer.write(split, name, SPANS, values())
     return found
 
 

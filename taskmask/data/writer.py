@@ -1,6 +1,6 @@
 """Writing a binarized dataset, as a stream: a dataset appears under its name only when it is whole.
 
-Everything is written to a sibling folder `OUT.partial-PID`, dataset.json last, and renamed at the end.
+Everything is written to a sibling folder `OUT.partial-XXXXXXXX`, dataset.json last, and renamed at the end.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -25,14 +24,15 @@ from taskmask.data.columns import (
     VERSION,
     Column,
     DataFile,
-    beside,
     check_name,
     checksum_of,
 )
+from taskmask.data.engine import TOKENIZER_FILE, VOCABULARY_FILE
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import DataError, StorageError
+from taskmask.errors import DataError, StorageError, storage_errors
 from taskmask.faults import reach
-from taskmask.machine import storage_errors, sync_folder, written_whole
+from taskmask.files import atomic_write, create_file, sync_folder
+from taskmask.folders import atomic_directory, check_output, resolve_folder
 
 Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
 
@@ -41,7 +41,7 @@ class FileWriter:
     """Appends arrays to one flat file, keeping its size and crc32.
 
     Args:
-        path: the file, made anew.
+        path: the new file; nothing may be there.
         dtype: numpy type of its values; written little-endian.
     """
 
@@ -50,7 +50,7 @@ class FileWriter:
         self.bytes = self.crc32 = 0
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = open(path, "wb", buffering=0)  # noqa: SIM115  closed by `close`
+            self._file: BinaryIO = os.fdopen(create_file(path), "wb", buffering=0)  # closed by `close`
 
     def append(self, values: np.ndarray) -> None:
         """Writes the values in order.
@@ -191,23 +191,20 @@ class DatasetWriter:
     """
 
     def __init__(self, out: str | Path, vocabulary: Vocabulary, overwrite: bool = False):
-        self.out = Path(os.path.abspath(out))
+        self.out = resolve_folder(out, "--out")
         check_out(self.out, overwrite)
-        self.vocabulary = vocabulary
+        self.vocabulary, self.overwrite = vocabulary, overwrite
         self.labels: dict[str, list[str]] = {}
-        self._partial = self.out.with_name(f"{self.out.name}.partial-{os.getpid()}")
         self._splits: dict[str, SplitWriter] = {}
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> DatasetWriter:
-        with storage_errors(self._partial):
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.mkdir()
-        try:
-            with written_whole(self._partial / self.vocabulary.file_name) as file:
+        with contextlib.ExitStack() as held:
+            replaces = check_replaced if self.overwrite else check_absent
+            self._partial = held.enter_context(atomic_directory(self.out, "--out", replaces))
+            with atomic_write(self._partial / self.vocabulary.file_name) as file:
                 file.write(self.vocabulary.model_bytes)
-        except BaseException:
-            shutil.rmtree(self._partial, ignore_errors=True)
-            raise
+            self._held = held.pop_all()
         return self
 
     def split(self, name: str, columns: Mapping[str, Column]) -> SplitWriter:
@@ -217,15 +214,14 @@ class DatasetWriter:
         return self._splits[name]
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        try:
+        with self._held:
             if kind is None:
                 self._finish()
-            else:
-                with contextlib.suppress(StorageError):
-                    for split in self._splits.values():
-                        split.close(sync=False)
-        finally:
-            shutil.rmtree(self._partial, ignore_errors=True)
+                return
+            with contextlib.suppress(StorageError):
+                for split in self._splits.values():
+                    split.close(sync=False)
+            self._held.pop_all().__exit__(kind, error, traceback)
 
     def _finish(self) -> None:
         vocabulary = {
@@ -241,43 +237,42 @@ class DatasetWriter:
             "splits": {name: split.close() for name, split in self._splits.items()},
         }
         write_header(self._partial, header)
-        with storage_errors(self.out):
-            old = self.out.with_name(f"{self.out.name}.replaced-{os.getpid()}")
-            try:
-                if self.out.exists():
-                    os.rename(self.out, old)
-                reach("data.rename")
-                os.rename(self._partial, self.out)
-                sync_folder(self.out.parent)
-            finally:
-                if old.exists():  # it goes, or comes back; what is called "replaced" is always whole
-                    os.rename(old, self._partial if self.out.exists() else self.out)
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Raises DataError if a dataset may not be written to `out`; first puts what killed processes left there right.
+    """Raises an error if a dataset may not be written to `out`. Cheap: call it before any long work."""
+    check_output(out, "--out", check_replaced if overwrite else check_absent)
 
-    Cheap; call it before any long work.
-    """
-    with storage_errors(out):
-        _clean_stale(out)
-    if not out.exists():
-        return
+
+def check_absent(out: Path) -> None:
+    """Raises a DataError for a folder that is not empty."""
+    check_replaced(out)
+    raise DataError("the dataset exists", where=f"--out {out}", fix="give --overwrite, or another --out")
+
+
+def check_replaced(out: Path) -> None:
+    """Raises a DataError unless a folder holds a dataset and nothing else: --overwrite deletes it."""
     if not out.is_dir():
-        raise DataError("the output exists and is no folder", where=str(out), fix="choose another --out")
-    if any(out.iterdir()):
-        if not (out / HEADER_FILE).is_file():
-            raise DataError(
-                "the folder exists and is no dataset, so it is not touched", where=str(out), fix="choose another --out"
-            )
-        if not overwrite:
-            raise DataError("the dataset exists", where=str(out), fix="give --overwrite, or another --out")
+        raise DataError("exists and is not a folder", where=f"--out {out}", fix="choose another --out")
+    if not (out / HEADER_FILE).is_file():
+        what = "the folder exists and is not a dataset, so it is not touched"
+        raise DataError(what, where=f"--out {out}", fix="choose another --out")
+    if foreign := sorted(file.name for file in out.iterdir() if not _is_ours(file)):
+        what = f"the folder also holds {', '.join(foreign[:3])}, which a dataset does not have, so it is not touched"
+        raise DataError(what, where=f"--out {out}", fix="move that away, or choose another --out")
+
+
+def _is_ours(file: Path) -> bool:
+    """Returns whether a file or folder in a dataset is one that taskmask makes there."""
+    if file.is_dir() and not file.is_symlink():
+        return file.name.startswith(".annotate-") or all(inner.suffix in (".bin", ".lock") for inner in file.iterdir())
+    return file.name in (HEADER_FILE, VOCABULARY_FILE, TOKENIZER_FILE) or file.name.startswith(".")
 
 
 def write_header(folder: Path, header: dict[str, Any]) -> None:
     """Writes dataset.json atomically, with its checksum."""
     header = {**header, "checksum": checksum_of(header)}
-    with written_whole(folder / HEADER_FILE) as file:
+    with atomic_write(folder / HEADER_FILE) as file:
         file.write((json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
 
 
@@ -286,26 +281,3 @@ def column_entry(column: Column) -> dict[str, Any]:
     entry = asdict(column)
     unused = {"ragged": ("width", "of"), "aligned": ("width",), "row": ("of",)}[column.kind]
     return {key: value for key, value in entry.items() if key not in unused}
-
-
-def _clean_stale(out: Path) -> None:
-    """Removes what killed processes left beside `out`, and puts back a dataset that was being replaced."""
-    for kind in ("replaced", "partial"):
-        for folder in beside(out, kind):
-            pid = folder.name.rpartition("-")[2]
-            if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
-                continue
-            if kind == "replaced" and not out.exists():
-                os.rename(folder, out)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from taskmask.errors import ConfigError, did_you_mean
-from taskmask.machine import written_whole
+from taskmask.files import atomic_write
 from taskmask.models import EncoderConfig
 from taskmask.models.bart import BART
 from taskmask.models.families import CLASSES, COMMON, FAMILIES, Config, Family, Kind, Unsupported, heads_of
@@ -192,14 +192,14 @@ def write_folder(
         how = generation or GenerationConfig(max_length=max_length)
         _write_json(path / "generation_config.json", write_generation(how, pad=pad, bos=bos, eos=eos))
     safetensors = import_safetensors()
-    with written_whole(path / "model.safetensors") as file:
+    with atomic_write(path / "model.safetensors") as file:
         file.write(safetensors.torch.save(theirs, metadata={"format": "pt"}))
     _write_json(path / "config.json", content | ids | {"cls_token_id": bos, "sep_token_id": eos})
     return family
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with written_whole(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
 
 

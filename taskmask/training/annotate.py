@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from taskmask.config import Assignment, fields_of, from_tables
-from taskmask.data.add_column import add_column, check_new
+from taskmask.data.add_column import ColumnsWriter, check_new
 from taskmask.data.columns import Column, Dataset
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
-from taskmask.errors import DataError
+from taskmask.errors import DataError, storage_errors
 from taskmask.faults import reach
-from taskmask.machine import storage_errors, written_whole
+from taskmask.files import atomic_write
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
@@ -114,14 +114,14 @@ def annotate(
     keep, unguarded = guard(keep, loaded, columns, names)
     tested = texts_to_test(keep.leave_out, pair) if world.is_first else set()
     work = Work(settings, parts, needed, specs, model, world, device, keep, pair, tested)
-    with work.folder(work.key(loaded.file), overwrite) as folder, distributed.peers_watched(world):
+    with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
         tokens = work.compute(folder, begin)
         computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
         notes = [*unguarded, *parts.notes]
-        if world.is_first:
-            (folder / "merging").touch()
-            notes += work.merge(folder)
+        if writer:
+            notes += work.merge(folder, writer)
         world.wait()
+    work.remove(folder)
     distributed.leave()
     rows = sum(len(source) for source in parts.sources.values())
     total = sum(int(source.lengths.sum()) for source in parts.sources.values())
@@ -165,20 +165,30 @@ class Work:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @contextlib.contextmanager
-    def folder(self, key: str, overwrite: bool) -> Iterator[Path]:
-        """Makes the folder for the chunks; it goes when all is well, and stays for the next try otherwise."""
-        path = self.parts.dataset.path
-        folder = path / f".annotate-{key}"
+    def writer(self, overwrite: bool) -> Iterator[ColumnsWriter | None]:
+        """Holds the new columns in the first process, which adds them all at once at the end; None in the others."""
         for name in self.written:
             self.check_labels(name)
             for split in self.parts.sources:
-                # where merging has begun, the columns that exist may be of this very work
-                check_new(self.parts.dataset, split, name, overwrite or (folder / "merging").exists())
+                check_new(self.parts.dataset, split, name, overwrite)
         self.world.wait()
+        if not self.world.is_first:
+            yield None
+            return
+        with ColumnsWriter(self.parts.dataset, self.parts.sources, self.written, overwrite) as writer:
+            yield writer
+
+    @contextlib.contextmanager
+    def folder(self, checkpoint: Path) -> Iterator[Path]:
+        """Makes and holds the folder of the chunks. After an error it stays, so that the same command resumes."""
+        folder = self.parts.dataset.path / f".annotate-{self.key(checkpoint)}"
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
         with lock(folder, "--data") if self.world.is_first else contextlib.nullcontext():
             yield folder
+
+    def remove(self, folder: Path) -> None:
+        """Removes the folder of the chunks, when the columns are there."""
         if self.world.is_first:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -223,7 +233,7 @@ class Work:
             values = self.chunk(source, first, stop, advance)
             reach("annotate.chunk")
             for name, file in files.items():
-                with written_whole(file) as stream:
+                with atomic_write(file) as stream:
                     stream.write(values[name].tobytes())
         return tokens
 
@@ -248,8 +258,8 @@ class Work:
         with autocast(self.device, self.settings.train.precision):
             return self.model(**given.inputs), given
 
-    def merge(self, folder: Path) -> list[str]:
-        """Puts the chunks together as columns; returns which labels were kept, where they were chosen."""
+    def merge(self, folder: Path, writer: ColumnsWriter) -> list[str]:
+        """Joins the chunks to columns; returns which labels were kept, if they were chosen."""
         notes: list[str] = []
         for split, source in self.parts.sources.items():
             for name in self.written:
@@ -258,7 +268,7 @@ class Work:
                 values = self.values(folder, split, source, name)
                 if self.columns[name] == "label" and self.keep.chooses:
                     values = self.chosen(folder, split, source, name, notes)
-                add_column(self.parts.dataset.path, split, name, spec, values, self.labels_of(name), overwrite=True)
+                writer.write(split, name, spec, values, self.labels_of(name))
         return notes
 
     def chosen(self, folder: Path, split: str, source: Source, name: str, notes: list[str]) -> Iterator[np.ndarray]:

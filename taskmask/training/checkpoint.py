@@ -11,7 +11,6 @@ import math
 import os
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskmask.errors import CheckpointError
+from taskmask.errors import CheckpointError, storage_error
 from taskmask.faults import reach
-from taskmask.machine import storage_error, written_whole
+from taskmask.files import atomic_write
+from taskmask.training.archive import SealedWriter, check_archive
 
 FORMAT = 1
 _NAME = re.compile(r"step-(\d+)(?:_\w+-(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?))?\.pt")
@@ -99,9 +99,11 @@ def save(file: Path, state: dict[str, Any]) -> None:
         StorageError: the disk is full or the folder cannot be written; nothing is left under the final name.
     """
     try:
-        with written_whole(file, "save") as stream:
+        with atomic_write(file, "save") as stream:
             reach("save.write")
-            torch.save({"format": FORMAT, **state}, stream)
+            sealed = SealedWriter(stream)
+            torch.save({"format": FORMAT, **state}, sealed)  # type: ignore[arg-type]
+            sealed.seal()
     except RuntimeError as error:  # as which torch reports a full disk
         if "PytorchStreamWriter" not in str(error) and "enforce" not in str(error):
             raise
@@ -130,7 +132,7 @@ def load(file: Path) -> dict[str, Any]:
     """
     fix = "use another checkpoint of the run"
     try:
-        _verify(file)
+        check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -201,22 +203,6 @@ def _check_size(state: dict[str, Any], file: Path) -> None:
         level, number = inner, number + len(inner)
     if sum(storages.values()) > file.stat().st_size:
         raise CheckpointError("holds less than its tensors say", where=str(file), fix="do not use it")
-
-
-def _verify(file: Path) -> None:
-    """Checks the archive before torch reads it: stored records only, no strange names, every checksum right."""
-    with zipfile.ZipFile(file) as archive:
-        records = archive.infolist()
-        names = [record.filename for record in records]
-        odd = [name for name in names if name.startswith("/") or {"..", "constants.pkl"} & {*name.split("/")}]
-        packed = [record.filename for record in records if record.compress_type != zipfile.ZIP_STORED]
-        if odd or packed or len(set(names)) < len(names) or sum(r.file_size for r in records) > file.stat().st_size:
-            raise CheckpointError("is not an archive that torch writes", where=str(file), fix="do not use it")
-        broken = archive.testzip()
-        if broken:
-            raise CheckpointError(
-                f"is damaged: checksum of {broken} differs", where=str(file), fix="use another checkpoint of the run"
-            )
 
 
 @contextlib.contextmanager

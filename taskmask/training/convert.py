@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
 
-import torch
 from torch import Tensor
 
-from taskmask import __version__
 from taskmask.config import Assignment, fields_of, from_tables
 from taskmask.data.columns import Dataset
 from taskmask.data.hf_folder import roles_of_folder
 from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json, with_controls_as_spaces
 from taskmask.data.vocab import TOKENIZER_FILE, Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
-from taskmask.machine import check_new_folder, folder_written_whole, written_whole
+from taskmask.files import atomic_write
+from taskmask.folders import atomic_directory, check_output
 from taskmask.models import hf
 from taskmask.models.encoder import Encoder
 from taskmask.models.encoder_decoder import EncoderDecoder
@@ -32,7 +30,7 @@ from taskmask.training import checkpoint, pretrained
 from taskmask.training.model_card import Figures, known_figures, model_card
 from taskmask.training.parts import build_objective, build_task
 from taskmask.training.pretrained import HEADS, POSITIONS, Pretrained
-from taskmask.training.progress import Progress
+from taskmask.training.progress import Progress, snapshot
 from taskmask.training.run import keep_vocabulary, prepare
 from taskmask.training.seeds import evaluate_runs
 
@@ -86,7 +84,7 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
         ConfigError: the run folder is not empty, or a setting does not fit.
         DataError: the tokenizer cannot be read.
     """
-    check_new_folder(Path(run), f"--run {run}")
+    check_output(Path(run), "--run")
     model, vocab = hf.read_folder(folder), Vocabulary.load(folder)
     _check_specials(vocab, model, folder)
     settings = _settings_for(model, folder, run, overrides)
@@ -97,11 +95,11 @@ def from_hf(folder: str, run: str, overrides: Iterable[Assignment] = ()) -> Conv
         weights[name] = weights[name][: settings.data.length].clone()
     labels = {settings.task.options.label: model.labels} if model.labels else {}
     _check_fit(settings, vocab, labels, weights, model, folder)
-    with folder_written_whole(Path(run)) as partial:
+    with atomic_directory(Path(run), "--run") as partial:
         prepare(partial, settings)
         keep_vocabulary(partial, vocab)
         name = checkpoint.name_of(0, "", None)
-        checkpoint.save(partial / "checkpoints" / name, initial_state(settings, vocab, labels, weights))
+        checkpoint.save(partial / "checkpoints" / name, snapshot(settings, vocab, labels, weights, Progress()))
     numbers, family = sum(tensor.numel() for tensor in weights.values()), str(model.config["model_type"])
     pair = getattr(settings.task.options, "pair", "")
     sign = "" if pair or model.pair else signs_of_pairs(model.config, model.labels)
@@ -122,7 +120,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
         CheckpointError: no Hugging Face family has such a model.
         ConfigError: the folder is not empty.
     """
-    check_new_folder(Path(folder), f"--to-hf {folder}")
+    check_output(Path(folder), "--to-hf")
     loaded = pretrained.load(run)
     kind = _kind_of(loaded)
     figures = _evaluated(run, loaded) if evaluate else known_figures(run, loaded)
@@ -134,7 +132,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
     tokenizer, about = tokenizer_for(vocab, kind, settings), tokenizer_config(vocab, length)
     if getattr(config, "segments", 0) < 2:
         about["model_input_names"] = ["input_ids", "attention_mask"]
-    with folder_written_whole(Path(folder)) as partial, checkpoint.contents_of(str(loaded.file)):
+    with atomic_directory(Path(folder), "--to-hf") as partial, checkpoint.contents_of(str(loaded.file)):
         sizes = {"vocab_size": vocab.size, "max_length": length}
         ids = {"pad": vocab.pad, "bos": vocab.bos, "eos": vocab.eos}
         how = loaded.asked.generation(length) if isinstance(loaded.asked, TextToTextTask) else None
@@ -149,7 +147,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
         texts = {TOKENIZER_FILE: tokenizer, "README.md": card}
         texts["tokenizer_config.json"] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
         for name, text in texts.items():
-            with written_whole(partial / name) as file:
+            with atomic_write(partial / name) as file:
                 file.write(text.encode())
     return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels), pair=pair)
 
@@ -248,25 +246,6 @@ def _check_fit(
     own = objective.state_dict()
     heads = {name: tensor for name, tensor in own.items() if model.kind == "none" and name.startswith(HEADS)}
     checkpoint.put_weights(objective, {**heads, **weights}, folder)
-
-
-def initial_state(
-    settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]], weights: dict[str, Tensor]
-) -> dict[str, Any]:
-    """Returns what `Trainer.state` saves, of a run that is at its start and has no data."""
-    return {
-        "step": 0,
-        "model": weights,
-        "average": None,
-        "optimizer": {},
-        "loss_scale": {},
-        "progress": dataclasses.asdict(Progress()),
-        "settings": settings.to_dict(),
-        "vocabulary": vocab.model_bytes,
-        "labels": labels,
-        "data_fingerprint": "",
-        "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
-    }
 
 
 def _kind_of(loaded: Pretrained) -> Kind:

@@ -145,7 +145,7 @@ def metrics_of(task: Task, found: Found, source: Source) -> dict[str, float]:
 def undefined(metrics: Mapping[str, float], targets: float, split: str) -> str:
     """Returns a warning that names the undefined metrics, and why they are, if that is known; "" without one."""
     names = [name for name, value in metrics.items() if math.isnan(value)]
-    why = "" if targets else "nothing is to be predicted; "
+    why = "" if targets else "nothing is to be predicted, so "
     return f"warning: split {split}: {why}undefined: {', '.join(names)}" if names else ""
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from tqdm import tqdm
 
 from taskmask.errors import visible
 from taskmask.faults import reach
+from taskmask.files import atomic_write, open_to_append
+from taskmask.training.board import Board
 
 GROUPS = {
     "lr": "optim",
@@ -49,33 +49,14 @@ def cut_log(file: Path, step: int, validated_step: int) -> None:
             continue
         if record.get("step", 0) <= (validated_step if record.get("kind") == "valid" else step):
             kept.append(line + "\n")
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    os.replace(temporary, file)
+    with atomic_write(file) as stream:
+        stream.write("".join(kept).encode())
 
 
 def read_log(file: Path, kind: str) -> list[dict[str, Any]]:
     """Returns the records of one kind, "train" or "valid", of a log.jsonl."""
     records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [record for record in records if record["kind"] == kind]
-
-
-def open_board(folder: Path, start: int) -> Any:
-    """Returns TensorBoard's writer, or None, after a warning, where it cannot be had: the log holds all that it shows.
-
-    Args:
-        folder: where its files go; emptied where a run begins.
-        start: steps done before.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-
-        if not start:
-            shutil.rmtree(folder, ignore_errors=True)
-        return SummaryWriter(str(folder), purge_step=start + 1 if start else None)
-    except (ImportError, OSError, UnicodeError) as error:
-        say(f"warning: nothing is written for TensorBoard: {error}; log.jsonl holds the same figures")
-        return None
 
 
 def say(text: str) -> None:
@@ -100,13 +81,13 @@ class RunLog:
     def __init__(self, folder: Path, steps: int, start: int, validated: int, tensorboard: bool):
         self.folder, self.steps = folder, steps
         cut_log(folder / "log.jsonl", start, validated)
-        self.file = open(folder / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self.board = open_board(folder / "tensorboard", start) if tensorboard else None
+        self.file = open_to_append(folder / "log.jsonl")
         self.terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self.bar = tqdm(
             total=steps, initial=start, unit="step", disable=not self.terminal, dynamic_ncols=True, smoothing=0.05
         )
         self.began, self.start = time.monotonic(), start
+        self.board = Board(folder / "tensorboard", start, self._warn) if tensorboard else None
 
     def train(self, step: int, record: dict[str, Any]) -> None:
         """Writes one line of training figures."""
@@ -151,25 +132,14 @@ class RunLog:
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 
     def text(self, tag: str, lines: list[str], step: int) -> None:
-        """Shows lines in TensorBoard, as they are but for breaks in long ones."""
+        """Shows lines in TensorBoard."""
         if self.board:
-            wrapped = [textwrap.wrap(line, 100, subsequent_indent="  ") for line in lines]
-            self.board.add_text(tag, "\n".join("    " + part for parts in wrapped for part in parts), step)
+            self.board.text(tag, lines, step)
 
     def hparams(self, choices: dict[str, Any], metrics: dict[str, float]) -> None:
-        """Puts the run into TensorBoard's table of hyper-parameters, beside the last values of its validation curves.
-
-        Args:
-            choices: {"section.field": value} to compare runs by.
-            metrics: those of the last validation.
-        """
-        if not self.board:
-            return
-        from torch.utils.tensorboard.summary import hparams
-
-        flat = {k: v if isinstance(v, int | float | bool) else str(v) for k, v in choices.items()}
-        for summary in hparams(flat, {f"valid/{name}": value for name, value in metrics.items()}):
-            self.board.file_writer.add_summary(summary)
+        """Adds the run to TensorBoard's table of hyper-parameters; see `Board.hparams`."""
+        if self.board:
+            self.board.hparams(choices, metrics)
 
     def flush(self) -> None:
         """Makes what was logged last before a checkpoint is written."""
@@ -188,13 +158,16 @@ class RunLog:
     def _write(self, kind: str, step: int, record: dict[str, Any]) -> None:
         reach("log.write")
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        self.file.write(json.dumps({"kind": kind, "step": step, **clean}, allow_nan=False) + "\n")
+        line = json.dumps({"kind": kind, "step": step, **clean}, allow_nan=False) + "\n"
+        self.file.write(line.encode())
         self.file.flush()
 
     def _scalars(self, values: dict[str, float], step: int) -> None:
-        for tag, value in values.items():
-            if self.board and math.isfinite(value):
-                self.board.add_scalar(tag, value, step)
+        if self.board:
+            self.board.scalars(values, step)
+
+    def _warn(self, reason: str) -> None:
+        self.say(f"taskmask: warning: {reason}")
 
 
 def figure(value: float, form: str = ".4g") -> str:

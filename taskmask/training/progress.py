@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
+import torch
+
+from taskmask import __version__
+from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
 from taskmask.settings import Settings
 from taskmask.training.loader import Position
@@ -30,6 +35,25 @@ class Progress:
     def of(state: dict[str, Any]) -> Progress:
         """Makes it from what `dataclasses.asdict` gave."""
         return Progress(**{**state, "position": Position(**state["position"])})
+
+
+def snapshot(
+    settings: Settings, vocab: Vocabulary, labels: dict[str, list[str]], weights: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    """Returns the content of a checkpoint, with an optimizer that has done nothing yet."""
+    return {
+        "step": progress.position.step,
+        "model": weights,
+        "average": None,
+        "optimizer": {},
+        "loss_scale": {},
+        "progress": dataclasses.asdict(progress),
+        "settings": settings.to_dict(),
+        "vocabulary": vocab.model_bytes,
+        "labels": labels,
+        "data_fingerprint": "",
+        "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
+    }
 
 
 def check_targets(targets: float, step: int, settings: Settings) -> None:

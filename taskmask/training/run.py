@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import math
 import os
@@ -22,8 +21,10 @@ from taskmask.config import Problems, read_file
 from taskmask.data.columns import Dataset
 from taskmask.data.plan import plan_epoch
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import ConfigError, StorageError, TaskmaskError, visible
-from taskmask.machine import in_our_words, storage_error, written_whole
+from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_errors, visible
+from taskmask.files import atomic_write
+from taskmask.locks import file_lock
+from taskmask.machine import in_our_words
 from taskmask.registry import user_dir_checksums
 from taskmask.settings import Settings, contradictions, parse
 from taskmask.training import checkpoint, distributed, pretrained
@@ -233,24 +234,9 @@ def note_end(folder: Path, error: BaseException | None) -> None:
 @contextlib.contextmanager
 def lock(folder: Path, option: str = "--run") -> Iterator[None]:
     """Holds a folder, which `option` names, against a second run for the time of a `with`."""
-    try:
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    os.register_at_fork(after_in_child=file.close)  # else the lock would outlive this process in its workers
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            what = f"another run is at work in it ({file.read().strip()})"
-            raise ConfigError(what, where=f"{option} {folder}", fix="name another folder, or wait") from None
-        except OSError:
-            print(f"taskmask: warning: {folder} cannot be locked, so nothing stops a second run in it", file=sys.stderr)
-        file.truncate(0)
-        file.write(f"{platform.node()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+    with file_lock(folder / ".lock", f"{option} {folder}"):
         yield
 
 
@@ -283,7 +269,7 @@ def keep_vocabulary(folder: Path, vocab: Vocabulary) -> None:
     """Writes the vocabulary beside the settings, so that other data can be prepared with `--vocab RUN`."""
     file = folder / vocab.file_name
     if not file.exists():
-        with written_whole(file) as stream:
+        with atomic_write(file) as stream:
             stream.write(vocab.model_bytes)
 
 
@@ -344,5 +330,5 @@ def write_json(file: Path, content: Any) -> None:
     """Writes JSON whole or not at all; a file that says the same is left alone."""
     text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
     if not file.exists() or file.read_bytes() != text:
-        with written_whole(file) as stream:
+        with atomic_write(file) as stream:
             stream.write(text)

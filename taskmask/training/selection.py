@@ -13,7 +13,7 @@ from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
-from taskmask.machine import written_whole
+from taskmask.files import atomic_write
 
 AT_ONCE = 1 << 22  # labels that are counted together
 MOST_SHOWN = 12
@@ -149,7 +149,7 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, p
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
     """
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
-    with written_whole(Path(file)) as stream:
+    with atomic_write(Path(file)) as stream:
         texts = {"tokens": "text", pair: pair} if pair else {"tokens": "text"}
         stream.write("\t".join([column, *texts.values()]).encode() + b"\n")
         for name in splits:

@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
-    """Notes the first of SIGTERM, SIGINT and SIGUSR1; a second one does what it did before.
+    """Notes the first of SIGTERM, SIGINT, SIGUSR1 and SIGHUP; a second one does what it did before.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
 
     Args:
         minutes: time after which the run is to stop by itself; 0 = never.
@@ -55,6 +57,8 @@ class StopRequest:
             yield
             return
         before: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+        if before[signal.SIGHUP] == signal.SIG_IGN:
+            del before[signal.SIGHUP]
         try:
             for number in before:
                 signal.signal(number, note)

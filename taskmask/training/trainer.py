@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, NoReturn
 
 import torch
 
-from taskmask import __version__
 from taskmask.data.rows import Batch
 from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, StorageError, visible
 from taskmask.faults import reach
@@ -25,19 +23,13 @@ from taskmask.training import checkpoint
 from taskmask.training.blame import first_bad_place
 from taskmask.training.distributed import World, check_replicas
 from taskmask.training.evaluate import check_metric, find_over, guesses, metrics_of, undefined, value_of
-from taskmask.training.loader import (
-    BatchMaker,
-    Ticket,
-    batches,
-    training_tickets,
-    workers_watched,
-)
+from taskmask.training.loader import BatchMaker, Ticket, batches, training_tickets, workers_watched
 from taskmask.training.log import RunLog, say
 from taskmask.training.objective import Objective
 from taskmask.training.optim import SPIKE_WINDOW
 from taskmask.training.parts import DataParts
 from taskmask.training.precision import LossScaleAtFloor, autocast
-from taskmask.training.progress import Progress, check_targets
+from taskmask.training.progress import Progress, check_targets, snapshot
 from taskmask.training.signals import StopRequest
 from taskmask.training.update import Outcome, Updater
 
@@ -147,7 +139,7 @@ class Trainer:
     def _conclude(self, step: int) -> None:
         """Validates and saves where it is time to."""
         run = self.settings.run
-        improved = self._validation_is_due and self._validate(step)
+        improved = self._validation_is_due and self._validate_safely(step)
         if self.finished or step % run.save_every == 0 or (improved and run.keep_best):
             self._save()
 
@@ -278,6 +270,19 @@ class Trainer:
             totals = [0.0] * len(names)
         self.progress.pending = dict(zip(names, totals, strict=True))
 
+    def _validate_safely(self, step: int) -> bool:
+        """Validates; if that fails, saves the steps since the last checkpoint before the error goes on."""
+        self._gather_pending()
+        try:
+            return self._validate(step)
+        except Exception as error:
+            if self.log and not isinstance(error, Interrupted):  # which has saved
+                with contextlib.suppress(StorageError):
+                    self.log.flush()
+                    self._write(self.folder / "checkpoints" / checkpoint.name_of(step, "", None))
+                    self._say(f"the validation failed; step {step} is saved")
+            raise
+
     def _validate(self, step: int) -> bool:
         """Validates with frozen masks; returns whether this is the best so far."""
         began, task, average = time.monotonic(), self.parts.task, self.updater.average
@@ -291,7 +296,7 @@ class Trainer:
                 with_answers=task.measured_in_training,
                 asked_to_stop=self._all_asked_to_stop,
             )
-            if found and self.log and self.log.board:
+            if found and self.log and self.log.board and self.log.board.works:
                 self.log.text("guesses", guesses(self.objective, maker, self.device), step)
         if found is None:
             self._interrupt()  # now, since a validation may outlast the patience of a scheduler
@@ -303,7 +308,7 @@ class Trainer:
         best = sign * value_of(metrics, name) < before  # never true of NaN
         if math.isnan(metrics[name]):
             targets = sum(found.totals[f"{loss}_count"] for loss in self.objective.criterion.weights)
-            self._say(undefined({name: metrics[name]}, targets, "valid") + "; this checkpoint cannot be the best")
+            self._say(undefined({name: metrics[name]}, targets, "valid") + ", so this checkpoint cannot be the best")
         self.progress.validated, self.progress.validated_step = metrics, step
         self.progress.best = metrics[name] if best else self.progress.best
         # without a best one there is nothing that a validation fails to improve
@@ -345,18 +350,13 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Returns all that a resume needs, and all that a stranger needs to use the weights."""
+        parts, weights = self.parts, self.objective.state_dict()
         return {
-            "step": self.progress.position.step,
-            "model": self.objective.state_dict(),
+            **snapshot(self.settings, parts.vocab, parts.task.labels, weights, self.progress),
             "average": self.updater.average.weights if self.updater.average else None,
             "optimizer": self.updater.optimizer.state_dict(),
             "loss_scale": self.updater.scale.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
-            "settings": self.settings.to_dict(),
-            "vocabulary": self.parts.vocab.model_bytes,
-            "labels": self.parts.task.labels,
             "data_fingerprint": self.parts.fingerprint,
-            "versions": {"taskmask": __version__, "torch": str(torch.__version__), "python": sys.version.split()[0]},
         }
 
     def resume(self) -> None:

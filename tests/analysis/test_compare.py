@@ -269,7 +269,7 @@ def test_two_experiments_do_not_share_a_folder(whole, data, tmp_path, monkeypatc
 
 
 def test_two_processes_are_not_at_work_in_one_folder(whole, monkeypatch):
-    with lock(whole[1]), pytest.raises(ConfigError, match="another run is at work in it"):
+    with lock(whole[1]), pytest.raises(ConfigError, match="another process is at work in it"):
         run_counted(whole[0], whole[1], monkeypatch)
 
 

@@ -292,14 +292,13 @@ def test_a_folder_that_is_no_dataset_is_never_touched(tmp_path, unigram):
         DatasetWriter(tmp_path / "home", unigram, overwrite=True)
 
 
-def test_leftovers_of_the_dead_are_cleaned_and_of_the_living_kept(tmp_path, unigram, dataset):
-    dead, alive = 2**22 + 1, os.getppid()
-    for pid in (dead, alive):
-        (tmp_path / f"d.partial-{pid}").mkdir()
-    os.rename(dataset, tmp_path / f"d.replaced-{dead}")
+def test_leftovers_of_killed_writers_are_cleaned_and_nothing_else(tmp_path, unigram, dataset):
+    for name in ("d.partial-0123abcd", "d.partial-mine", "e.partial-0123abcd"):
+        (tmp_path / name).mkdir()
+    os.rename(dataset, tmp_path / "d.replaced-00000000")
     with pytest.raises(ZeroDivisionError), DatasetWriter(tmp_path / "d", unigram, overwrite=True):
         raise ZeroDivisionError
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", f"d.partial-{alive}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d", "d.partial-mine", "e.partial-0123abcd"]
     assert Dataset.open(tmp_path / "d").split("train").rows == 3
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from encode_help import Maker, content_of, rows_of
 
+from taskmask.data.add_column import ColumnsWriter
 from taskmask.data.columns import Dataset
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.salient import Salient
@@ -17,6 +18,12 @@ from taskmask.errors import DataError
 
 TEXTS = ["The dog, unreasonably often.", "", "naïve 我爱 café 25", "the fox"]
 LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+
+
+def written(folder, name, spans, overwrite=False):
+    """Writes spans as a column of train."""
+    with ColumnsWriter(Dataset.open(folder), ["train"], [name], overwrite) as writer:
+        return write_spans(writer, "train", name, spans)
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def tagged(tmp_path, dataset, vocabulary):
             raw = "".join(json.dumps(record) + "\n" for record in records).encode()
         path.write_bytes(raw)
         file = SpanFile(path, vocabulary)
-        make.found = write_spans(tmp_path / "out", "train", "spans", file.spans, overwrite=True)
+        make.found = written(tmp_path / "out", "spans", file.spans, overwrite=True)
         return shown(Dataset.open(tmp_path / "out"), vocabulary), file
 
     return make
@@ -175,7 +182,7 @@ def test_bytes_that_are_no_text_and_a_file_that_is_not_there(tagged, tmp_path, v
         tagged(None, raw=b'{"text":"\xff"}\n')
     file = SpanFile(tmp_path / "none.jsonl", vocabulary)
     with pytest.raises(DataError, match=r"none\.jsonl: cannot be read: No such file"):
-        write_spans(tmp_path / "out", "train", "other", file.spans)
+        written(tmp_path / "out", "other", file.spans)
 
 
 def test_rows_of_a_document_have_their_own_lines_and_neighbours_differ(tmp_path, vocabulary):
@@ -185,7 +192,7 @@ def test_rows_of_a_document_have_their_own_lines_and_neighbours_differ(tmp_path,
     path.write_text(
         "".join(json.dumps({"text": t, "spans": [[0, len(t)]]}) + "\n" for t in ("the fox", "the dog", "fox"))
     )
-    write_spans(tmp_path / "out", "train", "spans", SpanFile(path, vocabulary).spans)
+    written(tmp_path / "out", "spans", SpanFile(path, vocabulary).spans)
     numbers = [sorted(set(row.tolist())) for row in rows_of(Dataset.open(tmp_path / "out"), "spans")]
     assert numbers == [[1], [0, 2], [0, 3]]  # the last row of a document ends with </s>
 
@@ -198,10 +205,10 @@ def test_an_interrupted_write_leaves_the_dataset_as_it_was(dataset, tmp_path, vo
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_spans(tmp_path / "out", "train", "spans", breaks)
+        written(tmp_path / "out", "spans", breaks)
     assert content_of(tmp_path / "out") == before
     with pytest.raises(DataError, match="column 'tokens' exists"):
-        write_spans(tmp_path / "out", "train", "tokens", breaks, overwrite=True)
+        written(tmp_path / "out", "tokens", breaks, overwrite=True)
 
 
 def test_numbers_begin_anew_after_the_highest(dataset, tmp_path, monkeypatch):
@@ -212,7 +219,7 @@ def test_numbers_begin_anew_after_the_highest(dataset, tmp_path, monkeypatch):
         places = np.arange(len(stretch.tokens))
         return places, places + 1
 
-    write_spans(tmp_path / "out", "train", "spans", lambda split: found_by(every_token, split))
+    written(tmp_path / "out", "spans", lambda split: found_by(every_token, split))
     values = np.asarray(Dataset.open(tmp_path / "out").split("train").values("spans"))
     assert np.array_equal(values, np.arange(len(values)) % 3 + 1)
 

@@ -84,7 +84,7 @@ def test_the_first_annotation_where_none_is_named(model, copy):
 
 def test_two_at_once(model, copy, monkeypatch):
     def meanwhile(*_):
-        with pytest.raises(ConfigError, match=r"--data .*another run is at work in it"):
+        with pytest.raises(ConfigError, match=r"column guess of split train: another process is at work in it"):
             annotate(model, str(copy), {"guess": "label"})
         return {}
 

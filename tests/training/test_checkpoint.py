@@ -204,7 +204,7 @@ def test_a_flipped_bit_in_any_record_is_found(trained, tmp_path):
     for record in records:
         file = shutil.copy(source, tmp_path / source.name)
         flip(tmp_path / source.name, record)
-        with pytest.raises(CheckpointError, match="checksum of"):
+        with pytest.raises(CheckpointError, match="checksum differs"):
             load(file.__class__(file))
 
 
@@ -357,7 +357,7 @@ def test_two_runs_in_one_folder(settings, tmp_path):
 
     with lock(tmp_path / "run"):
         for restart in (False, True):
-            with pytest.raises(ConfigError, match=f"another run is at work in it .*process {os.getpid()}, since"):
+            with pytest.raises(ConfigError, match=f"another process is at work in it .*process {os.getpid()}, since"):
                 train(settings(), restart=restart)
     assert train(settings(train={"steps": 1})).step == 1
 

@@ -370,7 +370,7 @@ def test_folders_that_are_not_empty_are_not_touched(tmp_path):
     run = write_run(tmp_path / "run", "masked_lm")
     (tmp_path / "file").write_text("mine")
     for call in (lambda to: from_hf(str(tmp_path / "hf"), to), lambda to: to_hf(run, to)):
-        for target, says in (("hf", "is not empty"), ("file", "is there already and no folder")):
+        for target, says in (("hf", "is not empty"), ("file", "exists and is not a folder")):
             with pytest.raises(ConfigError, match=f"{target}: {says}; expected a new or empty folder"):
                 call(str(tmp_path / target))
     nothing_else(tmp_path, "hf", "run", "file")

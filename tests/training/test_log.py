@@ -7,10 +7,12 @@ import json
 import math
 import os
 import pty
+import shutil
 import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 
 import pytest
 from training_help import Crash, rows, tables, train_until
@@ -200,3 +202,42 @@ def test_a_closed_pipe_ends_in_no_traceback(data, tmp_path):
     command = f"{sys.executable} -m taskmask_cli.main list --data {data} | true"
     done = subprocess.run(["bash", "-c", command + "; exit ${PIPESTATUS[0]}"], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr
+
+
+@pytest.mark.fault(60)
+def test_a_tensorboard_folder_that_vanishes_stops_nothing(tmp_path, capfd):
+    log = RunLog(tmp_path, 10, 0, -1, tensorboard=True)
+    log.valid(1, {"loss": 1.0}, 10, True, 0.1)
+    log.flush()
+    shutil.rmtree(tmp_path / "tensorboard")
+    for step in range(2, 6):
+        log.valid(step, {"loss": 1.0}, 10, True, 0.1)
+        log.flush()
+    log.text("guesses", ["a line"], 5)
+    log.hparams({"model.name": "tiny"}, {"loss": 1.0})
+    log.close()
+    error = capfd.readouterr().err
+    assert error.count("warning: nothing more is written for TensorBoard") == 1 and not log.board.works
+    assert [record["step"] for record in read_log(tmp_path / "log.jsonl", "valid")] == [1, 2, 3, 4, 5]
+
+
+def test_a_path_that_is_not_utf_8_leaves_the_log(tmp_path, capfd):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xff"))
+    folder.mkdir()
+    log = RunLog(folder, 10, 0, -1, tensorboard=True)
+    log.valid(1, {"loss": 1.0}, 10, True, 0.1)
+    log.close()
+    assert capfd.readouterr().err.count("warning: nothing is written for TensorBoard") == 1
+    assert [record["step"] for record in read_log(folder / "log.jsonl", "valid")] == [1]
+
+
+def test_the_python_reader_of_tensorboard_shows_no_step_twice(settings, tmp_path, monkeypatch):
+    """It takes the first session with a purge step for the beginning of the run (tensorboard 2.21)."""
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+
+    chosen = settings(run={"tensorboard": True, "save_every": 2, "keep_best": 0}, train={"steps": 8})
+    assert isinstance(train_until(chosen, "crash", 6, monkeypatch), Crash)
+    train(chosen)
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"tensors": 0})
+    board.Reload()
+    assert [event.step for event in board.Tensors("train/loss")] == list(range(1, 9))

@@ -218,7 +218,14 @@ def test_out_of_memory_in_the_update_ends_with_5_and_the_same_command_goes_on(da
     same(last(tmp_path / "whole"), last(tmp_path / "run"))
 
 
-@pytest.mark.fault(34)
-def test_out_of_memory_elsewhere_ends_with_7(data, tmp_path):
-    launch = Launch(tmp_path, tables(data, tmp_path / "run"), order="memory@validation.batch#1")
-    assert launch.wait() == [7] and "not enough memory" in launch.text().splitlines()[-1]
+@pytest.mark.fault(34, 67)
+@pytest.mark.parametrize("fault, code", [("memory", 7), ("full", 7), ("error", 1)])
+def test_an_error_in_a_validation_loses_no_step(fault, code, data, tmp_path):
+    config = tables(data, tmp_path / "run", train={"steps": 6, "valid_every": 3}, run={"save_every": 100})
+    launch = Launch(tmp_path, config, order=f"{fault}@validation.batch#2")
+    assert launch.wait() == [code] and "the validation failed; step " in launch.text()
+    (file,) = [file for file in checkpoint.all_of(tmp_path / "run") if checkpoint.score_of(file) is None]
+    assert f"step {checkpoint.step_of(file)} is saved" in launch.text()
+    assert Launch(tmp_path, config).wait() == [0]
+    train(make(data, tmp_path / "whole", train={"steps": 6, "valid_every": 3}, run={"save_every": 100}))
+    same(last(tmp_path / "whole"), last(tmp_path / "run"))

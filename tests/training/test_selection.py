@@ -184,15 +184,19 @@ def test_shares_of_tokens(copy):
 def test_no_label_is_seen_before_it_is_chosen(model, copy, labelled, monkeypatch):
     """A reader, or what a killed process leaves, has no label of a text that is to be tested."""
     seen = []
-    original = module.add_column
+    original = module.ColumnsWriter.write
 
-    def add(*words, **named):
+    def write(*words, **named):
         original(*words, **named)
+        look()
+
+    def look():
         split = Dataset.open(copy).split("train")
         seen.append(np.asarray(split.values("guess")) if "guess" in split.columns else None)
 
-    monkeypatch.setattr(module, "add_column", add)
+    monkeypatch.setattr(module.ColumnsWriter, "write", write)
     after, _ = annotated(model, copy)
+    look()
     assert any(one is not None for one in seen) and (after < 0).any()
     assert all(one is None or np.array_equal(one, after) for one in seen)
 

@@ -15,7 +15,7 @@ SHORT = {"train": {"steps": 8}, "run": {"keep_last": 9}}
 
 
 @pytest.mark.fault(52)
-@pytest.mark.parametrize("kind", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("kind", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
 def test_a_signal_saves_once_and_the_same_command_goes_on(kind, data, tmp_path):
     train(make(data, tmp_path / "whole", **SHORT))
     config = tables(data, tmp_path / "run", **SHORT)
@@ -83,7 +83,8 @@ def test_a_second_run_in_the_folder_is_refused(data, tmp_path):
     for arguments in ((), ("--run.restart",)):
         second = Launch(tmp_path / "second", config, arguments=arguments)
         assert second.wait() == [2]
-        assert f"another run is at work in it ({os.uname().nodename}, process {first.processes[0].pid}" in second.text()
+        holder = f"({os.uname().nodename}, process {first.processes[0].pid}"
+        assert f"another process is at work in it {holder}" in second.text()
     os.kill(first.processes[0].pid, signal.SIGTERM)
     assert first.wait(20) == [75]
 

@@ -156,7 +156,7 @@ def arm(kind, step, rank=0, set_attribute=setattr):
             raise RuntimeError("injected")
         if kind == "leave":
             sys.exit(0)
-        if kind in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGKILL", "SIGSTOP"):
+        if kind in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "SIGKILL", "SIGSTOP"):
             os.kill(os.getpid(), getattr(signal, kind))
         if kind.endswith("to the workers"):  # which prepare batches
             for worker in multiprocessing.active_children():
