@@ -35,11 +35,17 @@ def forms_of(views: int) -> np.ndarray:
     return np.stack([np.ones((views, views)), np.eye(views)][: min(views, 2)])
 
 
-def distance_forms(views: int) -> np.ndarray:
-    """Returns float64 [N, N, N]: for each distance between two views the mean over all pairs that are so far apart."""
-    far = abs(np.arange(views)[:, None] - np.arange(views))
-    each = (far == np.arange(views)[:, None, None]).astype(np.float64)
-    return each / each.sum(axis=(1, 2), keepdims=True)
+def distance_forms(masks: int, views: int) -> np.ndarray:
+    """Returns float64 [masks, N, N]: for each distance between two masks the mean over all pairs that far apart.
+
+    Args:
+        masks: views that are masked; they come first.
+        views: all views, N. The others, such as the text as it is, are in no pair.
+    """
+    far = abs(np.arange(masks)[:, None] - np.arange(masks))
+    each = (far == np.arange(masks)[:, None, None]).astype(np.float64)
+    rest = views - masks
+    return np.pad(each / each.sum(axis=(1, 2), keepdims=True), ((0, 0), (0, rest), (0, rest)))
 
 
 @dataclass

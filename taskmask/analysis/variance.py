@@ -183,8 +183,9 @@ def _subject_of(loaded: pretrained.Pretrained, dataset: Dataset, policy: Policy)
     settings = loaded.settings
     task = TASKS.get(settings.task.name).make(settings.task.options, loaded.vocab, policy.masker, loaded.labels)
     task.prepare(dataset)
-    forms = distance_forms if isinstance(policy.masker, Windows) else forms_of
-    return Subject(policy.name, task, forms(task.views))
+    masks, views = policy.masker.views, task.views
+    forms = distance_forms(masks, views) if isinstance(policy.masker, Windows) else forms_of(views)
+    return Subject(policy.name, task, forms)
 
 
 def _rows_of(
@@ -251,7 +252,7 @@ def by_distance(found: Sums, masker: Windows, totals: np.ndarray) -> tuple[np.nd
     added = Added.of(found)
     begins, size = masker.places(totals)
     hamming = 2 * np.minimum(abs(begins[:, None] - begins), size)  # [W, W, R]
-    hamming = np.einsum("fvw,vwr->fr", found.forms, hamming)
+    hamming = np.einsum("fvw,vwr->fr", found.forms[:, : len(begins), : len(begins)], hamming)
     there = np.maximum(size, 1)
     lines = 1 - hamming * totals / (2 * there * np.maximum(totals - size, 1))
     own = added.masks()

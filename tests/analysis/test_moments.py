@@ -92,7 +92,7 @@ def test_covariances_of_pairs_are_right_on_average():
     orders = itertools.permutations(range(6), 4)
     draws = [[tuple(sorted(order[n : n + 2])) for n in range(3)] for order in orders]
     tables = world.table(draws)[None]  # all there are, so that the mean over them is exact
-    found = Added.of(sums_of(tables, np.full(tables.shape[:-1], 2.0), forms=distance_forms(3)))
+    found = Added.of(sums_of(tables, np.full(tables.shape[:-1], 2.0), forms=distance_forms(3, 3)))
     of_all = (len(draws) - 1) / len(draws) * 3**2  # an update has three times the targets of a view
     for distance in range(3):
         assert of_all * found.masks(form=distance)[0] == pytest.approx(covariance[2 * distance])

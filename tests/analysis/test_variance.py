@@ -28,15 +28,21 @@ def row_of(vocab, total):
     return Rows(tokens, np.array([total + 2]), np.array([total]), vocab)
 
 
-def test_sums_over_masked_tokens_lie_on_the_line_of_the_theory(vocab):
-    """Though windows of 6 tokens and of 4 cannot be moved by quarters, and rows differ in their variance."""
+@pytest.mark.parametrize("clean", [0, 1])
+def test_sums_over_masked_tokens_lie_on_the_line_of_the_theory(clean, vocab):
+    """Though windows of 6 tokens and of 4 cannot be moved by quarters, and rows differ in their variance.
+
+    With `clean` there is one more view: the text as it is, as joint_mlm may read labels from it.
+    """
     random, masker, totals = np.random.default_rng(0), windows(0.15, vocab), np.array([40, 26])
-    tables, counts = np.zeros((2, 300, masker.views, 1, 30)), np.zeros((2, 300, masker.views, 1))
+    views = masker.views + clean
+    tables, counts = np.ones((2, 300, views, 1, 30)), np.ones((2, 300, views, 1))
     for row, total in enumerate(totals):
         rows, of_token = row_of(vocab, total), (row + 1) * random.normal(size=(total + 2, 30))
         chosen = np.stack([masker(rows, Draw(0, n, rows.ids))[:, 0] for n in range(300)])
-        tables[row, :, :, 0], counts[row, :, :, 0] = chosen @ of_token, chosen.sum(2)
-    found = sums_of(tables, counts, forms=distance_forms(masker.views))
+        masked = np.s_[row, :, : masker.views, 0]
+        tables[masked], counts[masked] = chosen @ of_token, chosen.sum(2)
+    found = sums_of(tables, counts, forms=distance_forms(masker.views, views))
     shares, (value, low, high), theory = by_distance(found, masker, totals)
     of_six = np.array([0, (2 + 1 + 1 + 2) / 4, (3 + 2 + 3) / 3, (4 + 4) / 2, 6]) / 6  # of windows at 0, 2, 3, 4 and 6
     assert shares == pytest.approx((of_six + np.arange(5) / 4) / 2)
@@ -50,7 +56,7 @@ def test_rows_of_one_token_have_no_windows(vocab):
         rows = row_of(vocab, total)
         assert (masker(rows, Draw(0, 1, rows.ids)).sum(2) == size).all()
     tables = np.zeros((2, 3, masker.views, 1, 4))
-    found = sums_of(tables, np.zeros(tables.shape[:-1]), forms=distance_forms(masker.views))
+    found = sums_of(tables, np.zeros(tables.shape[:-1]), forms=distance_forms(masker.views, masker.views))
     shares, correlations, _ = by_distance(found, masker, np.array([0, 1]))
     assert (shares == 0).all() and np.isnan(correlations).all()
 
