@@ -37,7 +37,7 @@ class Limits:
         low: its lowest value.
         high: its highest value; infinite for a loss.
         examples: how many examples it rests on, if fewer than were answered: for the F1 of a rare label, the examples
-            that have it.
+            that have it; for a loss, the examples that have targets.
         is_smooth: whether no single example matters much: a correlation of numbers, in contrast to a share of examples.
     """
 
@@ -50,7 +50,6 @@ class Limits:
 SHARE = Limits(0.0, 1.0)
 CORRELATION = Limits(-1.0, 1.0, is_smooth=True)
 LOSS = Limits(low=0.0)
-PERPLEXITY = Limits(low=1.0)
 UNLIMITED = Limits()
 
 
@@ -75,7 +74,7 @@ def interval_within(found: TwoWay, limits: Limits, level: float = 0.95) -> tuple
     if math.isinf(limits.low):
         return found.interval(level) if found.error > 0 else (math.nan, math.nan)
     if math.isinf(limits.high):
-        return _above(found, limits.low, tail)
+        return _above(found.of_fewer(limits.examples), limits.low, tail)
     width = limits.high - limits.low
     share = min(max((mean - limits.low) / width, 0.0), 1.0)
     number = effective_examples(found, limits, tail)

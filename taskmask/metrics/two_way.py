@@ -76,6 +76,18 @@ class TwoWay:
         factor = (error / self.error) ** 2
         return replace(self, of_runs=self.of_runs * factor, of_examples=self.of_examples * factor)
 
+    def of_fewer(self, examples: float) -> TwoWay:
+        """The same mean, with the error that belongs to it if only `examples` have a part in it; below two it is NaN.
+
+        All the others make the bootstrap's correction of the variance too small, and Student's t too narrow.
+        """
+        if examples >= self.examples:
+            return self
+        if examples < 2:
+            return replace(self, of_examples=math.nan, examples=int(examples))
+        factor = examples / (examples - 1) * (self.examples - 1) / self.examples
+        return replace(self, of_examples=self.of_examples * factor, examples=int(examples))
+
     def p_value(self) -> float:
         """The two-sided p of the mean being 0: 1 minus the level of the widest interval without 0 in it."""
         if not self.error > 0 or math.isnan(self.mean):

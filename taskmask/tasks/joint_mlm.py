@@ -17,7 +17,7 @@ from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.units import content_of
 from taskmask.errors import ConfigError, DataError
-from taskmask.metrics.limits import LOSS, Limits
+from taskmask.metrics.limits import Limits
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import TASKS, register_task
 from taskmask.settings import DataSettings
@@ -231,9 +231,11 @@ class JointMLM(MaskedLM):
 
     def limits(self, examples: dict[str, int]) -> dict[str, Limits]:
         """Between which values each metric is."""
-        found = dict.fromkeys(("loss", "mlm_loss", "label_loss"), LOSS)
+        there = [count for kind, count in examples.items() if count and self.weights.get(kind, 1.0)]
+        found = {"loss": Limits(0, examples=min(there, default=0))}
         for kind, name in ((self.kind, "mlm"), (HEAD, "label")):
-            found[f"{name}_accuracy"] = Limits(0, 1, examples.get(kind, 0))
+            count = examples.get(kind, 0)
+            found |= {f"{name}_loss": Limits(0, examples=count), f"{name}_accuracy": Limits(0, 1, count)}
         return found
 
     def show(self, batch: Batch, outputs: dict[str, torch.Tensor] | None = None) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.limits import LOSS, PERPLEXITY, Limits
+from taskmask.metrics.limits import Limits
 from taskmask.tasks.base import Answers, Task, Totals, by_example, losses_of, mean, mean_loss
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class TokenTask(Task):
         Args:
             examples: how many have targets, of each kind.
         """
-        return {"loss": LOSS, "perplexity": PERPLEXITY, "accuracy": Limits(0, 1, examples[self.kind])}
+        count = examples[self.kind]
+        losses = {"loss": Limits(0, examples=count), "perplexity": Limits(1, examples=count)}
+        return {**losses, "accuracy": Limits(0, 1, count)}
 
 
 def fields_of(kind: str) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from taskmask.metrics.beta import beta_quantile, incomplete_beta
 from taskmask.metrics.bootstrap import Measure, Resampled, intervals, over_runs, resample, seed_intervals
 from taskmask.metrics.classification import classification_limits, classification_metrics
 from taskmask.metrics.entities import entity_limits, f1_of
-from taskmask.metrics.limits import CORRELATION, LOSS, PERPLEXITY, SHARE, UNLIMITED, Limits, interval_within
+from taskmask.metrics.limits import CORRELATION, LOSS, SHARE, UNLIMITED, Limits, interval_within
 from taskmask.metrics.paired import paired_difference
 from taskmask.metrics.regression import LIMITS, regression_metrics
 from taskmask.metrics.two_way import TwoWay, two_way
@@ -114,11 +114,34 @@ def test_a_loss_has_a_lower_limit_alone():
     low, high = intervals(share(losses, LOSS))["it"]
     error = losses.std(ddof=1) / math.sqrt(60) * stats.t.isf(0.025, 59)
     assert (low, high) == pytest.approx((losses.mean() - error, losses.mean() + error), rel=0.1) and low > 0
-    two = seed_intervals([share(losses * by + 1, PERPLEXITY) for by in (0.5, 2.0)])["it"]
+    two = seed_intervals([share(losses * by + 1, Limits(low=1.0)) for by in (0.5, 2.0)])["it"]
     assert 1 < two.low < 1.1 and two.high > 2
     assert intervals(share(np.zeros(9), LOSS), 20)["it"] == (0, math.inf)  # others may be as large as they like
     alike = intervals(share(np.full(100, 2.0), LOSS), 20)["it"]
     assert alike == pytest.approx((2 / 1.02, 2 * 1.02), rel=1e-3)
+
+
+def mean_of_some(losses, examples=40, runs=1):
+    """The mean loss of targets that few of the examples have, one each."""
+    table = np.zeros((2, examples))
+    table[:, : len(losses)] = losses, np.ones(len(losses))
+
+    def metrics(index):
+        total, count = table[:, index].sum(1)
+        return {"it": total / count if count else math.nan}
+
+    limits = {"it": Limits(0, examples=len(losses))}
+    return seed_intervals([Measure(examples, metrics, limits)] * runs)["it"]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_loss_rests_on_the_examples_that_have_targets(runs):
+    """Of one the error is unknown, of three Student's t has two degrees of freedom, however many others there are."""
+    assert all(map(math.isnan, [(one := mean_of_some([8.3], runs=runs)).low, one.high]))
+    losses = np.array([1.0, 2.0, 4.0])
+    found, error = mean_of_some(losses, runs=runs), losses.std(ddof=1) / math.sqrt(3)
+    assert found.high >= losses.mean() * math.exp(stats.t.isf(0.025, 2) * error / losses.mean())
+    assert found.low == pytest.approx(losses.mean() ** 2 / found.high)
 
 
 def test_no_limits_and_no_spread_are_undefined():
