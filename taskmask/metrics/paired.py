@@ -60,6 +60,8 @@ def paired_difference(
     drawn = np.stack([ours[seed].drawn[metric] - baseline[seed].drawn[metric] for seed in seeds], 1)
     limits, pairs = ours[seeds[0]].limits_of(metric), tuple(values.tolist())
     found = two_way(values, drawn, ours[seeds[0]].size)
+    if math.isinf(limits.high):
+        found = found.of_fewer(limits.examples)
     if math.isfinite(limits.low):
         sides = [_of_one_run([runs[seed] for seed in seeds], metric) for runs in (ours, baseline)]
         found = found.at_least(smallest_error(sides, limits) * _left_by_averaging(found, drawn))

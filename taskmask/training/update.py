@@ -65,7 +65,7 @@ class Updater:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the last step, that of the highest layer."""
+        """The learning rate of the last step: the highest of all groups, that of the heads."""
         return max(group["lr"] for group in self.optimizer.param_groups)
 
     def __call__(

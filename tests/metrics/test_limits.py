@@ -121,7 +121,7 @@ def test_a_loss_has_a_lower_limit_alone():
     assert alike == pytest.approx((2 / 1.02, 2 * 1.02), rel=1e-3)
 
 
-def mean_of_some(losses, examples=40, runs=1):
+def mean_of_some(losses, examples=40):
     """The mean loss of targets that few of the examples have, one each."""
     table = np.zeros((2, examples))
     table[:, : len(losses)] = losses, np.ones(len(losses))
@@ -130,18 +130,26 @@ def mean_of_some(losses, examples=40, runs=1):
         total, count = table[:, index].sum(1)
         return {"it": total / count if count else math.nan}
 
-    limits = {"it": Limits(0, examples=len(losses))}
-    return seed_intervals([Measure(examples, metrics, limits)] * runs)["it"]
+    return Measure(examples, metrics, {"it": Limits(0, examples=len(losses))})
 
 
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_loss_rests_on_the_examples_that_have_targets(runs):
     """Of one the error is unknown, of three Student's t has two degrees of freedom, however many others there are."""
-    assert all(map(math.isnan, [(one := mean_of_some([8.3], runs=runs)).low, one.high]))
+    one = seed_intervals([mean_of_some([8.3])] * runs)["it"]
+    assert math.isnan(one.low) and math.isnan(one.high)
     losses = np.array([1.0, 2.0, 4.0])
-    found, error = mean_of_some(losses, runs=runs), losses.std(ddof=1) / math.sqrt(3)
+    found, error = seed_intervals([mean_of_some(losses)] * runs)["it"], losses.std(ddof=1) / math.sqrt(3)
     assert found.high >= losses.mean() * math.exp(stats.t.isf(0.025, 2) * error / losses.mean())
     assert found.low == pytest.approx(losses.mean() ** 2 / found.high)
+
+
+def test_a_difference_of_losses_rests_on_the_examples_that_have_targets():
+    ours, others = ({0: resample(mean_of_some(losses))} for losses in ([1.0, 2.0, 4.0], [1.5, 2.2, 5.5]))
+    found, pairs = paired_difference(ours, others, "it"), np.array([0.5, 0.2, 1.5])
+    assert found.high - found.mean >= stats.t.isf(0.025, 2) * pairs.std(ddof=1) / math.sqrt(3)
+    one = paired_difference({0: resample(mean_of_some([8.3]))}, {0: resample(mean_of_some([7.9]))}, "it")
+    assert math.isnan(one.low) and math.isnan(one.high)
 
 
 def test_no_limits_and_no_spread_are_undefined():
