@@ -56,7 +56,8 @@ UNLIMITED = Limits()
 def interval_within(found: TwoWay, limits: Limits, level: float = 0.95) -> tuple[float, float]:
     """The interval of the mean of runs; both ends are NaN if it is undefined.
 
-    Without limits it is that of `TwoWay`, and undefined if nothing differs between examples or runs.
+    Without limits it is that of `TwoWay`, and undefined if nothing differs between examples or runs. The same holds for
+    a loss below its lower limit: the limit is that of the criteria here, and others may have losses below 0.
 
     Args:
         found: the mean and its error.
@@ -64,11 +65,13 @@ def interval_within(found: TwoWay, limits: Limits, level: float = 0.95) -> tuple
         level: how often such intervals hold the truth.
 
     Raises:
-        ValueError: the mean is outside the limits by more than rounding.
+        ValueError: the mean is outside two limits by more than rounding.
     """
     mean, tail = found.mean, (1 - level) / 2
     if math.isnan(mean):
         return math.nan, math.nan
+    if math.isinf(limits.high) and mean < limits.low - 1e-6:  # a criterion of the user's own, such as a log-density
+        limits, found = UNLIMITED, found.of_fewer(limits.examples)
     if not limits.low - 1e-6 <= mean <= limits.high + 1e-6:
         raise ValueError(f"a metric is {mean}; expected one from {limits.low} to {limits.high}, the limits it declares")
     if math.isinf(limits.low):

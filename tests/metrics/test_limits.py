@@ -156,6 +156,15 @@ def test_no_limits_and_no_spread_are_undefined():
     assert all(map(math.isnan, intervals(share(np.ones(9), UNLIMITED), 20)["it"]))
 
 
+def test_a_loss_below_zero_has_no_limit():
+    """A criterion of the user's own may have such losses, for example minus the logarithm of a density."""
+    losses = np.random.default_rng(0).normal(-2.0, 1.0, 60)
+    error = losses.std(ddof=1) / math.sqrt(60) * stats.t.isf(0.025, 59)
+    expected = (losses.mean() - error, losses.mean() + error)
+    assert intervals(share(losses, LOSS))["it"] == pytest.approx(expected, rel=0.05)
+    assert all(map(math.isnan, intervals(share(losses, Limits(0, examples=1)))["it"]))
+
+
 def test_a_metric_outside_of_its_limits():
     with pytest.raises(ValueError, match=r"a metric is 1\.5; expected one from 0\.0 to 1\.0"):
         interval_within(TwoWay(1.5, 0.0, 0.1, 1, 10), SHARE)
