@@ -160,14 +160,25 @@ class Seq2Seq(TextToTextTask):
 
         counts = dict(zip(columns, is_defined.sum(1).tolist(), strict=True))
         limits = {**of_right.limits, **{name: Limits(0, 1, count) for name, count in counts.items()}}
-        return Measure(of_right.size, metrics, limits, self._notes_on_rouge(counts, of_right.size))
+        passed_over = sum(map(_has_other_scripts, accepted)) if self.config.rouge_words == "latin" else 0
+        return Measure(of_right.size, metrics, limits, self._notes_on_rouge(counts, of_right.size, passed_over))
 
-    def _notes_on_rouge(self, counts: dict[str, int], rows: int) -> tuple[str, ...]:
-        """What people should know where references have no words; of `counts` rows each metric is the mean."""
+    def _notes_on_rouge(self, counts: dict[str, int], rows: int, passed_over: int) -> tuple[str, ...]:
+        """What people should know if words of references do not count.
+
+        Args:
+            counts: of how many rows each metric is the mean.
+            rows: all of them.
+            passed_over: how many rows have words that count and, in another script, more letters that do not.
+        """
         of = {counted: counts[kind] for kind, counted in COUNTED.items()}
         kinds = {counted: ", ".join(kind for kind in KINDS if COUNTED[kind] == counted) for counted in of}
         fix = "; --task.rouge_words unicode counts the words of every script" * (self.config.rouge_words == "latin")
-        return tuple(
+        notes = (
+            f"rouge1, rouge2, rougeL: the references of {passed_over:,} of {rows:,} rows have words in another script,"
+            f" which do not count (latin){fix}",
+        )
+        return notes[: bool(passed_over)] + tuple(
             f"{kinds[counted]}: the references of {rows - count:,} of {rows:,} rows have no {counted}"
             f" ({self.config.rouge_words}) and are left out{fix if counted == 'word' else ''}"
             for counted, count in of.items()
@@ -207,6 +218,15 @@ class Seq2Seq(TextToTextTask):
         cut = "  (text was cut)" * ("cut" in answer)
         lines = [f"  {found['probability']:6.1%}  {found['choice']}" for found in answer.get("ranked", ())]
         return ["  ".join(record[field] for field in self.fields), f"  = {answer['generated']}{cut}", *lines]
+
+
+def _has_other_scripts(references: list[str]) -> bool:
+    """Whether a reference has Latin words, and more letters of other scripts, which ROUGE passes over."""
+    for text in references:
+        others = sum(character >= "\u0370" and character.isalpha() for character in text)  # behind the Latin letters
+        if others and latin_words(text) and others > sum(map(len, latin_words(text))):
+            return True
+    return False
 
 
 def _choices_of(record: dict[str, Any], name: str) -> list[str]:

@@ -114,6 +114,23 @@ def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
         )
 
 
+def test_rouge_of_references_that_are_mostly_in_another_script_is_noted(made, monkeypatch):
+    """Of 北京奥运会 2008 only 2008 counts, so 上海 2008 would be a copy."""
+    from taskmask.data.text_to_text import TextToText
+
+    accepted = [["北京奥运会 2008"], ["naïve Straße"], ["a red Ω"]]
+    monkeypatch.setattr(TextToText, "accepted", lambda self, ids: accepted)
+    for rule in ("latin", "unicode"):
+        task, source, _ = made(rouge_words=rule)
+        zeros = np.zeros(3)
+        answers = {"ids": np.arange(3), "seq2seq": zeros, "seq2seq_correct": zeros, "seq2seq_count": zeros + 1}
+        answers["guess"] = np.array([[*task.vocab.encode(["red"])[0]]] * 3, object)
+        notes = [note for note in task.measure(answers, source).notes if "another script" in note]
+        assert len(notes) == (rule == "latin")
+        if notes:
+            assert "the references of 1 of 3 rows" in notes[0] and "--task.rouge_words unicode" in notes[0]
+
+
 def test_the_likeliest_choice(made, tiny_vocab):
     task, source, batch = made(choices="choices")
     parrot = Parrot(tiny_vocab, "x")
