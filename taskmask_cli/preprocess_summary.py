@@ -83,7 +83,7 @@ def _shown(part: SplitSummary, column: str) -> str:
     if any(counts.values()):
         is_long = len(counts) > MOST_SHOWN
         most = sorted(counts.items(), key=lambda item: -item[1])[:MOST_SHOWN] if is_long else counts.items()
-        more = f", and {len(counts) - MOST_SHOWN} smaller ones" if is_long else ""
+        more = f", and {len(counts) - MOST_SHOWN} more" if is_long else ""
         shown.append(", ".join(f"{label} {rows:,}" for label, rows in most) + more)
     if column in part.numbers:
         smallest, largest = part.numbers[column]

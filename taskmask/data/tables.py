@@ -185,10 +185,10 @@ def quoting_in(head: bytes) -> str:
     doubled = [match for match in quoted if b'""' in match[1]]
     lines = head.count(b"\n") + (not head.endswith(b"\n")) - 1  # without the header
     if len(doubled) > stray:
-        found, how = doubled, "begin and end with a quotation mark and hold doubled ones"
+        found, how = doubled, "in quotation marks with doubled ones inside"
     elif len(quoted) > max(stray, lines / 2):
-        found, how = quoted, "begin and end with a quotation mark"
+        found, how = quoted, "in quotation marks"
     else:
         return ""
     place = head.count(b"\n", 0, found[0].start()) + 1
-    return f"{len(found):,} fields {how}, the first in line {place}"
+    return f"fields {how}: {len(found):,}, the first in line {place}"

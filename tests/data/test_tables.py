@@ -141,10 +141,10 @@ def test_tables_that_look_quoted_are_doubted(tmp_path):
         return find_sources({"train": [str(tmp_path / "train.tsv")]})["train"][0].doubt
 
     assert doubt('"He said ""no"" twice"\tneg', "plain words\tpos").startswith(
-        "1 fields begin and end with a quotation"
+        "fields in quotation marks with doubled ones inside: 1, the first in"
     )
     assert "the first in line 3" in doubt("plain\tpos", '"""Yes"" it is"\tpos')
-    assert doubt('"a"\tx', '"b"\ty', "c\tz").startswith("2 fields begin and end with a quotation mark, the first in")
+    assert doubt('"a"\tx', '"b"\ty', "c\tz").startswith("fields in quotation marks: 2, the first in")
     assert not doubt('He said "no.\tneg', '"Yes, it is\tpos', "plain\tpos")
     assert not doubt('"a"\tx', "b\ty", "c\tz") and not doubt('""\tx', '""\ty') and not doubt("a\tx")
     assert not doubt('"""odd\tx', '"He said ""no"""\tneg', '"Yes\tx')  # marks stand as they like
