@@ -201,6 +201,7 @@ class Evaluation:
         measure: the metrics over any choice of examples; None where the task gives no answers.
         answers: what `measure` was made of, the records of the task; empty where it gives none.
         notes: what people should know of the rows and the metrics, such as how many rows are cut.
+        notes_on_metrics: those of them that are about the metrics.
     """
 
     metrics: dict[str, float]
@@ -208,6 +209,7 @@ class Evaluation:
     measure: Measure | None
     answers: Answers = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    notes_on_metrics: tuple[str, ...] = ()
 
 
 def examine(
@@ -249,8 +251,8 @@ def examine(
         "step": loaded.step,
     }
     warning = undefined(metrics, targets, split)
-    notes = (*parts.notes, *(measure.notes if measure else ()), *([warning] if warning else []))
-    return Evaluation(metrics, result, measure, found.answers, notes)
+    of_metrics = (*(measure.notes if measure else ()), *([warning] if warning else []))
+    return Evaluation(metrics, result, measure, found.answers, (*parts.notes, *of_metrics), of_metrics)
 
 
 def evaluate(

@@ -78,7 +78,8 @@ class Reached:
         rows: its rows.
         metrics: {metric: mean, deviation and interval}.
         results: what `evaluate` says of each run, without intervals.
-        notes: what people should know of the rows.
+        notes: what people should know of the rows and the metrics.
+        notes_on_metrics: those of them that are about the metrics.
         examples: how many the intervals are over; 0 if there are no intervals.
     """
 
@@ -87,6 +88,7 @@ class Reached:
     metrics: dict[str, OverRuns]
     results: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
+    notes_on_metrics: tuple[str, ...] = ()
     examples: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,6 +123,7 @@ def evaluate_runs(
     results = [one.result for one in found]
     measures = [one.measure for one in found if one.measure]
     notes = tuple(dict.fromkeys(note for one in found for note in one.notes))  # most are those of every run
+    of_metrics = tuple(dict.fromkeys(note for one in found for note in one.notes_on_metrics))
     metrics = seed_intervals(measures) if measures else {}
     for name in found[0].metrics:
         if name not in metrics or math.isnan(metrics[name].mean):
@@ -128,7 +131,7 @@ def evaluate_runs(
             deviation = statistics.stdev(values) if len(values) > 1 else math.nan
             metrics[name] = OverRuns(statistics.fmean(values), deviation, math.nan, math.nan, values)
     examples = measures[0].size if measures else 0
-    return Reached(split, results[0]["rows"], metrics, results, notes, examples)
+    return Reached(split, results[0]["rows"], metrics, results, notes, of_metrics, examples)
 
 
 def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:
@@ -140,8 +143,8 @@ def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = 
             reached += [evaluate_runs(runs, split=split)] if split in known else []
         except DataError as error:  # such as a test split without labels: no reason to lose the others
             say(f"note: split {split} is not measured: {error}")
-    for warning in (note for one in reached for note in one.notes if note.startswith("warning: ")):
-        say(warning)
+    for note in (note for one in reached for note in one.notes_on_metrics):  # those on the rows came before training
+        say(note)
     checkpoints = [Path(result["checkpoint"]).name for result in reached[0].results] if reached else []
     content = {
         "runs": [Path(run).name for run in runs],

@@ -14,7 +14,8 @@ from taskmask.training.annotate import annotate
 from taskmask.training.evaluate import examine
 from taskmask.training.parts import build_data, build_task
 from taskmask.training.pretrained import load
-from taskmask.training.run import notes, open_data
+from taskmask.training.run import notes, open_data, train
+from taskmask.training.seeds import report
 from taskmask.training.unread import unread_after_tab, unread_fields
 from taskmask_cli.predict import main as predict
 from taskmask_cli.preprocess import main as preprocess
@@ -133,3 +134,11 @@ def test_predictions_from_python_warn_once(model, capsys):
         loaded.predict(["amber", {"text": "amber", "place": "amber basin"}])
     told = capsys.readouterr().err
     assert told.count("a record has the text 'place', which the model does not read") == told.count("\n") == 1
+
+
+def test_training_and_its_report_say_it_once(labelled, tmp_path, capsys):
+    steps = {"steps": 1, "max_tokens": 64}
+    chosen = make(labelled, tmp_path, task="classification", train=steps)
+    train(chosen)
+    report([chosen.run.folder], str(labelled), chosen.run.folder)
+    assert capsys.readouterr().err.count(PLACE) == 1
