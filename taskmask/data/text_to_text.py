@@ -78,7 +78,7 @@ class TextToText(Examples):
         """
         if len(without) and without.all():
             raise no_labels(self.split, f"no row has a text in column {self.target!r}")
-        self.only(np.flatnonzero(~without), f"have no text in {self.target}")
+        self.only(np.flatnonzero(~without), f"have no text in column {self.target!r}")
 
     @property
     def examples(self) -> np.ndarray:

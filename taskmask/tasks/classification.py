@@ -53,7 +53,7 @@ class TextTask(Task):
         rows = self.examples(split, data, dataset, labelled)
         if not labelled:
             return rows
-        return rows.only(labelled_rows(split, self.config.label), f"have no label in {self.config.label}")
+        return rows.only(labelled_rows(split, self.config.label), f"have no label in column {self.config.label!r}")
 
     def examples(self, split: Split, data: DataSettings, dataset: Dataset, labelled: bool) -> Examples:
         """All of them, with their labels where `labelled`."""

@@ -113,7 +113,7 @@ class JointMLM(MaskedLM):
         masker = self.masker.columns if self.masker else ()
         columns = tuple(dict.fromkeys((self.config.label, *self.config.soft, *masker)))
         rows, known = Examples(split, self.vocab, data.length, "", columns, relabel), labelled_rows(split, columns[0])
-        return rows if self.config.mlm else rows.only(known, f"have no label in {columns[0]}")
+        return rows if self.config.mlm else rows.only(known, f"have no label in column {columns[0]!r}")
 
     def _check_columns(self, split: Split, names: list[str], where: str) -> None:
         """Raises a DataError unless the columns of scores have one for each class, of what the label is of."""

@@ -104,7 +104,7 @@ class MetaMasking(Task):
             what = f"column {config.label!r} has {len(self.class_names)} labels"
             raise ConfigError(what, where="task.label", expected="two or more, or task.question")
         rows = Examples(split, self.vocab, data.length, "", (config.label,), relabel)
-        return rows.only(labelled_rows(split, config.label), f"have no label in {config.label}")
+        return rows.only(labelled_rows(split, config.label), f"have no label in column {config.label!r}")
 
     def make_batch(self, rows: Rows, draw: Draw) -> Batch:
         """Rows for the policy; and the inputs of filling in and of answering among the targets, where there are any."""

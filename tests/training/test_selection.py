@@ -56,7 +56,8 @@ def test_what_lost_its_label_is_left_out_of_what_learns_from_the_column(model, c
             assert source.stored.tolist() == np.flatnonzero(labels >= 0).tolist() and (labels < 0).any()
             assert rows.columns["guess"].tolist() == labels[labels >= 0].tolist()
             assert (
-                f"split {split}: {(labels < 0).sum()} of {len(labels)} rows have no label in guess" in source.notes[0]
+                f"split {split}: {(labels < 0).sum()} of {len(labels)} rows have no label in column 'guess'"
+                in source.notes[0]
             )
         train_labels = np.asarray(dataset.split("train").values("guess"))
         assert parts.task.class_counts.sum() == (train_labels >= 0).sum()
