@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 
 from taskmask.errors import visible
+from taskmask.json_output import to_json
 from taskmask.registry import MASKERS
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     passed = all(report.passed for report in reports)
     if options.json:
         found = {"passed": passed, "maskers": [report.to_dict() for report in reports]}
-        print(json.dumps(found, allow_nan=False, ensure_ascii=False))
+        print(to_json(found))
     return 0 if passed else 1
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import visible
+from taskmask.json_output import to_json
 from taskmask_cli.options import Parser, add_user_dir, is_first, load_user_dirs
 
 if TYPE_CHECKING:
@@ -73,14 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = engine.states(stages)
         listed = [_planned(stage, done) for stage in {stage.digest: stage for stage in stages}.values()]
         if is_first():
-            print(json.dumps({"stages": listed}) if options.json else visible("\n".join(_table(listed))))
+            print(to_json({"stages": listed}) if options.json else visible("\n".join(_table(listed))))
         return 0
     folder = engine.folder_of(options.file, options.run)
     results = engine.compare(options.file, folder)
     if not is_first():
         return 0
     if options.json:
-        print(json.dumps(_record(results, folder), allow_nan=False))
+        print(to_json(_record(results, folder)))
         return 0
 
     from taskmask.analysis.report import summary_lines
@@ -117,12 +116,11 @@ def _table(listed: list[dict[str, Any]]) -> list[str]:
 
 
 def _record(results: Results, folder: Path) -> dict[str, Any]:
-    """Returns the values of an experiment and where its reports lie, as JSON types."""
+    """Returns the values of an experiment and where its reports lie, as `to_json` takes them."""
 
     def values(one: Scores, metric: str) -> dict[str, Any]:
         found = {str(seed): measure.value()[metric] for seed, measure in one.measures.items()}
-        finite = {seed: value if math.isfinite(value) else None for seed, value in found.items()}
-        return {"of": one.of, "policy": one.policy, "share": one.share, "metric": metric, "seeds": finite}
+        return {"of": one.of, "policy": one.policy, "share": one.share, "metric": metric, "seeds": found}
 
     from taskmask.analysis.verdicts import shown
 

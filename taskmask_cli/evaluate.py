@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 from taskmask.errors import visible
+from taskmask.json_output import to_json
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with 95 % intervals over the examples. One
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         means = {name: found["mean"] for name, found in figures.items()}
         ends = {name: [found["low"], found["high"]] for name, found in figures.items()}
         several = {"runs": figures} if len(reached.results) > 1 else {}
-        print(json.dumps({**means, "intervals": ends, **several, **about}, allow_nan=False))
+        print(to_json({**means, "intervals": ends, **several, **about}))
         return 0
     print("\n".join([*table([reached]), ""]))
     masker = about.pop("masker")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from taskmask import config
 from taskmask.config import Assignment, Problems
 from taskmask.errors import ConfigError, visible
+from taskmask.json_output import to_json
 from taskmask.settings import DataSettings
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with write_output(Path(options.html)) as file:
             file.write(seen.page().encode(errors="backslashreplace"))
     if options.json:
-        print(json.dumps(seen.to_dict(), ensure_ascii=False, allow_nan=False))
+        print(to_json(seen.to_dict()))
         return 0
     colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
     lines = seen.lines(colour, shutil.get_terminal_size((100, 24)).columns)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmask.config import read_flags
 from taskmask.errors import ConfigError, DataError, visible
+from taskmask.json_output import to_json
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ EPILOG = """examples:
   taskmask predict --from runs/nq --task.beams 4 "who wrote the ring of the nibelung"
   cat pairs.jsonl | taskmask predict --from runs/aspects --jsonl > answers.jsonl"""
 
-
-BATCH = 32  # texts that are predicted, and printed, together
+GROUP = 8  # batches that are read, sorted by length and printed together
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,13 +40,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jsonl", action="store_true", help="standard input holds JSON objects; answers are added")
     parser.add_argument("--json", action="store_true", help="print one JSON object a text and nothing else")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; standard input where there are none")
+    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts per forward pass [32]")
+    parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N [auto]")
     add_user_dir(parser)
     words, of_task = divided(sys.argv[1:] if argv is None else argv)
     options = parser.parse_all(words)
     load_user_dirs(options)
     if options.top < 1:
         raise ConfigError(f"is {options.top}", where="--top", expected="at least 1")
-
+    if options.batch_size < 1:
+        raise ConfigError(f"is {options.batch_size}", where="--batch-size", expected="at least 1")
     if options.jsonl and options.texts:
         raise ConfigError("reads standard input, not TEXT", where="--jsonl", fix="leave one of them out")
 
@@ -59,18 +62,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = [(f"text {number}", fielded(text, fields)) for number, text in enumerate(options.texts, 1)]
     records = iter(given or read_records(options.jsonl, fields))
     done, told = 0, False
-    while group := list(itertools.islice(records, BATCH)):
+    how = {"top": options.top, "batch_size": options.batch_size, "device": options.device}
+    while group := list(itertools.islice(records, GROUP * options.batch_size)):
         if not (told or options.jsonl):
             unread = next(filter(None, (unread_after_tab(one, model.asked) for _, one in group)), "")
             if unread:
                 say(f"warning: {unread}")
                 told = True
-        for record, answer in answers_to(model, group, options.top):
+        for record, answer in answers_to(model, group, how):
             if options.json or options.jsonl:
                 inputs = {*fields, *model.asked.lists} & record.keys()
                 other = {key: value for key, value in answer.items() if key not in inputs}
                 own = {f"predicted_{key}" if key in record else key: value for key, value in other.items()}
-                print(visible(json.dumps({**record, **own}, ensure_ascii=False)))
+                print(visible(to_json({**record, **own})))
             else:
                 print(visible("\n".join(model.asked.say(record, answer))))
         done += len(group)
@@ -94,16 +98,24 @@ def divided(words: Sequence[str]) -> tuple[list[str], list[str]]:
 Record = dict[str, Any]
 
 
-def answers_to(model: Pretrained, group: list[tuple[str, Record]], top: int) -> Iterator[tuple[Record, Record]]:
-    """Yields each record with its answer; one that has none comes to light in its turn, with its place."""
+def answers_to(
+    model: Pretrained, group: list[tuple[str, Record]], how: dict[str, Any]
+) -> Iterator[tuple[Record, Record]]:
+    """Yields each record with its answer; the first record without one raises an error that gives its place.
+
+    Args:
+        model: the model.
+        group: the place and the record of each text.
+        how: the other arguments of `Pretrained.predict`.
+    """
     try:
         records = [checked(record) for _, record in group]
-        yield from zip(records, model.predict(records, top), strict=True)
+        yield from zip(records, model.predict(records, **how), strict=True)
     except DataError:
         for where, record in group:
             try:
                 own = checked(record)
-                yield own, model.predict([own], top)[0]
+                yield own, model.predict([own], **how)[0]
             except DataError as error:
                 raise DataError(error.what, where=where, expected=error.expected, fix=error.fix) from None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
+from taskmask.json_output import to_json
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def tell(seen: Sequence[Variance], options: Any) -> None:
     """Prints what was measured, and then writes what is asked for: a file that cannot be written costs nothing."""
     if options.json:
-        print(json.dumps({"checkpoints": [one.to_dict() for one in seen]}, allow_nan=False))
+        print(to_json({"checkpoints": [one.to_dict() for one in seen]}))
     else:
         print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
     hints = []

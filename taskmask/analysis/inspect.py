@@ -285,9 +285,13 @@ def _views(policy: Policy, rows: Rows, seed: int) -> list[Shown]:
 
 
 def _tint(rate: np.ndarray, maskable: np.ndarray, is_score: bool) -> np.ndarray:
-    """Returns float [T]: rates as they are; scores from the lowest (0) to the highest (1) of the row."""
+    """Returns float [T]: rates as they are; scores from the lowest (0) to the highest (1) of the row.
+
+    Infinite scores get the same ends, and a token without a score 0.
+    """
     if not is_score:
         return rate
-    inside = rate[maskable]
+    inside = rate[maskable & np.isfinite(rate)]
     low, high = (inside.min(), inside.max()) if len(inside) else (0.0, 0.0)
-    return np.where(maskable, (rate - low) / (high - low or 1.0), 0.0)
+    shares = (np.clip(rate, low, high) - low) / (high - low or 1.0)
+    return np.where(maskable & ~np.isnan(rate), np.where(rate == np.inf, 1.0, shares), 0.0)

@@ -13,6 +13,7 @@ from taskmask.analysis.groups import Groups
 from taskmask.analysis.inspect import Inspection, Shown
 from taskmask.analysis.observe import LONGEST, Observed
 from taskmask.analysis.terminal import aligned, width_of
+from taskmask.json_output import json_types
 
 BAR = 24
 TOP = 10  # words to show
@@ -214,17 +215,15 @@ def figures_of(seen: Inspection) -> dict[str, Any]:
             "replaced": one.replaced,
             "most": dict(most),
             "least": dict(least),
-            "by": {d.name: dict(zip(d.labels, _plain(one.shares(d.name)), strict=True)) for d in drawn(seen)},
+            "by": {d.name: dict(zip(d.labels, one.shares(d.name), strict=True)) for d in drawn(seen)},
         }
         if seen.hardness:
             hard = seen.hardness[number]
-            entry |= {"loss": _plain([hard.mean_loss])[0], "accuracy": _plain([hard.accuracy])[0]}
+            entry |= {"loss": hard.mean_loss, "accuracy": hard.accuracy}
             entry["accuracy_by"] = {
-                d.name: dict(zip(d.labels, _plain(hard.accuracies(d.name)), strict=True)) for d in drawn(seen)
+                d.name: dict(zip(d.labels, hard.accuracies(d.name), strict=True)) for d in drawn(seen)
             }
-            entry["loss_by"] = {
-                d.name: dict(zip(d.labels, _plain(hard.losses(d.name)), strict=True)) for d in drawn(seen)
-            }
+            entry["loss_by"] = {d.name: dict(zip(d.labels, hard.losses(d.name), strict=True)) for d in drawn(seen)}
         policies.append(entry)
     rows = [
         {
@@ -236,8 +235,4 @@ def figures_of(seen: Inspection) -> dict[str, Any]:
         }
         for one in seen.shown
     ]
-    return {"about": seen.about, "rows": rows, "policies": policies, "overlaps": seen.overlaps.tolist()}
-
-
-def _plain(values: Any) -> list[float | None]:
-    return [float(value) if math.isfinite(value) else None for value in values]
+    return json_types({"about": seen.about, "rows": rows, "policies": policies, "overlaps": seen.overlaps})  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from taskmask.analysis.page import Html, fold, section, tag
 from taskmask.analysis.report_tables import Table
 from taskmask.analysis.terminal import aligned
 from taskmask.analysis.variance import Figures, Interval, Variance
+from taskmask.json_output import json_types
 
 TITLE = "How much masks make the gradient vary"
 HOW_TO_READ = (
@@ -89,32 +90,22 @@ def _of_rows(one: Figures) -> tuple[str, ...]:
 def figures_of(seen: Variance) -> dict[str, Any]:
     """Returns the figures as JSON types: [value, lower end, upper end] each; null where there is none."""
     distances = zip(seen.distances, seen.correlations.T, seen.theory, strict=True)
-    return {
+    figures = {
         "about": seen.about,
         "step": seen.step,
         "policies": [
             {
                 "policy": one.policy,
                 "passes": one.views,
-                "targets": _number(one.targets),
-                **_named(one.figures),
-                "by_group": {name: _named(figures) for name, figures in one.by_group.items()},
+                "targets": one.targets,
+                **dataclasses.asdict(one.figures),
+                "by_group": {name: dataclasses.asdict(figures) for name, figures in one.by_group.items()},
             }
             for one in seen.policies
         ],
-        "distances": [
-            {"distance": _number(x), "correlation": [_number(v) for v in values], "theory": _number(line)}
-            for x, values, line in distances
-        ],
+        "distances": [{"distance": x, "correlation": values, "theory": line} for x, values, line in distances],
     }
-
-
-def _named(one: Figures) -> dict[str, list[float | None]]:
-    return {name: [_number(value) for value in values] for name, values in dataclasses.asdict(one).items()}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+    return json_types(figures)  # type: ignore[no-any-return]
 
 
 def page_of(all_seen: Sequence[Variance]) -> str:

@@ -23,6 +23,7 @@ from taskmask.settings import DataSettings
 if TYPE_CHECKING:
     import torch
 
+ROWS_AT_ONCE = 32  # rows per forward pass of `predict`, if a long text becomes several
 Totals = dict[str, float]
 Answers = dict[str, np.ndarray]
 Ask = Callable[[Batch], "tuple[dict[str, torch.Tensor], Batch]"]
@@ -230,8 +231,8 @@ class Task:
         """Returns what the model says of each record, as JSON types.
 
         Args:
-            model: called like the model, returns its outputs.
-            records: {field: text} with all `fields`, and whatever else.
+            model: called like the model, with inputs on the CPU; returns its outputs, on the CPU.
+            records: {field: text} with all `fields`, and whatever else: texts for one forward pass.
             top: answers to give where there are several.
             max_length: tokens in the longest row the model can take.
         """

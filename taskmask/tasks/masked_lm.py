@@ -126,7 +126,8 @@ class MaskedLM(TokenTask):
         )
         logits = outputs["mlm"].float()
         logits[:, torch.from_numpy(self.vocab.special_ids)] = -torch.inf
-        chances, ids = logits.softmax(-1).topk(min(top, self.vocab.size - len(self.vocab.special_ids)))
+        best, ids = logits.topk(min(top, self.vocab.size - len(self.vocab.special_ids)))
+        chances = (best - logits.logsumexp(-1, keepdim=True)).exp()
         answers: list[dict[str, Any]] = [{"text": text, "masks": []} for text in texts]
         filled = tokens.copy()
         for position, p, i in zip(positions, chances.tolist(), ids.tolist(), strict=True):

@@ -25,7 +25,7 @@ from taskmask.errors import ConfigError
 from taskmask.modules.spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, mean, mean_loss, relabelling
+from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Task, Totals, mean, mean_loss, relabelling
 from taskmask.tasks.text_to_text import read_texts, written_texts
 
 if TYPE_CHECKING:
@@ -191,13 +191,14 @@ class MetaMasking(Task):
         )
         answers: list[dict[str, Any]] = []
         found: list[list[tuple[float, int, int]]] = [[] for _ in texts]
-        for number, stored in enumerate(source.stored):
-            rows = source[np.array([number])]
+        for begin in range(0, len(source), ROWS_AT_ONCE):
+            rows = source[np.arange(begin, min(begin + ROWS_AT_ONCE, len(source)))]
             outputs = model(**self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy).inputs)
-            odds = outputs[POLICY].double().flatten().tolist()  # many scores of 0 to 1 may be equal
-            first = int(source.starts[number] - source.first_of[number]) - 1  # of the row, whose place 0 is <s>
-            places = np.flatnonzero(rows.maskable[0])
-            found[stored] += [(odds[at], first + int(at), int(rows.tokens[0, at])) for at in places]
+            odds = outputs[POLICY].double().view(rows.shape).numpy()  # many scores of 0 to 1 may be equal
+            first = source.starts[rows.ids] - source.first_of[rows.ids] - 1  # of a row, whose place 0 is <s>
+            for row, at in zip(*np.nonzero(rows.maskable), strict=True):
+                one = (float(odds[row, at]), int(first[row] + at), int(rows.tokens[row, at]))
+                found[source.stored[rows.ids[row]]].append(one)
         for said in found:
             best = sorted(said, key=lambda one: -one[0])[:top]
             scores = torch.tensor([odds for odds, _, _ in best], dtype=torch.float64).sigmoid().tolist()

@@ -24,12 +24,11 @@ from taskmask.metrics.limits import LOSS, SHARE
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Ask, Task, Totals, losses_of, mean
+from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Ask, Task, Totals, losses_of, mean
 
 if TYPE_CHECKING:
     import torch
 
-ROWS_AT_ONCE = 32
 """Windows that go through the model together in `predict`."""
 
 

@@ -29,13 +29,12 @@ from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.modules.spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.settings import DataSettings
-from taskmask.tasks.base import Answers, Task, Totals, losses_of, mean, relabelling
+from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Task, Totals, losses_of, mean, relabelling
 from taskmask.tasks.class_scores import described
 
 if TYPE_CHECKING:
     import torch
 
-ROWS_AT_ONCE = 32
 """Rows that go through the model together in `predict`."""
 
 

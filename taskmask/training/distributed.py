@@ -134,7 +134,7 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
                 expected="three numbers, RANK below WORLD_SIZE",
                 fix="start several processes with torchrun",
             )
-    device = _device(settings.device, world)
+    device = find_device(settings.device, world)
     torch.set_num_threads(settings.threads or max(1, num_cores() // world.local_size))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -233,19 +233,29 @@ def _sum_gradients(state: None, bucket: dist.GradBucket) -> torch.futures.Future
     return work.get_future().then(lambda future: future.value()[0])
 
 
-def _device(name: str, world: World) -> torch.device:
+def find_device(name: str, world: World, where: str = "run.device") -> torch.device:
+    """Returns the device that a setting names, and makes a GPU the current one.
+
+    Args:
+        name: "auto" (a GPU if torch sees one), "cpu", "cuda" or "cuda:N".
+        world: without a number, each process takes the GPU of its local rank.
+        where: the name of the setting, for errors.
+
+    Raises:
+        ConfigError: the name is wrong, or there is no such GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
-        raise ConfigError(f"is {name!r}", where="run.device", expected="auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"is {name!r}", where=where, expected="auto, cpu, cuda or cuda:N")
     if name == "cpu":
         return torch.device("cpu")
     number = int(name.partition(":")[2] or world.local_rank)
     if number >= torch.cuda.device_count():
         raise ConfigError(
             f"is {name!r}, GPU number {number}, but torch sees {torch.cuda.device_count()}",
-            where="run.device",
-            fix="use --run.device cpu, or start a process for each GPU",
+            where=where,
+            fix=f"use {where} cpu, or start a process for each GPU",
         )
     torch.cuda.set_device(number)
     return torch.device("cuda", number)

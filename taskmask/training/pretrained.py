@@ -10,22 +10,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from taskmask.config import Assignment, from_tables
+from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.errors import CheckpointError, ConfigError
 from taskmask.models.base import Model
 from taskmask.registry import TASKS
-from taskmask.settings import Settings, parse
+from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
 from taskmask.training.log import say
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_objective, build_task
+from taskmask.training.predictions import Answer, Text, as_records, predict
+from taskmask.training.saved_settings import parse_saved, without_unchecked
 from taskmask.training.unread import unread_fields
 
 HEADS = "model.heads."
@@ -77,12 +78,13 @@ class Pretrained:
 
     def changed(self, overrides: Sequence[Assignment]) -> Pretrained:
         """Returns the same weights with settings that differ from the run's, such as `task.beams`."""
-        own = from_tables(self.settings.to_dict(), str(self.file))
-        return dataclasses.replace(self, settings=parse([*own, *overrides])) if overrides else self
+        if not overrides:
+            return self
+        return dataclasses.replace(self, settings=parse_saved(self.settings.to_dict(), str(self.file), overrides))
 
     def task(self) -> Task:
-        """Makes the task of the run."""
-        return build_task(self.settings, self.vocab, self.labels)
+        """Makes the task of the run; without its masker, if the code of the masker is not loaded."""
+        return build_task(without_unchecked(self.settings), self.vocab, self.labels)
 
     def objective(self, settings: Settings, task: Task) -> Objective:
         """Makes model and criterion with these weights, in evaluation mode.
@@ -130,34 +132,33 @@ class Pretrained:
         """The task, made once, for predictions."""
         return self.task()
 
-    def predict(self, texts: Sequence[str | dict[str, Any]], top: int = 5) -> list[dict[str, Any]]:
-        """Returns what the model says of each text; for masked language models, fills for every `<mask>`.
+    def predict(
+        self, texts: Sequence[Text], top: int = 5, *, batch_size: int = 32, device: str = "auto"
+    ) -> list[Answer]:
+        """Returns a prediction for each text; of a masked language model, fills for every `<mask>`.
+
+        Texts of similar length share a forward pass. The memory needed does not grow with the number of texts.
 
         A record with a second text that the task could read and does not is named once, on standard error.
 
         Args:
-            texts: texts; or records {field: text} where the task needs several, such as both of a pair.
-            top: answers to give where there are several.
+            texts: a list of texts; or of records {field: text} if the task reads several, such as both of a pair.
+            top: number of answers, if there are several.
+            batch_size: texts per forward pass.
+            device: "auto" (a GPU if torch sees one), "cpu", "cuda" or "cuda:N".
 
         Raises:
-            DataError: a text is lacking, empty, or not what the task can answer to.
+            ConfigError: the batch size or the device is wrong.
+            DataError: a text is missing or empty, or the task cannot answer it; the error gives its place in `texts`.
         """
         task = self.asked
-        records = [{"text": text} if isinstance(text, str) else text for text in texts]
-        if not records:
-            return []
-        for record in records:
-            if not isinstance(record, dict):
-                raise DataError(f"is {str(record)[:40]!r}", where="record", expected="a text, or texts by their names")
-            for field in () if any(record.get(name) is not None for name in task.lists) else task.fields:
-                if not isinstance(record.get(field), str):
-                    raise DataError(f"has no text {field!r}", where="record", expected=" and ".join(task.fields))
+        records = as_records(texts, task)
         unread = "" if self._has_warned else next(filter(None, (unread_fields(one, task) for one in records)), "")
         if unread:
             say(f"warning: {unread}")
             self._has_warned = True
-        with torch.no_grad():
-            return task.predict(self.model, records, top, self.settings.data.length)
+        sizes = {"top": top, "length": self.settings.data.length, "batch_size": batch_size}
+        return predict(task, self.model, records, device=device, **sizes)
 
     def fill_mask(self, text: str, top: int = 5) -> list[list[dict[str, Any]]]:
         """Returns, for every `<mask>` of the text, the `top` fills: [[{"token", "piece", "probability"}, ...], ...]."""
@@ -205,7 +206,7 @@ def load(source: str) -> Pretrained:
     file = find(source)
     state = checkpoint.load(file)
     try:
-        settings = parse(from_tables(state["settings"], str(file)))
+        settings = parse_saved(state["settings"], str(file))
     except ConfigError as error:
         raise CheckpointError(
             f"needs a component or an option that is not here: {error}", where=str(file), fix="add --user-dir"

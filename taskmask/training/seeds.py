@@ -14,6 +14,7 @@ from typing import Any
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, DataError
+from taskmask.json_output import json_types
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
 from taskmask.settings import Settings
 from taskmask.training.evaluate import Evaluation, examine
@@ -94,15 +95,7 @@ class Reached:
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON types; what is not finite is None."""
         metrics = {name: dataclasses.asdict(found) for name, found in self.metrics.items()}
-        return {"split": self.split, "rows": self.rows, "metrics": _finite(metrics)}
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {"split": self.split, "rows": self.rows, "metrics": json_types(metrics)}
 
 
 def evaluate_runs(

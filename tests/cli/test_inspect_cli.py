@@ -1,6 +1,8 @@
 """taskmask inspect, as its user meets it."""
 
 import json
+import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from taskmask import Settings, load
 from taskmask.analysis.hardness import hardness
 from taskmask.analysis.inspect import read_policies
-from taskmask.data.columns import Dataset
+from taskmask.data.add_column import add_column
+from taskmask.data.columns import Column, Dataset
 from taskmask.data.source import RowSource
 from taskmask.errors import CheckpointError, ConfigError
 from taskmask.training.evaluate import evaluate
@@ -21,6 +24,37 @@ def asked(capsys, *words):
     out, err = capsys.readouterr()
     assert err == "" and out.count("\n") == 1
     return json.loads(out, parse_constant=pytest.fail)
+
+
+def put_scores(data, tmp_path, value_of):
+    """A copy of the dataset whose split train has the column "score": `value_of` the number of a token."""
+    copy = tmp_path / "scored"
+    shutil.copytree(data, copy)
+    split = Dataset.open(copy).split("train")
+    chunks = [value_of(np.arange(split.num_tokens)).astype(np.float32)]
+    add_column(copy, "train", "score", Column("aligned", "float32", of="tokens"), chunks)
+    return str(copy)
+
+
+SCORES = {
+    "a tenth has none": lambda n: np.where(n % 10 == 0, np.nan, n % 7),
+    "none has one": lambda n: np.full(len(n), np.nan),
+    "infinite ones": lambda n: np.select([n % 5 == 0, n % 5 == 1], [np.inf, -np.inf], n % 7),
+    "all are minus infinity": lambda n: np.full(len(n), -np.inf),
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_figures_of_a_column_of_scores_are_json(name, data, tmp_path, capsys):
+    """As a tagger writes them: NaN at tokens that it did not read, infinite log-odds, rows without any."""
+    data = put_scores(data, tmp_path, SCORES[name])
+    words = ["--data", data, "--masker", "scored column=score", "--masker", "uniform", "--sample", "20", "--rows", "2"]
+    page = tmp_path / "page.html"
+    figures = asked(capsys, *words, "--html", str(page))
+    scores = [row["score"] for row in figures["rows"] if "score" in row]
+    assert len(scores) == 2 and all(value is None or math.isfinite(value) for row in scores for value in row)
+    assert (None in scores[0]) and "nan" not in page.read_text(encoding="utf-8").lower().replace("finance", "")
+    assert main(words) == 0 and "scored" in capsys.readouterr().out
 
 
 def test_the_usual_policies_where_none_is_named(data, capsys):

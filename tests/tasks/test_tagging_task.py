@@ -272,7 +272,8 @@ def test_of_all_but_certain_tags_the_log_odds_keep_the_order(dataset):
 def test_a_record_has_a_text_or_words(dataset):
     chosen = Settings.of(task="tagging")
     loaded = Pretrained(Path("none"), chosen, dataset.vocabulary(), dataset.labels, {}, 0)
-    loaded.model = model_of(loaded.vocab, loaded.asked)
+    loaded.model = torch.nn.Module()
+    loaded.model.forward = model_of(loaded.vocab, loaded.asked)
     text, words, both = loaded.predict(["lazy fox", {"words": ["lazy", "fox"]}, {"words": ["lazy fox"], "text": "a"}])
     assert text == words and text["words"] == ["lazy", "fox"] and both["words"] == ["lazy fox"]
     with pytest.raises(DataError, match="has no text 'text'"):

@@ -1,0 +1,91 @@
+"""A run opens without the code of its masker: for predictions, conversions, other trainings, and other maskers."""
+
+import pytest
+from plug_in_help import plug_ins_taken_back
+
+from taskmask.errors import CheckpointError, ConfigError
+from taskmask.registry import load_user_dir
+from taskmask.training import checkpoint, pretrained
+from taskmask.training.convert import to_hf
+from taskmask.training.evaluate import evaluate
+from taskmask.training.run import train
+
+MASKER = """
+from taskmask import register_masker
+
+@register_masker("every_nth")
+def every_nth(rows, draw, *, n: int = 7):
+    return rows.maskable & (draw.uniform("nth", rows.shape[1]) < 1 / n)
+"""
+
+
+@pytest.fixture
+def run(settings, tmp_path):
+    """A run whose masker is of a plug-in that is not loaded any more."""
+    (tmp_path / "mine.py").write_text(MASKER)
+    with plug_ins_taken_back():
+        load_user_dir(str(tmp_path / "mine.py"))
+        train(settings("run", masker={"name": "every_nth", "n": 5}, train={"steps": 2}))
+    return str(tmp_path / "run")
+
+
+def test_it_predicts_and_keeps_the_name_and_options_of_the_masker(run):
+    loaded = pretrained.load(run)
+    assert loaded.fill_mask("the <mask> fox", top=2)[0][0].keys() == {"token", "piece", "probability"}
+    assert {"name": "every_nth", "n": 5}.items() <= loaded.settings.to_dict()["masker"].items()
+    assert loaded.changed([]).settings.masker.name == "every_nth"
+
+
+def test_it_is_evaluated_with_another_masker_only(run, tmp_path):
+    found = evaluate(run, masker={"name": "uniform", "ratio": 0.2})
+    assert found["masker"]["name"] == "uniform" and found["masker"]["ratio"] == 0.2 and found["targets"] > 0
+    with pytest.raises(ConfigError, match=r"unknown masker 'every_nth'; .*--user-dir FILE"):
+        evaluate(run)
+    load_user_dir(str(tmp_path / "mine.py"))
+    assert {"name": "every_nth", "n": 5}.items() <= evaluate(run)["masker"].items()
+
+
+def test_it_is_converted_and_the_card_names_its_masker(run, tmp_path):
+    pytest.importorskip("safetensors")
+    to_hf(run, str(tmp_path / "hf"))
+    card = (tmp_path / "hf" / "README.md").read_text(encoding="utf-8")
+    assert "every_nth: ratio 0.15" in card and "n 5" in card and '"name": "every_nth"' in card
+
+
+def test_others_start_from_it(run, settings, tmp_path):
+    train(settings("second", train={"steps": 1, "init_from": run}))
+    assert len(checkpoint.all_of(tmp_path / "second")) == 1
+
+
+def rewrite(run, change):
+    """Changes the settings in the only checkpoint of a run."""
+    (file,) = checkpoint.all_of(run)
+    state = checkpoint.load(file)
+    change(state["settings"])
+    checkpoint.save(file, state)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda tables: tables["model"].update(name="mine"), "unknown model 'mine'"),
+        (lambda tables: tables["task"].update(power=2), "power"),
+        (lambda tables: tables["masker"].update({"a b": 1}), "every_nth"),
+        (lambda tables: tables["masker"].update({"class": 1}), "every_nth"),
+        (lambda tables: tables["masker"].update(n=float("nan")), "every_nth"),
+        (lambda tables: tables["masker"].update(name=3), "3"),
+    ],
+)
+def test_what_is_unknown_beside_the_masker_is_an_error(run, tmp_path, change, says):
+    rewrite(tmp_path / "run", change)
+    with pytest.raises(CheckpointError, match=rf"needs a component or an option that is not here: .*{says}"):
+        pretrained.load(run)
+
+
+def test_a_masker_with_other_options_now_is_as_unknown(settings, tmp_path):
+    train(settings("run", train={"steps": 1}))
+    rewrite(tmp_path / "run", lambda tables: tables["masker"].update(power=2))
+    loaded = pretrained.load(str(tmp_path / "run"))
+    assert loaded.settings.to_dict()["masker"]["power"] == 2 and loaded.predict(["the <mask>"])
+    with pytest.raises(ConfigError, match=r"masker\.power"):
+        evaluate(str(tmp_path / "run"))
