@@ -85,6 +85,7 @@ FAULTS = {
     65: "Ctrl-C at the end of adding a column: the dataset opens, with the column or without it",
     66: "a flipped bit anywhere in a checkpoint: exit 4, or the same weights",
     67: "an error in a validation: the steps before it are saved",
+    68: "a flipped bit in labels, tags, texts or answers: exit 3 with file, row and value, at the first use",
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.rows import Rows
+from taskmask.data.value_checks import check_tokens
 from taskmask.data.vocab import Vocabulary
 
 TENTHS = 10
@@ -61,6 +62,7 @@ def token_counts(split: Split, size: int) -> np.ndarray:
     """Returns int64 [V], how often each piece stands in a split; read in chunks."""
     tokens, counts = split.values("tokens"), np.zeros(size, np.int64)
     for start in range(0, len(tokens), _CHUNK):
+        check_tokens(split, tokens[start : start + _CHUNK], start)
         counts += np.bincount(tokens[start : start + _CHUNK], minlength=size)[:size]
     return counts
 

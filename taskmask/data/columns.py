@@ -18,13 +18,14 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from taskmask.data.value_checks import check_all_values, check_values
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
 from taskmask.folders import leftovers
@@ -125,10 +126,22 @@ class Split:
         rows: number of stored rows.
         num_tokens: number of stored values of the column `tokens`, `</s>` included.
         columns: name -> Column.
+        num_labels: {column: number of its labels}.
+        vocab_size: number of pieces in the vocabulary.
     """
 
-    def __init__(self, folder: Path, name: str, rows: int, num_tokens: int, columns: dict[str, Column]):
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        rows: int,
+        num_tokens: int,
+        columns: dict[str, Column],
+        num_labels: Mapping[str, int] | None = None,
+        vocab_size: int = 0,
+    ):
         self.folder, self.name, self.rows, self.num_tokens, self.columns = folder, name, rows, num_tokens, columns
+        self.num_labels, self.vocab_size = num_labels or {}, vocab_size
         self._mapped: dict[str, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,9 +163,20 @@ class Split:
         return self.columns[name]
 
     def values(self, name: str) -> np.ndarray:
-        """All values of a column, mapped read-only: flat, or [rows, width] for a row column wider than 1."""
+        """All values of a column, mapped read-only: flat, or [rows, width] for a row column wider than 1.
+
+        Raises:
+            DataError: a value is out of range (checked at the first call, one pass; see `check_values` for tokens).
+        """
         column = self.column(name)
+        is_checked = column.files["values"].path in self._mapped
         values = self._map(column.files["values"], column.dtype)
+        if not is_checked:
+            try:
+                check_values(self, name, values)
+            except DataError:
+                del self._mapped[column.files["values"].path]
+                raise
         return values.reshape(self.rows, column.width) if column.kind == "row" and column.width > 1 else values
 
     def offsets(self, name: str) -> np.ndarray:
@@ -202,12 +226,13 @@ class Dataset:
     def __init__(self, path: Path, header: dict[str, Any]):
         self.path = path
         try:
-            self.splits = {name: _read_split(path, name, entry) for name, entry in header["splits"].items()}
             self.labels = {name: [str(label) for label in names] for name, names in header["labels"].items()}
             self.vocabulary_sha256 = str(header["vocabulary"]["sha256"])
             self.vocabulary_file = str(header["vocabulary"].get("file", VOCABULARY_FILE))
             self.vocabulary_size = _natural(header["vocabulary"]["size"])
             self.fingerprint = str(header["checksum"])
+            facts = {name: len(names) for name, names in self.labels.items()}, self.vocabulary_size
+            self.splits = {name: _read_split(path, name, entry, *facts) for name, entry in header["splits"].items()}
             if self.vocabulary_file not in (VOCABULARY_FILE, TOKENIZER_FILE):
                 raise ValueError(f"the vocabulary is in {self.vocabulary_file!r}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -289,24 +314,8 @@ class Dataset:
                         f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}", fix=_REMEDY
                     )
         for split in self.splits.values():
-            self._verify_values(split)
+            check_all_values(split)
         return {"files": len(files), "bytes": total}
-
-    def _verify_values(self, split: Split) -> None:
-        for name, column in split.columns.items():
-            if column.kind == "ragged":
-                split.offsets(name)
-        tokens = split.values("tokens")
-        for start in range(0, len(tokens), 1 << 22):
-            largest = tokens[start : start + (1 << 22)].max()
-            if largest >= self.vocabulary_size:
-                row = int(np.searchsorted(split.offsets("tokens"), start + tokens[start:].argmax(), side="right")) - 1
-                raise DataError(
-                    f"token id {largest} is not in the vocabulary",
-                    fix=_REMEDY,
-                    where=f"{self.path}, row {row} of split {split.name}",
-                    expected=f"0 to {self.vocabulary_size - 1}",
-                )
 
 
 def check_size(path: Path, file: DataFile) -> None:
@@ -337,7 +346,9 @@ def _natural(value: Any) -> int:
     return value
 
 
-def _read_split(folder: Path, name: str, entry: dict[str, Any]) -> Split:
+def _read_split(
+    folder: Path, name: str, entry: dict[str, Any], num_labels: Mapping[str, int], vocab_size: int
+) -> Split:
     rows, num_tokens = _natural(entry["rows"]), _natural(entry["tokens"])
     columns = {key: _read_column(folder, key, value) for key, value in entry["columns"].items()}
     check_name(name, "split", str(folder))
@@ -355,7 +366,7 @@ def _read_split(folder: Path, name: str, entry: dict[str, Any]) -> Split:
         raise ValueError(f"tokens of split {name!r} have dtype {columns['tokens'].dtype}")
     if columns["tokens"].kind != "ragged" or columns["tokens"].num_values != num_tokens:
         raise ValueError(f"split {name!r} does not have {num_tokens} tokens")
-    return Split(folder, name, rows, num_tokens, columns)
+    return Split(folder, name, rows, num_tokens, columns, num_labels, vocab_size)
 
 
 def _read_column(folder: Path, name: str, entry: dict[str, Any]) -> Column:

@@ -11,11 +11,11 @@ import numpy as np
 
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
+from taskmask.data.value_checks import AT_ONCE, check_all_values
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.files import atomic_write
 
-AT_ONCE = 1 << 22  # labels that are counted together
 MOST_SHOWN = 12
 
 
@@ -195,6 +195,7 @@ def texts_of(split: Split, vocab: Vocabulary, pair: str = "") -> Iterator[str]:
     """Yields the text of every stored row, without case, blanks and punctuation, and of column `pair`, if any."""
     columns = [name for name in ("tokens", pair) if name in split.columns]
     stored = [(split.values(name), split.offsets(name)) for name in columns]
+    check_all_values(split)
     for row in range(split.rows):
         texts = (vocab.decode(tokens[offsets[row] : offsets[row + 1]]).casefold() for tokens, offsets in stored)
         yield "\n".join(re.sub(r"[\W_]+", "", text) for text in texts)

@@ -1,0 +1,108 @@
+"""Which values a stored column may hold. Damage, or a stranger, can put any number into a flat file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+
+from taskmask.errors import DataError
+
+if TYPE_CHECKING:
+    from taskmask.data.columns import Split
+
+AT_ONCE = 1 << 22
+ANSWER, DOCUMENT, WORD = "answer", "document", "word"
+FIX = "check the dataset with taskmask list --data DIR --verify, and copy it again"
+
+
+def check_values(split: Split, name: str, values: np.ndarray) -> None:
+    """Raises a DataError if a column holds a value that none of its kind has; one pass, bounded memory.
+
+    Args:
+        split: the split.
+        name: of the column.
+        values: the flat column. Tokens are left to those who read them, by `check_tokens`: there may be very many.
+    """
+    column = split.columns[name]
+    if name == "tokens":
+        return
+    if column.kind == "ragged" and column.dtype == "uint8":
+        _check_texts(split, name, values)
+    elif column.kind == "ragged" and column.dtype.startswith("uint"):
+        _check_range(split, name, values, 0, split.vocab_size - 1)
+    elif name in split.num_labels and column.dtype.startswith("int"):
+        _check_range(split, name, values, -1, split.num_labels[name] - 1)
+    elif name == ANSWER and column.width == 2:
+        _check_answers(split, values.reshape(-1, 2))
+    elif name == DOCUMENT:
+        _check_range(split, name, values, 0, max(split.rows - 1, 0))
+    elif name == WORD:
+        _check_range(split, name, values, -1, max(len(values) - 1, 0))
+
+
+def check_all_values(split: Split) -> None:
+    """Checks all columns of a split and all of its tokens; see `check_values`."""
+    for name, column in split.columns.items():
+        if column.kind == "ragged":
+            split.offsets(name)
+        split.values(name)
+    tokens = split.values("tokens")
+    for start in range(0, len(tokens), AT_ONCE):
+        check_tokens(split, tokens[start : start + AT_ONCE], start)
+
+
+def check_tokens(split: Split, tokens: np.ndarray, start: int) -> None:
+    """Raises a DataError if one of these tokens, the first of which is number `start`, is not in the vocabulary."""
+    if len(tokens) and split.vocab_size and tokens.max() >= split.vocab_size:
+        place = int((tokens >= split.vocab_size).argmax())
+        what = f"token id {tokens[place]} is not in the vocabulary"
+        _blame(split, "tokens", start + place, what, f"0 to {split.vocab_size - 1}")
+
+
+def _check_range(split: Split, name: str, values: np.ndarray, least: int, most: int) -> None:
+    for start in range(0, len(values), AT_ONCE):
+        chunk = values[start : start + AT_ONCE]
+        if chunk.min() < least or chunk.max() > most:
+            place = int(((chunk < least) | (chunk > most)).argmax())
+            _blame(split, name, start + place, f"the value is {chunk[place]}", f"{least} to {most}")
+
+
+def _check_texts(split: Split, name: str, values: np.ndarray) -> None:
+    """Texts are UTF-8 on their own, so the column is, and no row begins inside of a character."""
+    offsets = split.offsets(name)
+    starts = np.asarray(offsets[:-1])[np.diff(offsets) > 0]
+    torn = np.flatnonzero((values[starts] & 0xC0) == 0x80)
+    if len(torn):
+        _blame(split, name, int(starts[torn[0]]), "a text begins inside of a character", "UTF-8")
+    begin = 0
+    while begin < len(values):  # up to the end of a row
+        end = int(offsets[max(int(np.searchsorted(offsets, begin + AT_ONCE)), 1) - 1])
+        end = end if end > begin else int(offsets[np.searchsorted(offsets, begin, side="right")])
+        try:
+            values[begin:end].tobytes().decode()
+        except UnicodeDecodeError as error:
+            _blame(split, name, begin + error.start, f"the text is damaged ({error.reason})", "UTF-8")
+        begin = end
+
+
+def _check_answers(split: Split, answers: np.ndarray) -> None:
+    """Answers are (-1, -1), or the first and the last token of a span of their row."""
+    sizes = np.diff(split.offsets("tokens"))
+    first, last = answers[:, 0], answers[:, 1]
+    wrong = (first < -1) | (last < first) | (last >= sizes) | ((first < 0) != (last < 0))
+    if wrong.any():
+        row = int(wrong.argmax())
+        what = f"the answer is tokens {first[row]} to {last[row]}"
+        _blame(split, ANSWER, 2 * row, what, f"tokens of the row's {sizes[row]}, or -1 and -1")
+
+
+def _blame(split: Split, name: str, place: int, what: str, expected: str) -> NoReturn:
+    """Raises the error of the value at a place of the flat column."""
+    column = split.columns[name]
+    if column.kind == "row":
+        row = place // column.width
+    else:
+        row = int(np.searchsorted(split.offsets(name), place, side="right")) - 1
+    where = f"{split.folder / column.files['values'].path}, row {row} of split {split.name}"
+    raise DataError(f"column {name}: {what}", where=where, expected=expected, fix=FIX)
