@@ -8,7 +8,25 @@ The names below are loaded when they are first used, so that importing the packa
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # so that type checkers know them
+    from taskmask.analysis.check import check_masker as check_masker
+    from taskmask.analysis.compare import compare as compare
+    from taskmask.analysis.inspect import inspect as inspect
+    from taskmask.config import opt as opt
+    from taskmask.errors import TaskmaskError as TaskmaskError
+    from taskmask.maskers.base import Masker as Masker
+    from taskmask.maskers.base import MaskerConfig as MaskerConfig
+    from taskmask.maskers.base import register_masker as register_masker
+    from taskmask.maskers.row import RowMasker as RowMasker
+    from taskmask.registry import register_criterion as register_criterion
+    from taskmask.registry import register_model as register_model
+    from taskmask.registry import register_task as register_task
+    from taskmask.settings import Settings as Settings
+    from taskmask.training.evaluate import evaluate as evaluate
+    from taskmask.training.pretrained import load as load
+    from taskmask.training.run import train as train
 
 __version__ = "0.1.0"
 

@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.training.log import say
-    from taskmask.training.seeds import evaluate_runs, runs_in, table, unfinished
+    from taskmask.training.pretrained import runs_in
+    from taskmask.training.seeds import evaluate_runs, table, unfinished
 
     if is_first() and (names := unfinished(runs_in(options.source))):
         say(f"warning: not finished: {', '.join(names)}")

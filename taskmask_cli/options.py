@@ -13,7 +13,7 @@ from taskmask.config import Assignment
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import load_user_dir
 
-FROM_HELP = "run folder (its best checkpoint) or one checkpoint"
+FROM_HELP = "run folder (its best checkpoint; of several seeds, the best of all) or one checkpoint"
 
 
 class Parser(argparse.ArgumentParser):

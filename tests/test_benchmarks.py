@@ -19,6 +19,7 @@ SCRIPTS = {
     "dataset": "--rows 1000 --seconds 0.01",
     "importance": "--rows 40 --length 32 --steps 2 --vocab-size 500",
     "seq2seq": "--shape toy --threads 1 --seconds 0.01",
+    "predict": "--shape toy --threads 1 --text TEXT --texts 20 --vocab-size 300",
     "startup": "--shape toy --threads 1",
     "ddp": f"{TRAINING} --accumulation 1",
     "revisions": "--before HEAD --text TEXT --megabytes 0.1 --vocab-size 300 --verbs preprocess evaluate",
@@ -45,7 +46,10 @@ def text(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in (*ALONE, "startup") else []) for name in SCRIPTS],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in (*ALONE, "startup", "predict") else [])
+        for name in SCRIPTS
+    ],
 )
 def test_a_script_prints_a_table(name, text, tmp_path):
     words = [text if word == "TEXT" else word for word in SCRIPTS[name].split()]

@@ -1,14 +1,18 @@
 """taskmask as a library: the names of the package, in a few lines each."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import taskmask
 from taskmask import Settings, TaskmaskError, evaluate, load, register_masker, train
+from taskmask.data.vocab import Vocabulary
+from taskmask.errors import DataError
 from taskmask.registry import MASKERS
 from taskmask_cli import preprocess
 
@@ -23,6 +27,21 @@ def data(tmp_path_factory):
     files = ["--train", str(folder / "a.txt"), "--valid", str(folder / "a.txt")]
     preprocess.main([*files, "--out", str(folder / "data"), "--vocab-size", "280", "--workers", "0"])
     return folder / "data"
+
+
+def test_type_checkers_know_every_public_name():
+    """Each name is imported for them, from where it is loaded: `taskmask.load` is no `Any`."""
+    tree = ast.parse(Path(taskmask.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    assert {alias.asname: node.module for node in block.body for alias in node.names} == taskmask._HOMES
+
+
+def test_one_text_is_no_list_of_its_letters(data):
+    vocab = Vocabulary.load(data)
+    assert len(vocab.encode(["the list"])) == 1
+    for text in ("the list", b"the list"):
+        with pytest.raises(DataError, match=r"texts: is one text, .*the list.*; expected a list of texts; .*encode"):
+            vocab.encode(text)
 
 
 def settings(data, folder, **sections):
@@ -61,7 +80,7 @@ def test_a_masker_of_ones_own(data, tmp_path):
     assert evaluate(summary.folder)["masker"]["name"] == "first_tokens"
     MASKERS._entries.pop("first_tokens")
     with pytest.raises(TaskmaskError, match="unknown masker 'first_tokens'"):
-        load(summary.folder)
+        evaluate(summary.folder)
 
 
 def test_mistakes_are_taskmask_errors(data, tmp_path):

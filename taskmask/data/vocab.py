@@ -226,7 +226,13 @@ class Vocabulary:
 
         Returns:
             One int32 array of ids per text, no specials added, read-only.
+
+        Raises:
+            DataError: it is one text, not a list of texts.
         """
+        if isinstance(texts, str | bytes):
+            fix = "put it in brackets: encode([text])"
+            raise DataError(f"is one text, {texts[:40]!r}", where="texts", expected="a list of texts", fix=fix)
         if any(len(text) > _LONGEST_ENCODED for text in texts):
             return [self._encode_long(t) if len(t) > _LONGEST_ENCODED else self.encode([t])[0] for t in texts]
         return self._engine.encode(texts, self.num_threads)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,26 +35,56 @@ POSITIONS = ("model.embeddings.positions.weight", "model.target_embeddings.posit
 """The tables of learned places, of which shorter rows take the first."""
 
 
+def runs_in(folder: str) -> list[str]:
+    """Returns the runs of a folder that `train_seeds` filled, by their seeds; the folder itself if it is a run."""
+    path = Path(folder)
+    found = [p for p in path.glob("seed-*") if re.fullmatch(r"seed-\d+", p.name)] if path.is_dir() else []
+    if (path / "settings.json").exists() or not found:
+        return [folder]
+    return [str(p) for p in sorted(found, key=lambda p: int(p.name.partition("-")[2]))]
+
+
 def find(source: str) -> Path:
-    """Returns the checkpoint that `--from SOURCE` means: the best one of a run folder, or the file itself.
+    """Returns the checkpoint that `--from SOURCE` means: the file itself, or the best one of a run folder.
+
+    Of a folder of several seeds it is the checkpoint with the best validation score of all; a line names it.
 
     Raises:
         CheckpointError: there is nothing, or no checkpoint in it.
     """
+    if not Path(source).is_dir():
+        return Path(source)
+    runs = runs_in(source)
+    if len(runs) == 1:
+        return _best_of(runs[0])[1]
+    found = [_best_of(run) for run in runs if checkpoint.all_of(Path(run))]
+    if not found:
+        raise CheckpointError("holds no checkpoint", where=source, expected=f"{runs[0]}/checkpoints/step-*.pt")
+    best = min(found, key=lambda one: one[0])[1]
+    say(f"note: {source} holds {len(runs)} seeds; this uses {best}, with the best validation score")
+    return best
+
+
+def _best_of(source: str) -> tuple[tuple[bool, float], Path]:
+    """Returns the best checkpoint of a run folder after a key that is lower for better checkpoints.
+
+    Raises:
+        CheckpointError: it is not a run folder, or holds no checkpoint.
+    """
     path = Path(source)
-    if not path.is_dir():
-        return path
     try:
         tables = json.loads((path / "settings.json").read_bytes())
         name, metric = tables["task"]["name"], tables["train"].get("metric", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        seed = next((f"; it holds several: name one, such as {p}" for p in sorted(path.glob("seed-*"))), "")
-        raise CheckpointError(f"is no run folder{seed}", where=source, expected=f"{source}/settings.json") from None
+        raise CheckpointError("is no run folder", where=source, expected=f"{source}/settings.json") from None
     task = TASKS.get(name).load()
-    return checkpoint.best_of(path, task.direction(metric or task.best))
+    direction = task.direction(metric or task.best)
+    file = checkpoint.best_of(path, direction)
+    score = checkpoint.score_of(file)
+    return (score is None, (score or 0.0) * (1 if direction == "min" else -1)), file
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Pretrained:
     """A checkpoint in memory.
 
@@ -75,6 +106,20 @@ class Pretrained:
     step: int
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     _has_warned: bool = dataclasses.field(default=False, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        """What it is, in a few lines: no weights."""
+        settings, numbers = self.settings, sum(tensor.numel() for tensor in self.weights.values())
+        masker = f", masker {settings.masker.name}" if settings.masker else ""
+        labels = "".join(
+            f"\n  labels of {column}: {', '.join(names[:8])}{f' ... ({len(names)})' if len(names) > 8 else ''}"
+            for column, names in self.labels.items()
+        )
+        return (
+            f"Pretrained from {str(self.file)!r}, step {self.step:,}"
+            f"\n  task {settings.task.name}, model {settings.model.name} ({numbers:,} weights){masker}"
+            f"\n  vocabulary of {self.vocab.size:,} pieces, rows of at most {settings.data.length} tokens{labels}"
+        )
 
     def changed(self, overrides: Sequence[Assignment]) -> Pretrained:
         """Returns the same weights with settings that differ from the run's, such as `task.beams`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,15 +21,6 @@ from taskmask.training.log import say
 from taskmask.training.run import Summary, train, write_json
 
 ENOUGH_SEEDS = 5  # below, Student's t makes intervals much wider than the normal distribution would
-
-
-def runs_in(folder: str) -> list[str]:
-    """Returns the runs of a folder that `train_seeds` filled, by their seeds; the folder itself where it is a run."""
-    path = Path(folder)
-    found = [p for p in path.glob("seed-*") if re.fullmatch(r"seed-\d+", p.name)] if path.is_dir() else []
-    if (path / "settings.json").exists() or not found:
-        return [folder]
-    return [str(p) for p in sorted(found, key=lambda p: int(p.name.partition("-")[2]))]
 
 
 def unfinished(runs: Sequence[str]) -> list[str]:

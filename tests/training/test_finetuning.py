@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
 from taskmask.data.columns import Dataset
-from taskmask.errors import CheckpointError, ConfigError, DataError, Interrupted
+from taskmask.errors import ConfigError, DataError, Interrupted
 from taskmask.settings import Settings
 from taskmask.training import checkpoint, pretrained, seeds
 from taskmask.training.evaluate import evaluate
@@ -197,7 +198,7 @@ def test_several_seeds(classified, tmp_path, capfd):
     chosen = classified("many", train={"steps": 10})
     summaries = seeds.train_seeds(chosen, [3, 1])
     folders = [str(tmp_path / "many" / f"seed-{seed}") for seed in (3, 1)]
-    assert [one.folder for one in summaries] == folders and seeds.runs_in(str(tmp_path / "many")) == folders[::-1]
+    assert [one.folder for one in summaries] == folders and pretrained.runs_in(str(tmp_path / "many")) == folders[::-1]
     assert json.loads((tmp_path / "many" / "seed-3" / "settings.json").read_text())["train"]["seed"] == 3
     reached = seeds.report(folders, chosen.data.path, chosen.run.folder)
     assert [one.split for one in reached] == ["valid", "test"]
@@ -219,8 +220,12 @@ def test_several_seeds(classified, tmp_path, capfd):
     assert capfd.readouterr().err.count("already finished") == 2
     with pytest.raises(ConfigError, match="names a seed twice"):
         seeds.train_seeds(chosen, [1, 1])
-    with pytest.raises(CheckpointError, match=r"it holds several: name one, such as .*seed-1"):
-        pretrained.load(str(tmp_path / "many"))
+    best = max((checkpoint.score_of(file), file) for run in folders[::-1] for file in checkpoint.all_of(Path(run)))[0]
+    loaded = pretrained.load(str(tmp_path / "many"))  # of several seeds, the best
+    assert checkpoint.score_of(loaded.file) == best and "many holds 2 seeds; this uses" in capfd.readouterr().err
+    assert loaded.predict(["a text"])[0].keys() >= {"label", "probability"}
+    shown = repr(loaded)
+    assert len(shown) < 800 and shown.count("\n") < 8 and "task classification" in shown and "tensor" not in shown
     with pytest.raises(ConfigError, match="holds a run of one seed"):
         seeds.train_seeds(classified("many/seed-1"), [1, 2])
 
