@@ -109,7 +109,15 @@ def visible(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Returns "did you mean 'x'?" for the name nearest to `name`, or an empty string."""
-    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
+def did_you_mean(name: str, names: Iterable[str], words: bool = False) -> str:
+    """Returns "did you mean 'x'?" for the name nearest to `name`, or an empty string.
+
+    Args:
+        name: an unknown name.
+        names: the known ones.
+        words: whether a known name that is one of the words of `name` comes first, as `tiny` for `bert_tiny`.
+    """
+    known = list(names)
+    within = [one for one in known if words and one in re.split(r"[_\W]+", name.lower())]
+    near = dict.fromkeys([*within, *difflib.get_close_matches(name, known, n=1, cutoff=0.6)])
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else ""

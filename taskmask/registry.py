@@ -7,6 +7,7 @@ component.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import functools
 import hashlib
@@ -54,8 +55,10 @@ class Entry:
 
     @property
     def doc(self) -> str:
-        """What it is: the summary of a variant, or the docstring of the class, which is loaded for it."""
-        return self.summary or inspect.getdoc(self.load()) or ""
+        """What it is: the summary of a variant, or the docstring of the class, which is not imported for it."""
+        if isinstance(self.target, str):
+            return self.summary or _docstring_of(self.target)
+        return self.summary or inspect.getdoc(self.target) or ""
 
     @property
     def headline(self) -> str:
@@ -92,6 +95,17 @@ class Entry:
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
     """It has no options."""
+
+
+def _docstring_of(target: str) -> str:
+    """Returns the docstring of the class "module:attribute", read from the source, so that torch is not imported."""
+    module, attribute = target.split(":")
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return ""
+    body = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    found = [node for node in body if isinstance(node, ast.ClassDef) and node.name == attribute]
+    return ast.get_docstring(found[0]) or "" if found else ""
 
 
 def _words(text: str) -> list[str]:
@@ -152,7 +166,7 @@ class Registry:
         raise RegistryError(
             f"unknown {self.kind} {name!r}",
             expected=f"one of {', '.join(self.names())}",
-            fix=f"{did_you_mean(name, self.names())} {own}".strip(),
+            fix=f"{did_you_mean(name, self.names(), words=True)} {own}".strip(),
         )
 
     def names(self) -> list[str]:

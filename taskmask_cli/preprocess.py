@@ -290,7 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary.warn_of_unused_marks(asked, summaries)
     summary.print_scheme(layout, summaries)
     summary.print_bad_lines([source for source in every if source.bad_lines])
-    print(visible(f"next: taskmask-train --data {args.out} --run runs/first{summary.task_of(layout)}"))
+    start = summary.run_of(args.vocab)
+    print(visible(f"next: taskmask-train --data {args.out}{start}{summary.task_of(layout)}"))
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 
 from taskmask.data.guesses import Guess
 from taskmask.data.ingest import SplitSummary
@@ -105,6 +107,13 @@ def print_bad_lines(sources: list[Source]) -> None:
         done = {"replace": "mended with U+FFFD", "skip": "left out"}[sources[0].on_bad_utf8]
         number = sum(source.bad_lines for source in sources)
         print(visible(f"lines that are not UTF-8, {done}: {number:,}, the first at {sources[0].first_bad}"))
+
+
+def run_of(vocab: str | None) -> str:
+    """Options for the next run: its folder and, if the vocabulary is that of a run, the weights of that run."""
+    if vocab and Path(vocab, "settings.json").is_file() and Path(vocab, "checkpoints").is_dir():
+        return f" --run runs/next --train.init_from {shlex.quote(vocab)}"
+    return " --run runs/first"
 
 
 def task_of(layout: Layout) -> str:

@@ -81,6 +81,14 @@ def test_an_unknown_name_says_all_that_helps():
     assert "--user-dir" in message and "taskmask.masker" in message and caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "near"), [("bert_tiny", "'tiny' or 'bart_tiny'"), ("bert-mini", "'mini' or 'bart_mini'")]
+)
+def test_a_model_of_a_known_size_is_near(name, near):
+    with pytest.raises(RegistryError, match=f"unknown model '{name}'; .*did you mean {near}\\?"):
+        MODELS.get(name)
+
+
 def test_the_same_name_twice_names_both_places(registry):
     registry.register("thing", place="a.py:1")(Thing)
     with pytest.raises(RegistryError, match=r"registered twice: at a\.py:1 and at b\.py:2"):

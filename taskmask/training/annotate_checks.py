@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError, did_you_mean
+from taskmask.registry import TASKS
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training import pretrained
@@ -37,8 +38,13 @@ def check_columns(parts: DataParts, columns: Mapping[str, str], keep: Selection)
     """
     known = parts.task.annotations()
     if not known:
+        able = [name for name in TASKS.names() if TASKS.get(name).load().annotations is not Task.annotations]
+        own = next((name for name in TASKS.names() if TASKS.get(name).load() is type(parts.task)), "of the run")
         raise ConfigError(
-            f"task {type(parts.task).__name__} writes no columns", where="--task", fix="name another task"
+            f"task {own} writes no columns",
+            where="--task",
+            expected=f"one of {', '.join(able)}",
+            fix="name a run of such a task with --from, or another task with --task",
         )
     for name, what in columns.items():
         if what not in known:

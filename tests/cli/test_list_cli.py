@@ -2,6 +2,8 @@
 
 import importlib
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -19,6 +21,12 @@ def test_everything(capsys):
         for name in registry.names():
             entry = registry.get(name)
             assert f"  {name:<16} {entry.doc.splitlines()[0]}\n  {'':<16} {entry.place}\n" in shown
+
+
+def test_the_list_needs_no_torch():
+    """torch takes seconds to import; docstrings of models and criteria are read from their source."""
+    code = "import sys; from taskmask_cli.list import main; main([]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
 def test_one_kind(capsys):

@@ -55,6 +55,13 @@ def test_makes_a_dataset_and_says_what_is_next(files, tmp_path, capsys):
     dataset.verify()
 
 
+def test_the_next_step_starts_from_the_run_whose_vocabulary_it_is(trained, texts, tmp_path, capsys):
+    out = tmp_path / "bin"
+    assert main(["--train", str(texts / "valid.txt"), "--vocab", trained, "--out", str(out), "--workers", "0"]) == 0
+    start = f"--run runs/next --train.init_from {trained}"
+    assert f"next: taskmask-train --data {out} {start}" in capsys.readouterr().out
+
+
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_the_same_command_gives_the_same_bytes(files, tmp_path, kind):

@@ -102,7 +102,7 @@ def test_mistakes(model, copy, tmp_path, data, other_vocabulary):
     with pytest.raises(ConfigError, match=r"--column guess: is 'lable'; expected one of label,.*did you mean 'label'"):
         annotate(model, str(copy), {"guess": "lable"})
     train(make(data, tmp_path / "lm", train={"steps": 1}))
-    with pytest.raises(ConfigError, match="MaskedLM writes no columns"):
+    with pytest.raises(ConfigError, match=r"task masked_lm writes no columns; expected one of classi.*tagging"):
         annotate(str(tmp_path / "lm"), str(copy), {"guess": "label"})
     with pytest.raises(CheckpointError, match="was trained with vocabulary"):
         annotate(model, str(other_vocabulary), {"guess": "label"})
