@@ -32,6 +32,7 @@ FORMATS = {"txt": "txt", "tsv": "tsv", "csv": "csv", "jsonl": "jsonl", "conll": 
 CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 LONGEST_SENTENCE = 16 << 20  # bytes of a CoNLL file without a blank line
 STDIN = "-"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -211,10 +212,12 @@ def _problem(path: str, input_format: str | None) -> str:
             return f"{path} is a folder"
         with _open_file(path) as file:
             empty = not file.read(1)
-    except OSError as error:
-        return f"{path}: {(error.strerror or str(error)).lower()}"
+    except gzip.BadGzipFile as error:
+        return f"{path}: {str(error).lower()}"
     except (EOFError, zlib.error):
         return f"{path} is a damaged gzip file"
+    except OSError as error:
+        return f"{path}: {(error.strerror or str(error)).lower()}"
     if empty:
         return f"{path} is empty"
     if _format_of(path, input_format) is None:
@@ -235,7 +238,7 @@ def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
     try:
         with _open_file(path) as file:
             head = file.read(HEAD) + file.readline(LONGEST_LINE)
-    except (EOFError, zlib.error) as error:
+    except _DAMAGE as error:
         raise _damaged(name) from error
     if is_blank(head):
         raise DataError("there is no text", where=name)
@@ -253,7 +256,7 @@ def _spool_squad(path: str, name: str) -> tuple[Any, str]:
     try:
         with _open_file(path) as file:
             raw = file.read().removeprefix(BYTE_ORDER_MARK)
-    except (EOFError, zlib.error) as error:
+    except _DAMAGE as error:
         raise _damaged(name) from error
     return _spooled(questions.lines_of(raw, name), name)
 
@@ -296,15 +299,9 @@ class _Gzip(gzip.GzipFile):
 def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
     """Blocks of whole lines, each with the position in the file on the disk. The last may lack its line feed."""
     with _open_file(path) as file:
-        rest = [file.read(len(BYTE_ORDER_MARK)).removeprefix(BYTE_ORDER_MARK)]
-        while True:
-            try:
-                block = file.read(CHUNK)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise _damaged(name) from error
+        rest = [_read(file, len(BYTE_ORDER_MARK), name).removeprefix(BYTE_ORDER_MARK)]
+        while block := _read(file, CHUNK, name):
             position = file.below.tell() if isinstance(file, _Gzip) else file.tell()
-            if not block:
-                break
             stop = block.rfind(b"\n") + 1
             if stop:
                 yield b"".join([*rest, block[:stop]]), position
@@ -315,7 +312,15 @@ def _read_lines(path: str, name: str) -> Iterator[tuple[bytes, int]]:
                     f"a line is longer than {LONGEST_LINE >> 20} MiB", where=name, fix="put line breaks into the text"
                 )
         if last := b"".join(rest):
-            yield last, position
+            yield last, file.below.tell() if isinstance(file, _Gzip) else file.tell()
+
+
+def _read(file: IO[bytes], size: int, name: str) -> bytes:
+    """Reads up to `size` bytes; a damaged gzip file is a DataError."""
+    try:
+        return file.read(size)
+    except _DAMAGE as error:
+        raise _damaged(name) from error
 
 
 def _whole_sentences(blocks: Iterator[tuple[bytes, int]], name: str) -> Iterator[tuple[bytes, int]]:

@@ -128,6 +128,17 @@ def test_rows_without_text_stay_and_are_counted(make, unigram):
     assert (make.summary["train"].empty, make.summary["valid"].empty) == (2, 0)
 
 
+@pytest.mark.parametrize(
+    "lines, place", [*((40, place) for place in (*range(-8, 0), 30)), (150_000, -8), (150_000, -1)]
+)
+def test_a_damaged_gzip_file_of_any_size_is_named(lines, place, make):
+    """A flipped bit of its checksum, its length or its content."""
+    content = bytearray(gzip.compress(b"".join(b"the dog %d\n" % number for number in range(lines)), 1, mtime=0))
+    content[place] ^= 1
+    with pytest.raises(DataError, match=r"train\.txt\.gz.* (damaged|crc)"):
+        make({"train.txt.gz": bytes(content)})
+
+
 def test_gz_and_python_docs(make, unigram, tmp_path):
     assert texts_of(make({"train.txt.gz": gzip.compress(b"the dog\nfox")}), unigram) == ["the dog|", "fox|"]
     sources = find_sources({"train": ["python-docs:test"]})
