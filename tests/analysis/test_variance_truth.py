@@ -64,7 +64,7 @@ def parts_of(vocab, policy, task="masked_lm", **sections):
     chosen = read_policy(policy)
     masker = build_masker(chosen.name, chosen.options, vocab)
     made = TASKS.get(settings.task.name).make(settings.task.options, vocab, masker, {"label": ["bad", "good"]})
-    made.soft_order = [0, 1]  # as `prepare` finds it in a dataset
+    made.soft_order, made.of_tokens = [0, 1], False  # as `prepare` finds them in a dataset
     objective = build_objective(settings, made)
     with torch.no_grad():
         for weight in objective.parameters():

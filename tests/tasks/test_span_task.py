@@ -215,6 +215,7 @@ def test_an_empty_context_has_no_answer(tmp_path, tiny_vocab):
     kept = np.append(np.arange(lengths[0]), len(tokens) - 1)  # of the second, </s> alone
     columns["tokens"] = (columns["tokens"][0], (tokens[kept], np.array([lengths[0], 1])))
     columns["starts"], columns["ends"] = ((columns[n][0], columns[n][1][kept]) for n in ("starts", "ends"))
+    columns["answer"] = (columns["answer"][0], np.array([columns["answer"][1][0], [-1, -1]]))
     dataset = write(tmp_path / "data", tiny_vocab, {"train": columns})
     task = task_of(dataset)
     source = source_of(task, dataset)

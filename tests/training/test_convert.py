@@ -300,9 +300,9 @@ def test_the_model_card(data, settings, tmp_path):
         assert part in body, part
     assert str(tmp_path) not in body and str(data) not in body
     _, body = card_of(tmp_path / "run", tmp_path / "measured", evaluate=True)
-    assert "bootstrap" in body and " to " in body.partition("## Results")[2].partition("##")[0]
+    assert "95 % intervals" in body and " to " in body.partition("## Results")[2].partition("##")[0]
     report([str(tmp_path / "run")], str(data), str(tmp_path / "run"))
-    assert card_of(tmp_path / "run", tmp_path / "summed")[1].count("bootstrap") == 1
+    assert card_of(tmp_path / "run", tmp_path / "summed")[1].count("95 % intervals over") == 1
     (tmp_path / "run/summary.json").write_text('{"runs": [1], "splits": [{"split": 1}]}')
     (tmp_path / "run/log.jsonl").unlink()
     assert "None: nothing was measured" in card_of(tmp_path / "run", tmp_path / "unknown")[1]

@@ -62,10 +62,10 @@ def test_a_run_that_has_nothing_to_learn_ends_and_says_so(settings, tmp_path):
     assert [row["step"] for row in rows(tmp_path / "run") if row["kind"] == "train"] == [1, 2, 3]
 
 
-def test_nothing_masked_is_a_loss_of_nothing(settings, tmp_path):
+def test_nothing_masked_has_an_undefined_loss_and_changes_no_weight(settings, tmp_path):
     summary = train(settings(masker={"ratio": 0.0}, train={"steps": 3}, optim={"weight_decay": 0.0}))
     logged = rows(tmp_path / "run")
-    assert [row["loss"] for row in logged] == [0] * 5 and summary.skipped_steps == 0
+    assert [row["loss"] for row in logged] == [None] * 5 and summary.skipped_steps == 0
     assert [row["grad_norm"] for row in logged if row["kind"] == "train"] == [0] * 3
     weights = last(tmp_path / "run")["model"]
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
