@@ -63,13 +63,19 @@ def folder_lock(folder: Path, where: str, shared: bool = False, wait: bool = Fal
     Raises:
         ConfigError: another process holds it, unless `wait`.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    held = [os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+
+    def close() -> None:
+        if held:
+            os.close(held.pop())
+
+    os.register_at_fork(after_in_child=close)  # else workers that outlive this process would hold the lock
     try:
-        if not try_lock(descriptor, shared=shared, wait=wait):
+        if not try_lock(held[0], shared=shared, wait=wait):
             raise ConfigError(_BUSY, where=where, fix="wait until it ends, or name another")
         yield
     finally:
-        os.close(descriptor)
+        close()
 
 
 def try_lock(descriptor: int, shared: bool = False, wait: bool = False, unknown: bool = True) -> bool:

@@ -107,6 +107,7 @@ def test_without_an_effect_p_is_small_as_rarely_as_it_says(seeds):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("metric", ["mean", "macro F1"])
 @pytest.mark.parametrize("examples", [50, 500])
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
