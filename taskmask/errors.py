@@ -104,9 +104,21 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     return StorageError(what, where=str(path), fix=fix)
 
 
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def visible(text: str) -> str:
-    """Returns a text for the terminal: control characters, which could steer it, and lone surrogates as \\uXXXX."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+    """Returns a text for people, with \\uXXXX for each character that they do not see but that changes what they see.
+
+    These are control characters, which can steer a terminal, marks of the direction of writing, which can reorder a
+    line, separators of lines other than the line feed, and lone surrogates.
+    """
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Returns a text as a field of a table: any run of blanks and line breaks is one space, the rest `visible`."""
+    return visible(" ".join(text.split()))
 
 
 def did_you_mean(name: str, names: Iterable[str], words: bool = False) -> str:

@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from taskmask.errors import visible
+
 
 def json_types(value: Any) -> Any:
     """Returns a value as JSON types: NaN and infinite numbers as None, numpy scalars and arrays as numbers and lists.
@@ -28,9 +30,11 @@ def json_types(value: Any) -> Any:
 def to_json(value: Any) -> str:
     """Returns one line of valid JSON, for programs to read. All commands with `--json` print this.
 
+    What `visible` escapes is escaped here, too; a parser reads the same text.
+
     **Source:** RFC 8259, section 6: JSON has no NaN and no infinite numbers.
 
     Args:
         value: as of `json_types`.
     """
-    return json.dumps(json_types(value), ensure_ascii=False, allow_nan=False)
+    return visible(json.dumps(json_types(value), ensure_ascii=False, allow_nan=False))

@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = engine.states(stages)
         listed = [_planned(stage, done) for stage in {stage.digest: stage for stage in stages}.values()]
         if is_first():
-            print(to_json({"stages": listed}) if options.json else visible("\n".join(_table(listed))))
+            print(to_json({"stages": listed})) if options.json else print(visible("\n".join(_table(listed))))
         return 0
     folder = engine.folder_of(options.file, options.run)
     results = engine.compare(options.file, folder)

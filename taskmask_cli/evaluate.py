@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         several = {"runs": figures} if len(reached.results) > 1 else {}
         print(to_json({**means, "intervals": ends, **several, **about}))
         return 0
-    print("\n".join([*table([reached]), ""]))
+    print(visible("\n".join([*table([reached]), ""])))
     masker = about.pop("masker")
     if masker:
         about["masker"] = " ".join([masker["name"], *(f"{k}={v}" for k, v in masker.items() if k in ("ratio", "of"))])

@@ -75,13 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if options.html:
         with write_output(Path(options.html)) as file:
-            file.write(seen.page().encode(errors="backslashreplace"))
+            file.write(seen.page().encode())
     if options.json:
         print(to_json(seen.to_dict()))
         return 0
     colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
     lines = seen.lines(colour, shutil.get_terminal_size((100, 24)).columns)
-    print("\n".join(line if colour else visible(line) for line in lines))
+    print("\n".join(lines))
     if options.html:
         print(visible(f"\nthe page: {options.html}"))
     else:

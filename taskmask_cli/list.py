@@ -45,23 +45,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.name:
         return list_options(options.kind, options.name)
     for kind in [options.kind] if options.kind else REGISTRIES:
-        print(f"{kind}:")
+        print(visible(f"{kind}:"))
         for name in REGISTRIES[kind].names():
             try:
                 entry = REGISTRIES[kind].get(name)
             except RegistryError as error:  # an installed package that does not load must not hide the others
-                print(f"  {name:<16} broken: {error}")
+                print(visible(f"  {name:<16} broken: {error}"))
                 continue
-            print(f"  {name:<16} {entry.doc.split(chr(10))[0]}\n  {'':<16} {entry.place}")
+            print(visible(f"  {name:<16} {entry.doc.split(chr(10))[0]}\n  {'':<16} {entry.place}"))
     return 0
 
 
 def list_options(kind: str, name: str) -> int:
     """Prints what one component is and its options."""
     entry = REGISTRIES[kind].get(name)
-    print(f"{kind} {name}, {entry.place}\n\n{entry.doc}\n")
+    print(visible(f"{kind} {name}, {entry.place}\n\n{entry.doc}\n"))
     lines = config.help_lines(entry.config, kind, **entry.preset)
-    print("\n".join(["options:", *lines]) if lines else "It has no options.")
+    print(visible("\n".join(["options:", *lines] if lines else ["It has no options."])))
     return 0
 
 

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(HELP)
         return 0
     if words[0] == "--version":
-        print(f"taskmask {__version__}")
+        print(visible(f"taskmask {__version__}"))
         return 0
     verb, *rest = words
     if verb not in VERBS:

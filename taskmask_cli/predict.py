@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 inputs = {*fields, *model.asked.lists} & record.keys()
                 other = {key: value for key, value in answer.items() if key not in inputs}
                 own = {f"predicted_{key}" if key in record else key: value for key, value in other.items()}
-                print(visible(to_json({**record, **own})))
+                print(to_json({**record, **own}))
             else:
                 print(visible("\n".join(model.asked.say(record, answer))))
         done += len(group)

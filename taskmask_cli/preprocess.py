@@ -347,7 +347,7 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
     size = args.vocab_size or DEFAULT_VOCAB_SIZE
     if sys.stderr.isatty():
         megabytes = sum(map(len, sample)) / 1e6
-        print(f"training a vocabulary of {size} pieces on {megabytes:.1f} MB of text", file=sys.stderr)
+        print(visible(f"training a vocabulary of {size} pieces on {megabytes:.1f} MB of text"), file=sys.stderr)
     coverage = 0.9995 if args.character_coverage is None else args.character_coverage
     kind, sentinels = args.vocab_kind or "unigram", args.vocab_sentinels or 0
     return Vocabulary(train_vocabulary(sample, size, kind, coverage, sentinels))

@@ -55,13 +55,14 @@ def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSu
         )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, *numbers in table:
-        print("  ".join([name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]))
+        cells = [name.ljust(widths[0]), *(n.rjust(w) for n, w in zip(numbers, widths[1:], strict=True))]
+        print(visible("  ".join(cells)))
     for split, part in summaries.items():
         for column in dict.fromkeys([*part.labels, *part.numbers, *part.unlabelled]):
             print(visible(f"{column} of {split}: {_shown(part, column)}"))
     empty = {split: part.empty for split, part in summaries.items() if part.empty}
     if empty:
-        print(f"rows without text: {sum(empty.values()):,} ({_by_split(empty)})")
+        print(visible(f"rows without text: {sum(empty.values()):,} ({_by_split(empty)})"))
     left_out = {split: part.left_out for split, part in summaries.items() if part.left_out}
     if left_out:
         first = next(part.first_left_out for part in summaries.values() if part.left_out)
@@ -70,7 +71,7 @@ def print_summary(out: str, vocabulary: Vocabulary, summaries: dict[str, SplitSu
     for kind in dict.fromkeys(kind for part in summaries.values() for kind in part.skipped):
         skipped = {split: part.skipped[kind] for split, part in summaries.items() if part.skipped[kind]}
         if skipped:
-            print(f"lines left out, {kind}: {sum(skipped.values()):,} ({_by_split(skipped)})")
+            print(visible(f"lines left out, {kind}: {sum(skipped.values()):,} ({_by_split(skipped)})"))
 
 
 def print_scheme(layout: Layout, summaries: dict[str, SplitSummary]) -> None:

@@ -96,10 +96,10 @@ def print_help(parser: Parser, assignments: list[config.Assignment]) -> None:
     """Prints the settings between argparse's options and the examples."""
     parser.usage = "%(prog)s --data DIR --run DIR [--SECTION NAME] [--SECTION.FIELD VALUE] [--config FILE] [OPTION]"
     parser.epilog = None
-    print(parser.format_help().rstrip())
+    print(visible(parser.format_help().rstrip()))
     print("  --config FILE    settings from a TOML or JSON file, such as the settings.json of a run; may be repeated")
-    print(settings.help_text(assignments))
-    print("\n" + EPILOG)
+    print(visible(settings.help_text(assignments)))
+    print(f"\n{EPILOG}")
 
 
 def print_summary(summaries: list[Summary], chosen: settings.Settings, table: list[str], plug_ins: str) -> None:

@@ -41,6 +41,7 @@ LEAVES = (
     "taskmask.tasks.meta_masking",
     "taskmask.criteria.meta_mask",
 )  # of one paper each: what nothing imports can be deleted
+PRINTED_AS_IT_IS = (r"inspect.py '\n'.join(lines)",)  # `lines_of` has made them visible, but for its own colours
 ABOUT_ONE_MODEL = ("taskmask.training.convert",)  # what Hugging Face has a counterpart of is the encoder
 
 
@@ -113,6 +114,20 @@ def test_tasks_import_no_concrete_masker_or_module(trees):
         for name, line in imports_of(tree)
         if name.startswith(("taskmask.maskers", "taskmask.modules")) and not f"{name}.".startswith(allowed)
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_printed_is_visible(trees):
+    """Texts of data, names and paths go to the terminal through `visible` or `to_json`; ours are constants."""
+    wrong = []
+    for file, tree in trees.items():
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in [call for call in calls if ast.unparse(call.func) == "print"]:
+            for given in call.args:
+                is_ours = re.fullmatch(r"'[^{]*'|f?'(\\n)?\{?[A-Z]+\}?'|[A-Z]+", ast.unparse(given), re.DOTALL)
+                escaped = isinstance(given, ast.Call) and ast.unparse(given.func) in ("visible", "to_json")
+                if not (is_ours or escaped or f"{file.name} {ast.unparse(given)}" in PRINTED_AS_IT_IS):
+                    wrong.append(f"{file}:{call.lineno} {ast.unparse(given)}")
     assert not wrong, "\n".join(wrong)
 
 

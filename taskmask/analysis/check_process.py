@@ -24,6 +24,7 @@ from taskmask.config import Assignment, Problems
 from taskmask.data.draws import Draw
 from taskmask.data.rows import Rows
 from taskmask.data.vocab import Vocabulary
+from taskmask.errors import visible
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS, load_user_dir, user_dirs
 
@@ -102,7 +103,8 @@ def main(name: str) -> int:
         load_user_dir(path)
     known = chosen["name"] in MASKERS.names()
     if not known or MASKERS.where(chosen["name"]) != chosen["place"]:
-        print(f"{chosen['name']} is registered in one process alone, at {chosen['place']}", file=sys.stderr)
+        text = f"{chosen['name']} is registered in one process alone, at {chosen['place']}"
+        print(visible(text), file=sys.stderr)
         return 3
     entry, problems = MASKERS.get(chosen["name"]), Problems()
     values = {key: Assignment(f"masker.{key}", value, "") for key, value in chosen["options"].items()}

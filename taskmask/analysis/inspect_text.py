@@ -13,6 +13,7 @@ from taskmask.analysis.groups import Groups
 from taskmask.analysis.inspect import Inspection, Shown
 from taskmask.analysis.observe import LONGEST, Observed
 from taskmask.analysis.terminal import aligned, width_of
+from taskmask.errors import visible
 from taskmask.json_output import json_types
 
 BAR = 24
@@ -23,11 +24,11 @@ RESET = "\x1b[0m"
 
 
 def lines_of(seen: Inspection, colour: bool, width: int) -> list[str]:
-    """Returns the inspection as lines; with colour, masked pieces are underlined, and tints are shown."""
-    lines = [*seen.about, ""]
-    lines += _rows(seen.shown, colour, width)
+    """Returns the inspection as `visible` lines; with colour, masked pieces are underlined, and tints are shown."""
+    lines = [*map(visible, seen.about), "", *_rows(seen.shown, colour, width)]
     if seen.observed:
-        lines += ["", *aligned(summary_table(seen)), *_charts(seen), *_overlaps(seen), *_words(seen)]
+        figures = ["", *aligned(summary_table(seen)), *_charts(seen), *_overlaps(seen), *_words(seen)]
+        lines += map(visible, figures)
     return lines
 
 
@@ -40,14 +41,14 @@ def _rows(shown: Sequence[Shown], colour: bool, width: int) -> list[str]:
         before = one.row
         painted = _painted(one) if colour else _bracketed(one)
         for number, text in enumerate(_wrapped(one, painted, max(width - label - 2, 20))):
-            lines.append(f"{one.policy if not number else '':<{label}}  {text}")
+            lines.append(f"{visible(one.policy) if not number else '':<{label}}  {text}")
     return lines
 
 
 def spaced(one: Shown) -> list[tuple[str, bool]]:
     """Returns the text of each piece, and whether a space stands before it."""
     return [
-        (_byte(piece).replace("▁", "") or "␣", number > 0 and piece.startswith("▁"))
+        (visible(_byte(piece)).replace("▁", "") or "␣", number > 0 and piece.startswith("▁"))
         for number, piece in enumerate(one.pieces)
     ]
 

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from taskmask.errors import visible
+
 STYLE = """
 :root { color-scheme: light dark;
   --bg: light-dark(#fdfdfb, #15171a); --fg: light-dark(#1c1e21, #e4e5e7); --soft: light-dark(#5f646b, #9aa0a8);
@@ -60,7 +62,7 @@ def escaped(content: Any) -> Html:
         return Html("")
     if isinstance(content, Iterable) and not isinstance(content, str):
         return Html("".join(escaped(part) for part in content))
-    return Html(html.escape(str(content)))
+    return Html(html.escape(visible(str(content))))
 
 
 def tag(name: str, *content: Any, **attributes: Any) -> Html:
@@ -72,7 +74,7 @@ def tag(name: str, *content: Any, **attributes: Any) -> Html:
         attributes: a trailing underscore goes (`class_`), others become dashes; those that are None are left out.
     """
     given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
+        f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
@@ -126,7 +128,7 @@ def page(title: str, *sections: Any, subtitle: str = "", style: str = "") -> str
     """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style>"
+        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style>"
     )
     body = escaped([tag("h1", title), tag("p", subtitle, class_="soft") if subtitle else None, sections])
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'

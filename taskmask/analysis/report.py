@@ -16,6 +16,7 @@ from taskmask.analysis.report_tables import Table
 from taskmask.analysis.results import Cost, Results
 from taskmask.analysis.terminal import aligned
 from taskmask.analysis.verdicts import Row, of_language_models, of_tasks, shown, warnings
+from taskmask.errors import one_line, visible
 from taskmask.files import atomic_write
 
 COLUMNS = (
@@ -35,7 +36,7 @@ def write_reports(results: Results, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
-            file.write(text.encode("utf-8", "backslashreplace"))
+            file.write(text.encode())
     return [folder / name for name in texts]
 
 
@@ -108,7 +109,7 @@ def _plain(text: str) -> str:
     """A text that Markdown shows as it is, on one line."""
     for sign in "\\`*_[]<>|#":
         text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())
+    return one_line(text)
 
 
 def tidy(results: Results, rows: Sequence[Row], models: Sequence[Row], found: Sequence[Curve]) -> str:
@@ -129,7 +130,9 @@ def tidy(results: Results, rows: Sequence[Row], models: Sequence[Row], found: Se
 
 
 def _cell(value: Any) -> Any:
-    return "" if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    return visible(value) if isinstance(value, str) else value
 
 
 def _figures(kind: str, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from taskmask.errors import visible
+
 
 def width_of(text: str) -> int:
     """Returns how wide a text is in a terminal: letters of East Asian scripts are two wide, combining marks none."""
@@ -18,6 +20,7 @@ def aligned(rows: Sequence[Sequence[str]], numeric: Sequence[int] | None = None)
         rows: the cells.
         numeric: numbers of the columns that stand to the right; None for all but the first.
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(width_of, column)) for column in zip(*rows, strict=True)]
 
     def padded(number: int, cell: str) -> str:

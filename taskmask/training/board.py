@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from taskmask.errors import visible
+
 
 class Board:
     """Writes curves, texts and the table of hyper-parameters. After the first failure it warns once and stays silent.
@@ -41,7 +43,7 @@ class Board:
     def text(self, tag: str, lines: Sequence[str], step: int) -> None:
         """Shows lines as they are; breaks long ones."""
         wrapped = [textwrap.wrap(line, 100, subsequent_indent="  ") for line in lines]
-        shown = "\n".join("    " + part for parts in wrapped for part in parts)
+        shown = visible("\n".join("    " + part for parts in wrapped for part in parts))
         self._call(lambda writer: writer.add_text(tag, shown, step))
 
     def hparams(self, choices: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

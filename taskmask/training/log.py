@@ -122,12 +122,12 @@ class RunLog:
         self.bar.update()
 
     def say(self, text: str) -> None:
-        """Prints a line beside the progress bar; where nobody reads any more, training goes on in silence."""
+        """Prints a `visible` line beside the progress bar; where nobody reads any more, training goes on in silence."""
         try:
             if self.terminal:
-                self.bar.write(text, file=sys.stderr)
+                self.bar.write(visible(text), file=sys.stderr)
             else:
-                print(text, file=sys.stderr, flush=True)
+                print(visible(text), file=sys.stderr, flush=True)
         except OSError:
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from taskmask import __version__
 from taskmask.data.columns import Dataset
-from taskmask.errors import TaskmaskError, visible
+from taskmask.errors import TaskmaskError, one_line, visible
 from taskmask.training.log import read_log
 from taskmask.training.pretrained import Pretrained
 
@@ -209,5 +209,4 @@ def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def _plain(value: Any) -> str:
     """Returns a text that cannot end a cell of a table or a line, nor be taken for HTML."""
-    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
-    return text.replace("|", "\\|")
+    return one_line(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -312,7 +312,7 @@ def move_aside(folder: Path) -> None:
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     folder.rename(aside)
-    print(f"taskmask: the run before is kept as {aside}", file=sys.stderr)
+    print(visible(f"taskmask: the run before is kept as {aside}"), file=sys.stderr)
 
 
 def report_weights(report: dict[str, list[str]], world: World) -> None:

@@ -13,7 +13,7 @@ from taskmask.data.columns import Dataset, Split
 from taskmask.data.draws import Draw
 from taskmask.data.value_checks import AT_ONCE, check_all_values
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, one_line
 from taskmask.files import atomic_write
 
 MOST_SHOWN = 12
@@ -151,14 +151,14 @@ def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, p
     vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
     with atomic_write(Path(file)) as stream:
         texts = {"tokens": "text", pair: pair} if pair else {"tokens": "text"}
-        stream.write("\t".join([column, *texts.values()]).encode() + b"\n")
+        stream.write("\t".join(map(one_line, [column, *texts.values()])).encode() + b"\n")
         for name in splits:
             split = dataset.split(name)
             labels = split.values(column)
             stored = [(split.values(text), split.offsets(text)) for text in texts]
             for row in np.flatnonzero(labels >= 0).tolist():
                 parts = [vocab.decode(tokens[offsets[row] : offsets[row + 1]]) for tokens, offsets in stored]
-                fields = [names[labels[row]], *(" ".join(part.split()) for part in parts)]
+                fields = map(one_line, [names[labels[row]], *parts])
                 stream.write("\t".join(fields).encode() + b"\n")
                 rows += 1
     return rows

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from taskmask.data.rows import Batch
-from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, StorageError, visible
+from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, StorageError
 from taskmask.faults import reach
 from taskmask.settings import Settings
 from taskmask.training import checkpoint
@@ -394,6 +394,6 @@ class Trainer:
 
     def _say(self, text: str) -> None:
         if self.log:
-            self.log.say(visible(f"taskmask: {text}"))
+            self.log.say(f"taskmask: {text}")
         elif self.world.is_first:
             say(text)
