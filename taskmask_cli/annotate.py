@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
         shown = [note if note.startswith("warning: ") else f"note: {note}" for note in notes]
         lines = [f"{options.data}: {names}", figures, *shown]
-        print(visible("\n".join([*lines, f"next: taskmask list --data {options.data}"])))
+        print(visible("\n".join([*lines, f"next: taskmask list --data {shlex.quote(options.data)}"])))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines.append(f"{n} words: {len(own):,} of {counts[n]:,} that occur {least[n]} times or more{best}")
     if not found:
         lines.append("note: none is frequent enough; give a smaller --min-count, or more text")
-    mark = f"taskmask spans --data {options.data} --column collocation --collocations {options.out}"
+    data, file = shlex.quote(options.data), shlex.quote(options.out)
+    mark = f"taskmask spans --data {data} --column collocation --collocations {file}"
     print(visible("\n".join([*lines, f"next: {mark}"])), file=sys.stdout)
     return 0

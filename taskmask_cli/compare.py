@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.analysis.report import summary_lines
 
     hints = [f"report        {folder}/report.html (also .md and .csv)", f"stages        {folder}/by-name"]
-    hints.append(f"curves        tensorboard --logdir {folder}/by-name")
+    hints.append(f"curves        tensorboard --logdir {shlex.quote(str(folder / 'by-name'))}")
     print(visible("\n".join([*summary_lines(results), "", *hints])))
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -291,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary.print_scheme(layout, summaries)
     summary.print_bad_lines([source for source in every if source.bad_lines])
     start = summary.run_of(args.vocab)
-    print(visible(f"next: taskmask-train --data {args.out}{start}{summary.task_of(layout)}"))
+    print(visible(f"next: taskmask-train --data {shlex.quote(args.out)}{start}{summary.task_of(layout)}"))
     return 0
 
 

@@ -124,9 +124,10 @@ def task_of(layout: Layout) -> str:
     if layout.form == "answers":
         return " --task span" if layout.has_answers else ""
     pair = f" --task.pair {layout.text[1]}" if len(layout.text) > 1 else ""
-    if layout.lists:
-        target = "" if layout.lists[0] == "answers" else f" --task.target {layout.lists[0]}"
-        choices = f" --task.choices {layout.lists[1]}" if len(layout.lists) > 1 else ""
+    if layout.lists and ("answers" in layout.lists or not layout.label):  # else the label says which choice is right
+        written, *others = sorted(layout.lists, key=lambda name: name != "answers")
+        target = "" if written == "answers" else f" --task.target {written}"
+        choices = f" --task.choices {others[0]}" if others else ""
         return f" --task seq2seq{target}{choices}{pair}"
     if not layout.label + layout.number or layout.name.startswith("python-docs:"):  # which is first of all a text
         return ""

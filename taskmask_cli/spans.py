@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             lines.append(f"{split}: {found.spans:,} spans, {share:.1%} of the tokens; {rows:.1%} of the rows have one")
             lines += [f"  such as {', '.join(found.examples)}"] if found.examples else []
     lines += [f"note: {note}" for note in [*notes, *left_out(file)]]
-    see = f'taskmask inspect --data {options.data} --masker "listed column={options.column}"'
+    see = f'taskmask inspect --data {shlex.quote(options.data)} --masker "listed column={options.column}"'
     print(visible("\n".join([f"{options.data}: column {options.column}", *lines, f"next: {see}"])))
     return 0
 

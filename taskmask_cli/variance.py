@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,6 +100,6 @@ def tell(seen: Sequence[Variance], options: Any) -> None:
         from taskmask.analysis.variance_page import write_board
 
         write_board(options.tensorboard, seen)
-        hints.append(f"histograms: tensorboard --logdir {options.tensorboard}")
+        hints.append(f"histograms: tensorboard --logdir {shlex.quote(options.tensorboard)}")
     if not options.json:
         print(visible("\n" + "\n".join(hints or ["next: the same with pictures: --html FILE"])))

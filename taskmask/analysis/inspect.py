@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -228,6 +229,7 @@ def _replacement(settings: Settings | None) -> tuple[float, float, str]:
 
 def columns_of(policies: Sequence[Policy], split: Split) -> tuple[str, ...]:
     """Returns the annotations and the columns that maskers read; one that the split lacks is an error."""
+    data = shlex.quote(str(split.folder))
     for policy in policies:
         for name in policy.masker.columns:
             if name not in split.columns:
@@ -235,8 +237,8 @@ def columns_of(policies: Sequence[Policy], split: Split) -> tuple[str, ...]:
                     f"reads column {name!r}, which is not there",
                     where=f"masker {policy.name}, {split.folder}, split {split.name}",
                     expected=f"one of {', '.join(split.columns)}",
-                    fix=f"write it first: taskmask annotate --data {split.folder} --from RUN --column {name}, or "
-                    f"taskmask spans --data {split.folder} --column {name} --heuristic",
+                    fix=f"write it first: taskmask annotate --data {data} --from RUN --column {name}, or "
+                    f"taskmask spans --data {data} --column {name} --heuristic",
                 )
     needed = [name for policy in policies for name in policy.masker.columns]
     return tuple(dict.fromkeys([*annotation_columns(split), *needed]))

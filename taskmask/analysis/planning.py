@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -210,7 +211,7 @@ class Planner:
                 f"has vocabulary {parts.vocab.fingerprint[:12]}",
                 where=settings.data.path,
                 expected=f"that of {source}, {expected[:12]}",
-                fix=f"prepare the data with taskmask-preprocess --vocab {source}",
+                fix=f"prepare the data with taskmask-preprocess --vocab {shlex.quote(str(source))}",
             )
         check_same_body(settings, self.experiment.first, parts.task)
         self.measured(settings)

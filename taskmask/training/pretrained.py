@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,9 @@ class Pretrained:
         if lacking:
             names = ", ".join(head.removeprefix(HEADS).rstrip(".") for head in lacking)
             what = f"holds an encoder without the head {names}, so that it says nothing yet"
-            raise CheckpointError(what, where=str(self.file), fix=f"train it first: --train.init_from {self.file}")
+            raise CheckpointError(
+                what, where=str(self.file), fix=f"train it first: --train.init_from {shlex.quote(str(self.file))}"
+            )
         own = objective.state_dict()
         weights = {name: _shortened(name, tensor, own.get(name)) for name, tensor in self.weights.items()}
         other = settings.task.name != self.settings.task.name
@@ -164,7 +167,7 @@ class Pretrained:
                 f"was trained with vocabulary {self.vocab.fingerprint[:12]}",
                 where=str(self.file),
                 expected=f"that of dataset {data}, {found[:12]}",
-                fix=f"prepare the data with taskmask-preprocess --vocab {place}",
+                fix=f"prepare the data with taskmask-preprocess --vocab {shlex.quote(str(place))}",
             )
 
     @functools.cached_property
@@ -279,7 +282,7 @@ def initialise(objective: Objective, source: str, parts: DataParts) -> dict[str,
             f"was trained with vocabulary {loaded.vocab.fingerprint[:12]}",
             where=f"train.init_from {loaded.file}",
             expected=f"that of the dataset, {parts.vocab.fingerprint[:12]}",
-            fix=f"prepare the data with taskmask-preprocess --vocab {loaded.settings.data.path or source}",
+            fix=f"prepare the data with taskmask-preprocess --vocab {shlex.quote(loaded.settings.data.path or source)}",
         )
     own = objective.state_dict()
     other_classes = loaded.task().class_names != parts.task.class_names
