@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from taskmask.errors import ConfigError, did_you_mean
+from taskmask.json_input import from_json
 
 C = TypeVar("C")
 
@@ -75,10 +76,10 @@ def read_tables(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
-        tables = json.loads(text) if file.suffix == ".json" else tomllib.loads(text)
+        tables = from_json(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), fix="check the path") from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of tomllib, too
         kind = "JSON" if file.suffix == ".json" else "TOML"
         raise ConfigError(f"is not valid {kind}: {error}", where=str(file), fix="mend the file") from None
     if not isinstance(tables, dict):
@@ -122,9 +123,7 @@ class Problems:
         if len(self.errors) == 1:
             raise self.errors[0]
         if self.errors:
-            error = ConfigError(f"{len(self.errors)} settings are wrong:\n" + "\n".join(f"  {e}" for e in self.errors))
-            error.parts = tuple(self.errors)
-            raise error
+            raise ConfigError.of(self.errors)
 
 
 def fields_of(cls: type) -> dict[str, tuple[Any, Any, str]]:

@@ -7,8 +7,10 @@ import difflib
 import errno
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+LONGEST_MESSAGE = 4000  # characters
 
 
 class TaskmaskError(Exception):
@@ -30,7 +32,7 @@ class TaskmaskError(Exception):
             text += f"; expected {expected}"
         if fix:
             text += f"; {fix}"
-        super().__init__(text)
+        super().__init__(_in_one_line(text))
 
 
 class ConfigError(TaskmaskError):
@@ -42,6 +44,14 @@ class ConfigError(TaskmaskError):
 
     exit_code = 2
     parts: tuple[ConfigError, ...] = ()
+
+    @classmethod
+    def of(cls, parts: Sequence[ConfigError]) -> ConfigError:
+        """Returns one error that says several, a line each."""
+        error = cls(f"{len(parts)} settings are wrong")
+        error.parts = tuple(parts)
+        error.args = ("\n  ".join([f"{error.what}:", *map(str, parts)]),)
+        return error
 
 
 class RegistryError(ConfigError):
@@ -105,6 +115,12 @@ def storage_error(path: Path, error: OSError) -> StorageError:
 
 
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _in_one_line(text: str) -> str:
+    """Returns a message without the line breaks and without most of the very long words of strangers' files."""
+    text = re.sub(r"\S{500,}", lambda found: f"{found[0][:200]}…{found[0][-100:]}", text.replace("\n", "\\n"))
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[: LONGEST_MESSAGE - 500]} … {text[-490:]}"
 
 
 def visible(text: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from taskmask.config import read_flags
 from taskmask.errors import ConfigError, DataError, visible
+from taskmask.json_input import from_json
 from taskmask.json_output import to_json
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
 
@@ -137,8 +137,8 @@ def read_records(jsonl: bool, fields: tuple[str, ...]) -> Iterator[tuple[str, Re
             yield where, fielded(line.rstrip("\r\n"), fields)
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = from_json(line)
+        except ValueError:
             record = None
         if not isinstance(record, dict):
             expected = f"a JSON object with {' and '.join(fields)}"

@@ -17,6 +17,7 @@ LAYERS = {
     "taskmask.folders": 0.4,
     "taskmask.machine": 0.5,
     "taskmask.json_output": 0.6,
+    "taskmask.json_input": 0.6,
     "taskmask.registry": 1.0,
     "taskmask.config": 1.1,
     "taskmask.settings": 1.2,
@@ -34,7 +35,7 @@ LAYERS = {
 TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
 TORCH_FREE += ("taskmask.locks", "taskmask.files", "taskmask.folders", "taskmask.machine", "taskmask.faults")
 TORCH_FREE += ("taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
-TORCH_FREE += ("taskmask.json_output", "taskmask_cli")
+TORCH_FREE += ("taskmask.json_input", "taskmask.json_output", "taskmask_cli")
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
 LEAVES = (
     "taskmask.tasks.word_importance",

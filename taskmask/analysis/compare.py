@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -21,6 +20,7 @@ from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.results import Results
 from taskmask.analysis.stages import Done, look, run_stage
 from taskmask.errors import ConfigError, DivergedError, StorageError
+from taskmask.json_input import from_json
 from taskmask.metrics.bootstrap import Measure
 from taskmask.settings import RunSettings
 from taskmask.training import distributed
@@ -92,7 +92,7 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
         record = folder / "experiment.json"
         file, before = str(Path(experiment.file).resolve()), {}
         with contextlib.suppress(OSError, ValueError):
-            before = dict(json.loads(record.read_bytes()))
+            before = dict(from_json(record.read_bytes()))
         if before.get("name", experiment.name) != experiment.name:
             what = f"holds experiment {before['name']!r}, and {experiment.file} is {experiment.name!r}"
             raise ConfigError(what, where=f"--run {folder}", fix="name another folder")

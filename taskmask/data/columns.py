@@ -29,6 +29,7 @@ from taskmask.data.value_checks import check_all_values, check_values
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
 from taskmask.folders import leftovers
+from taskmask.json_input import from_json
 
 HEADER_FILE = "dataset.json"
 FORMAT, VERSION = "taskmask-dataset", 1
@@ -91,13 +92,13 @@ def read_header(folder: Path) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():  # a device or a pipe is read for ever
             raise DataError("is no plain file", where=str(path), fix=_REMEDY)
-        header = json.loads(path.read_bytes())
+        header = from_json(path.read_bytes())
     except OSError as error:
         fix = "make one with taskmask-preprocess"
         if unfinished := [*leftovers(folder, "replaced"), *leftovers(folder, "partial")]:
             fix = f"wait for taskmask-preprocess, or run it again if it was killed ({unfinished[0].name} is left of it)"
         raise DataError(f"this is no dataset: {error.strerror}", where=str(path), fix=fix) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"not valid JSON: {error}", where=str(path), fix=_REMEDY) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataError("this is no taskmask dataset", where=str(path), expected=f'"format": "{FORMAT}"', fix=_REMEDY)

@@ -9,6 +9,7 @@ from typing import Any
 from taskmask.data.engine import BOS, EOS, MASK, PAD, TOKENIZER_FILE, UNK, VOCABULARY_FILE, Engine
 from taskmask.data.engine_tokenizers import tokenizers_package
 from taskmask.errors import DataError
+from taskmask.json_input import from_json
 
 _CONFIG = "tokenizer_config.json"
 _WORD_PIECE = ("Bert", "DistilBert", "Electra", "MobileBert", "SqueezeBert", "ConvBert", "LayoutLM")
@@ -258,8 +259,8 @@ def _read_json_if_there(path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = from_json(_read_text(path))
+    except ValueError as error:
         raise DataError(f"not valid JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict):
         raise DataError("this is no JSON object", where=str(path))

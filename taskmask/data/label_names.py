@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskmask.errors import ConfigError, DataError
+from taskmask.json_input import from_json
 
 OPTION = "--label-names"
 _NUMBER = re.compile(r"(-?\d+)(\.0+)?", re.ASCII)
@@ -100,8 +101,8 @@ def _read_file(name: str) -> list[Any] | Mapping[str, Any]:
     if path.suffix != ".json":
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        content = from_json(text)
+    except ValueError as error:
         raise ConfigError(f"is not valid JSON: {error}", where=f"{OPTION} {name}", expected=_FORMS) from error
     if isinstance(content, list):
         return content

@@ -10,6 +10,7 @@ from typing import Any
 from taskmask.data import questions
 from taskmask.data.conll import Columns, find_columns
 from taskmask.data.tables import DELIMITERS, header_of
+from taskmask.data.utf8 import decode
 from taskmask.data.values import check_fields, is_blank, record_of
 from taskmask.errors import DataError
 
@@ -157,6 +158,7 @@ def layout_of(name: str, format: str, head: bytes, fields: Fields, documents: st
     else:
         number, line = next((n, row) for n, row in enumerate([*head.split(b"\n"), b"{}"], 1) if not is_blank(row))
         where = f"{name}:{number}"
+        decode(line, name, number)
         record = record_of(line, where)
         found = list(record)
         layout = _record_layout(name, format, record, head, fields)

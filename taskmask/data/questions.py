@@ -16,6 +16,7 @@ from typing import Any
 
 from taskmask.data.values import shown, text_of
 from taskmask.errors import DataError
+from taskmask.json_input import from_json
 
 FIELDS = ("context", "question")
 ANSWERS, OFFSETS, IMPOSSIBLE, PLACE = "answers", "answer_start", "is_impossible", "place"
@@ -167,19 +168,19 @@ def _offset_of(value: Any, where: str) -> int:
     return value
 
 
-def lines_of(raw: bytes, name: str) -> Iterator[bytes]:
+def lines_of(text: str, name: str) -> Iterator[bytes]:
     """The nested file of SQuAD as lines of jsonl, each with its place under `PLACE`.
 
     Args:
-        raw: the file.
+        text: the file.
         name: of the file.
 
     Raises:
         DataError: it is none; names article and paragraph.
     """
     try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        content = from_json(text)
+    except ValueError as error:
         raise DataError(f"the file is not valid JSON: {error}", where=name, fix=_OTHER) from error
     if not isinstance(content, dict) or "data" not in content:
         raise DataError("this is no SQuAD file", where=name, expected='{"data": [{"paragraphs": ...}]}', fix=_OTHER)

@@ -22,7 +22,7 @@ from typing import IO, Any
 from taskmask.data import pydocs, questions
 from taskmask.data.layout import Fields, Layout, layout_of
 from taskmask.data.tables import DELIMITERS, quoting_in, whole_rows
-from taskmask.data.utf8 import mend
+from taskmask.data.utf8 import decode, mend
 from taskmask.data.values import is_blank
 from taskmask.errors import ConfigError, DataError, StorageError
 
@@ -32,6 +32,7 @@ FORMATS = {"txt": "txt", "tsv": "tsv", "csv": "csv", "jsonl": "jsonl", "conll": 
 CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
+_TORN = {"conll": "sentence", "squad": "file"}  # what --on-bad-utf8 skip would tear
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 LONGEST_SENTENCE = 16 << 20  # bytes of a CoNLL file without a blank line
 STDIN = "-"
@@ -83,7 +84,9 @@ class Source:
 
     def chunks(self) -> Iterator[Chunk]:
         """Reads the file in chunks of about `CHUNK` bytes."""
-        line, self.bad_lines = 1, 0
+        line = 1
+        if self.layout.format != "squad":  # which was mended as a whole, when it was opened
+            self.bad_lines = 0
         waiting: Chunk | None = None  # held back until it is known how the next one begins
         blocks = _read_lines(self.path, self.layout.name)
         if self.layout.format == "conll":
@@ -137,7 +140,7 @@ def find_sources(
         problems.append(f"{STDIN} (standard input) is given more than once")
     if problems:
         raise DataError("; ".join(problems), where="input files" if len(problems) > 1 else "input file")
-    opened = {split: [_open(path, input_format) for path in files] for split, files in paths.items()}
+    opened = {split: [_open(path, input_format, on_bad_utf8) for path in files] for split, files in paths.items()}
     txt = next((head for files in opened.values() for _, format, head in files if format == "txt"), b"")
     if documents == "auto":
         documents = "blank" if _has_blank_lines(txt) else "line"
@@ -155,9 +158,9 @@ def find_sources(
             if on_bad_utf8 != "stop" and format not in DELIMITERS:  # whose header must be right
                 head = mend(head, on_bad_utf8, keep_empty=True)[0]
             layout = layout_of(source.layout.name, format, head, wanted, documents)
-            if on_bad_utf8 == "skip" and (format == "conll" or layout.quoted):
+            if on_bad_utf8 == "skip" and (format in _TORN or layout.quoted):
                 raise ConfigError(
-                    f"would tear the {'row' if layout.quoted else 'sentence'} of a line that is not UTF-8",
+                    f"would tear the {_TORN.get(format, 'row')} of a line that is not UTF-8",
                     where=f"--on-bad-utf8 skip, {source.layout.name}",
                     fix="give --on-bad-utf8 replace",
                 )
@@ -225,15 +228,16 @@ def _problem(path: str, input_format: str | None) -> str:
     return ""
 
 
-def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
+def _open(path: str, input_format: str | None, on_bad_utf8: str) -> tuple[Source, str, bytes]:
     """A source without its layout yet, its format, and its first lines."""
     format = _format_of(path, input_format) or "txt"
     name, spool = path, None
     if path == STDIN or _is_stream(path):
         name = "standard input" if path == STDIN else path
         spool, path = _spool(path, name)
+    bad = 0, ""
     if format == "squad":
-        spool, path = _spool_squad(path, name)
+        spool, path, bad = _spool_squad(path, name, on_bad_utf8)
     size = pydocs.size(path) if pydocs.is_python_docs(path) else os.path.getsize(path)
     try:
         with _open_file(path) as file:
@@ -242,7 +246,8 @@ def _open(path: str, input_format: str | None) -> tuple[Source, str, bytes]:
         raise _damaged(name) from error
     if is_blank(head):
         raise DataError("there is no text", where=name)
-    return Source(Layout(name, format), path, size, spool), format, head.removeprefix(BYTE_ORDER_MARK)
+    source = Source(Layout(name, format), path, size, spool, on_bad_utf8, *bad)
+    return source, format, head.removeprefix(BYTE_ORDER_MARK)
 
 
 def _spool(path: str, name: str) -> tuple[Any, str]:
@@ -251,14 +256,22 @@ def _spool(path: str, name: str) -> tuple[Any, str]:
         return _spooled(iter(lambda: stream.read(CHUNK), b""), name)
 
 
-def _spool_squad(path: str, name: str) -> tuple[Any, str]:
-    """Writes the questions of a SQuAD file to a temporary one, as lines of jsonl, so that memory is free again."""
+def _spool_squad(path: str, name: str, on_bad_utf8: str) -> tuple[Any, str, tuple[int, str]]:
+    """Writes the questions of a SQuAD file to a temporary one, as lines of jsonl, so that memory is free again.
+
+    Returns:
+        (the file, its path, (number of lines that are not UTF-8, place of the first)).
+    """
     try:
         with _open_file(path) as file:
             raw = file.read().removeprefix(BYTE_ORDER_MARK)
     except _DAMAGE as error:
         raise _damaged(name) from error
-    return _spooled(questions.lines_of(raw, name), name)
+    bad, first_bad = 0, ""
+    if on_bad_utf8 != "stop":
+        raw, bad, (line, byte) = mend(raw, "replace")
+        first_bad = f"{name}:{line}:{byte}"
+    return *_spooled(questions.lines_of(decode(raw, name, 1), name), name), (bad, first_bad)
 
 
 def _spooled(blocks: Iterable[bytes], name: str) -> tuple[Any, str]:

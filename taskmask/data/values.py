@@ -10,6 +10,7 @@ from typing import Any
 
 from taskmask.data.missing import NONE
 from taskmask.errors import DataError, did_you_mean
+from taskmask.json_input import from_json
 
 # Control characters are never part of a longer UTF-8 character, so bytes can be replaced one by one.
 TO_SPACE = bytes(32 if byte < 32 or byte == 127 else byte for byte in range(256))
@@ -50,8 +51,8 @@ def shown(value: Any, length: int = 40) -> str:
 def record_of(line: bytes, where: str) -> dict[str, Any]:
     """The object that a line of jsonl holds."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = from_json(line)
+    except ValueError as error:
         raise DataError(f"the line is not valid JSON: {error}", where=where) from error
     if not isinstance(record, dict):
         raise DataError(

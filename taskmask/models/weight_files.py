@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from taskmask.errors import CheckpointError, did_you_mean
+from taskmask.json_input import from_json
 
 LARGEST_JSON = 64 << 20
 """Bytes of the largest JSON file that is read."""
@@ -107,10 +107,10 @@ def read_json(file: Path) -> dict[str, Any]:
             refuse(file, "is not there", fix="give the folder that save_pretrained wrote")
         if (size := file.stat().st_size) > LARGEST_JSON:
             refuse(file, f"has {size:,} bytes", f"at most {LARGEST_JSON:,}")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         refuse(file, f"cannot be read: {error.strerror}", fix="check the path and its permissions")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         refuse(file, f"is not valid JSON: {error}", fix="copy or download the file again")
     if not isinstance(content, dict):
         refuse(file, f"is {short(content)}", "an object with settings")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from taskmask.errors import visible
 from taskmask.faults import reach
 from taskmask.files import atomic_write, open_to_append
+from taskmask.json_input import from_json
 from taskmask.training.board import Board
 
 GROUPS = {
@@ -42,7 +43,7 @@ def cut_log(file: Path, step: int, validated_step: int) -> None:
     kept = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            record = json.loads(line)
+            record = from_json(line)
         except ValueError:
             continue
         if not isinstance(record, dict):
@@ -55,7 +56,7 @@ def cut_log(file: Path, step: int, validated_step: int) -> None:
 
 def read_log(file: Path, kind: str) -> list[dict[str, Any]]:
     """Returns the records of one kind, "train" or "valid", of a log.jsonl."""
-    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    records = [from_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
     return [record for record in records if record["kind"] == kind]
 
 

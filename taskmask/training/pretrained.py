@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
+from taskmask.json_input import from_json
 from taskmask.models.base import Model
 from taskmask.registry import TASKS
 from taskmask.settings import Settings
@@ -74,7 +74,7 @@ def _best_of(source: str) -> tuple[tuple[bool, float], Path]:
     """
     path = Path(source)
     try:
-        tables = json.loads((path / "settings.json").read_bytes())
+        tables = from_json((path / "settings.json").read_bytes())
         name, metric = tables["task"]["name"], tables["train"].get("metric", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError("is no run folder", where=source, expected=f"{source}/settings.json") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, DataError
+from taskmask.json_input import from_json
 from taskmask.json_output import json_types
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
 from taskmask.settings import Settings
@@ -29,7 +29,7 @@ def unfinished(runs: Sequence[str]) -> list[str]:
     for run in runs:
         file = Path(run) / "exit.json"
         begun = (Path(run) / "settings.json").exists() and (Path(run) / "log.jsonl").exists()
-        if begun and not (file.exists() and json.loads(file.read_bytes()).get("exit_code") == 0):
+        if begun and not (file.exists() and from_json(file.read_bytes()).get("exit_code") == 0):
             found.append(run)
     return found
 

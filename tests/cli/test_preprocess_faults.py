@@ -364,3 +364,38 @@ def test_a_document_longer_than_any_row_keeps_all_its_tokens(end):
         Vocabulary.load("out").decode(Dataset.open("out").split("train").values("tokens"))
         == ("the dog " * 5000).strip()
     )
+
+
+def test_a_field_that_stands_twice_in_a_record_is_refused(end):
+    Path("a.jsonl").write_text('{"text": "the dog"}\n{"text": "the fox", "text": "the dog"}\n')
+    code, error = end("--train", "a.jsonl")
+    assert code == 3 and "a.jsonl:2: the line is not valid JSON: the key 'text' stands twice" in error
+
+
+def test_names_of_strangers_make_no_line_and_no_page_of_the_message(end):
+    Path("a.jsonl").write_text(json.dumps({"te\nxt": 1, "x" * 10**6: 2, **dict.fromkeys(map(str, range(10**4)))}))
+    code, error = end("--train", "a.jsonl")
+    assert code == 3 and len(error) < 4200 and "one of te\\nxt, xxxx" in error
+
+
+@pytest.mark.fault(3)
+def test_a_squad_file_that_is_no_utf8(end):
+    question = {"question": "Who?", "answers": [{"text": "dog", "answer_start": 4}]}
+    text = json.dumps({"data": [{"paragraphs": [{"context": "the dog\n", "qas": [question]}]}]}, indent=1)
+    Path("a.json").write_bytes(text.replace("Who", "Wh\udce9").encode(errors="surrogateescape"))
+    code, error = end("--train", "a.json")
+    assert code == 3 and "a.json:9:23: byte 0xe9 is not UTF-8" in error and "--on-bad-utf8" in error
+    code, error = end("--train", "a.json", "--on-bad-utf8", "skip")
+    assert code == 2 and "would tear the file of a line that is not UTF-8" in error
+    Path("b.json").write_bytes(text.encode("utf-16"))
+    code, error = end("--train", "b.json")
+    assert code == 3 and "b.json:1:1: byte 0xff is not UTF-8" in error
+    assert end("--train", "a.json", "--on-bad-utf8", "replace")[0] == 0 and rows() == ["the dog"]
+    assert "a.json:9:23" in end.output
+
+
+@pytest.mark.fault(3)
+def test_the_first_record_that_is_no_utf8_is_named_with_its_byte(end):
+    Path("a.jsonl").write_bytes(b'\n{"text": "the \xe9"}\n')
+    code, error = end("--train", "a.jsonl")
+    assert code == 3 and "a.jsonl:2:15: byte 0xe9 is not UTF-8" in error

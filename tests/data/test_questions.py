@@ -232,7 +232,7 @@ def test_wrong_forms_stop_it_always(make, tmp_path, changes, message):
     ('{"data": [{"paragraphs": [{"context": "a", "qas": [3]}]}]}', r"article 1, paragraph 1: a question or its"),
     ('{"data": [{"paragraphs": [{"qas": [{"question": "a"}]}]}]}', r"article 1, paragraph 1: a question or its"),
     ('{"data": []}', r"train\.json: there is no text"),
-    (b'{"data": "\xff"}', r"train\.json: the file is not valid JSON: .*0xff"),
+    (b'{"data": "\xff"}', r"train\.json:1:11: byte 0xff is not UTF-8"),
     (nested(ROW, {**ROW, "answer_start": [12, 17]}),
      r"train\.json, article 2 \(Dogs\), paragraph 1, question 'Who\\tjumps\?': at character 12 of the context stands"),
 ])  # fmt: skip
