@@ -86,6 +86,7 @@ FAULTS = {
     66: "a flipped bit anywhere in a checkpoint: exit 4, or the same weights",
     67: "an error in a validation: the steps before it are saved",
     68: "a flipped bit in labels, tags, texts or answers: exit 3 with file, row and value, at the first use",
+    69: "any text file changed at random: one line with its place, or what a slow reader reads",
 }
 
 
