@@ -11,11 +11,12 @@ import contextlib
 import glob
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from taskmask.errors import ConfigError, storage_errors
+from taskmask.errors import ConfigError, DataError, storage_errors
 from taskmask.faults import reach
 from taskmask.locks import is_at, plain, try_lock
 
@@ -55,25 +56,26 @@ def atomic_write(path: Path, kind: str = "file") -> Iterator[BinaryIO]:
 def resolve_output(path: str | Path, option: str) -> Path:
     """Returns the file that an option names, links resolved, after trying that it can be written.
 
-    Call it before the work. An existing device or pipe is fine: `write_output` writes to it as it is.
+    Call it before the work, and give what it returns to `write_output`. A device or a pipe is fine, too.
 
     Raises:
-        ConfigError: the path is a folder, a link that leads nowhere, or the header of a dataset.
+        ConfigError: the path is a folder, a link that leads nowhere, or a file of a dataset.
         StorageError: its folder cannot be written.
     """
     named, path = Path(path), Path(os.path.realpath(path))
     where = f"{option} {named}"
-    if path.is_dir():
-        raise ConfigError("is a folder", where=where, expected="a file", fix="name a file")
-    if named.is_symlink() and not path.exists():
-        raise ConfigError("is a link that leads nowhere", where=where, fix="remove the link, or name another file")
-    if path.name == DATASET_HEADER:
-        raise ConfigError("would replace the header of a dataset", where=where, fix="name another file")
-    if path.exists() and not path.is_file():
-        return path
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary, descriptor = _new_file(path)
+    with storage_errors(named):
+        if named.is_dir():
+            raise ConfigError("is a folder", where=where, expected="a file", fix="name a file")
+        if _is_written_as_it_is(named):
+            return named
+        if named.is_symlink() and not path.exists():
+            raise ConfigError("is a link that leads nowhere", where=where, fix="remove the link, or name another file")
+        of_columns = path.suffix == ".bin" and (path.parent.parent / DATASET_HEADER).exists()
+        if path.name == DATASET_HEADER or of_columns:
+            raise ConfigError("would replace a file of a dataset", where=where, fix="name another file")
+        folder = next(folder for folder in path.parents if os.path.lexists(folder))  # others are made at the end
+        temporary, descriptor = _new_file(folder / path.name)
         os.close(descriptor)
         temporary.unlink()
     return path
@@ -81,14 +83,66 @@ def resolve_output(path: str | Path, option: str) -> Path:
 
 @contextlib.contextmanager
 def write_output(path: Path) -> Iterator[BinaryIO]:
-    """Yields a file to write to: atomic for a plain file, links resolved; a device or a pipe is written to as it is."""
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        with storage_errors(path), open(path, "wb") as file:
+    """Yields a file to write to: atomic for a plain file, links resolved; a device or a pipe is written to as it is.
+
+    Raises:
+        StorageError: it cannot be written.
+        DataError: a folder was made there since `resolve_output`; the message says where the finished file is.
+    """
+    if _is_written_as_it_is(path):
+        with storage_errors(path), open(path, "wb", opener=_opened_as_it_is) as file:
             yield file
         return
-    with atomic_write(path) as file:
+    path = Path(os.path.realpath(path))
+    free = first_free(f"{path}.new") if path.is_dir() else path
+    with atomic_write(free) as file:
         yield file
+    if free != path:
+        fix = f"the finished file is kept as {free}: move it where you want it"
+        raise DataError("was made a folder during the work", where=str(path), fix=fix)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text to an output; see `write_output` and `as_utf8`."""
+    with write_output(path) as file:
+        file.write(as_utf8(text))
+
+
+def as_utf8(text: str) -> bytes:
+    """Returns a text for a file. What is no Unicode is written as \\udcXX: a path may hold any bytes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def first_free(name: str) -> Path:
+    """Returns the first of NAME-1, NAME-2, ... at which nothing is."""
+    return next(path for number in range(1, 10**6) if not os.path.lexists(path := Path(f"{name}-{number}")))
+
+
+def _is_written_as_it_is(path: Path) -> bool:
+    """Returns whether a path is a device or a pipe, or the file that standard output or error goes to."""
+    if path.is_file():
+        return _standard_stream(path) is not None
+    return path.exists() and not path.is_dir()
+
+
+def _standard_stream(path: str | Path) -> int | None:
+    """Returns 1 or 2 if a path is what standard output or error goes to."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+    return None
+
+
+def _opened_as_it_is(path: str, flags: int) -> int:
+    """Opens a device or a pipe. A standard stream is shared, so that both writers have one place in the file."""
+    stream = _standard_stream(path)
+    if stream is None:
+        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    for standard in (sys.stdout, sys.stderr):
+        if standard:
+            standard.flush()
+    return os.dup(stream)
 
 
 def create_file(path: Path) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from taskmask.errors import ConfigError, DataError, TaskmaskError, storage_errors
 from taskmask.faults import reach
-from taskmask.files import sync_folder
+from taskmask.files import first_free, sync_folder
 from taskmask.locks import file_lock, folder_lock
 
 
@@ -112,7 +112,7 @@ def _move_into_place(
             raise ConfigError("was taken by another program during the work", where=f"{option} {path}")
         _check_free(path, option, replaces)
     except TaskmaskError as error:
-        kept = _first_free(f"{path}.new")
+        kept = first_free(f"{path}.new")
         os.rename(partial, kept)
         raise DataError(
             f"{error.what}, so it is not touched",
@@ -134,11 +134,6 @@ def _move_into_place(
     finally:
         if old and path.exists():
             shutil.rmtree(old, ignore_errors=True)
-
-
-def _first_free(name: str) -> Path:
-    """Returns the first of NAME-1, NAME-2, ... at which nothing is."""
-    return next(path for number in range(1, 10**6) if not os.path.lexists(path := Path(f"{name}-{number}")))
 
 
 def restore(path: Path) -> None:

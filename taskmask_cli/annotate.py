@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from taskmask.errors import ConfigError, visible
@@ -41,9 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.data.columns import Dataset
     from taskmask.training.annotate import annotate
-    from taskmask.training.annotate_checks import column_with
     from taskmask.training.log import duration
-    from taskmask.training.selection import Selection, shares, write_tsv
+    from taskmask.training.selection import Selection, shares
 
     splits = list(dict.fromkeys(options.split)) or list(Dataset.open(options.data).splits)
     learned = ["train"]
@@ -65,19 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         bars.append(tqdm(total=total, initial=done, unit="token", unit_scale=True, disable=not shown, leave=False))
         return bars[0].update
 
-    if options.to_tsv:
-        check_file(Path(options.to_tsv))
-    named = {"overwrite": options.overwrite, "keep": keep, "begin": begin}
+    named = {"overwrite": options.overwrite, "keep": keep, "to_tsv": options.to_tsv, "begin": begin}
     done = annotate(options.source, options.data, columns, splits, overrides, **named)
     for bar in bars:
         bar.close()
     if is_first():
         dataset, notes = Dataset.open(options.data), list(done.notes)
         notes += [shares(dataset, split, name) for name in columns if name in dataset.labels for split in splits]
-        if options.to_tsv:
-            labels = column_with(done.columns, "label", "--to-tsv")
-            rows = write_tsv(dataset, learned, labels, options.to_tsv, done.pair)
-            notes.append(f"{options.to_tsv}: {rows:,} rows of {', '.join(learned)}")
         rate = f"{done.computed_tokens / max(done.seconds, 1e-9):,.0f} tokens a second"
         figures = f"{done.rows:,} rows, {done.tokens:,} tokens, {duration(done.seconds)} ({rate})"
         names = ", ".join(f"{name} ({what})" for name, what in done.columns.items())
@@ -121,13 +113,6 @@ def add_options(parser: Parser) -> Parser:
     )
     add_user_dir(parser)
     return parser
-
-
-def check_file(path: Path) -> None:
-    """Raises a ConfigError if a file cannot be written there, before there is anything to write."""
-    if path.is_dir() or not path.parent.is_dir():
-        what = f"is {path}, {'a folder' if path.is_dir() else 'whose folder does not exist'}"
-        raise ConfigError(what, where="--to-tsv", expected="a file in a folder that exists")
 
 
 def columns_of(words: Sequence[str]) -> dict[str, str]:

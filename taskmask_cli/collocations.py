@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.data.columns import Dataset
     from taskmask.files import resolve_output
 
-    resolve_output(options.out, "--out")
+    out = resolve_output(options.out, "--out")
     dataset = Dataset.open(options.data)
     split = dataset.split(options.split)
     with tqdm(total=split.num_tokens, unit="token", unit_scale=True, disable=None, leave=False) as bar:
@@ -58,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             bar.update(tokens)
 
         found, counts, least = collocations(split, dataset.vocabulary(), options.size, options.min_count, advance)
-    write_collocations(Path(options.out), found)
+    write_collocations(out, found)
     lines = [f"{options.out}: {len(found):,} collocations of {split.num_tokens:,} tokens"]
     for n in range(2, len(counts) + 1):
         own = [one.text for one in found if one.text.count(" ") == n - 1]

@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from taskmask import config
 from taskmask.config import Assignment, Problems
@@ -54,10 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.analysis.inspect import inspect
-    from taskmask.files import resolve_output, write_output
+    from taskmask.files import resolve_output, write_text
 
-    if options.html:
-        resolve_output(options.html, "--html")
+    page = resolve_output(options.html, "--html") if options.html else None
     bar = tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False)
     with bar, contextlib.redirect_stdout(sys.stderr):  # what a plug-in prints is none of our output
         seen = inspect(
@@ -73,16 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows_of=rows_of,
             advance=bar.update,
         )
-    if options.html:
-        with write_output(Path(options.html)) as file:
-            file.write(seen.page().encode())
+    if page:
+        write_text(page, seen.page())
     if options.json:
         print(to_json(seen.to_dict()))
         return 0
     colour = sys.stdout.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
     lines = seen.lines(colour, shutil.get_terminal_size((100, 24)).columns)
     print("\n".join(lines))
-    if options.html:
+    if page:
         print(visible(f"\nthe page: {options.html}"))
     else:
         print("\nnext: the same with pictures: --html masks.html")

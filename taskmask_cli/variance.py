@@ -61,7 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.analysis.variance import variance
+    from taskmask.analysis.variance_page import check_board
+    from taskmask.files import resolve_output
 
+    page = resolve_output(options.html, "--html") if options.html else None
+    if options.tensorboard:
+        check_board(options.tensorboard)
     seen = []
     for source in options.sources:
         with tqdm(total=options.rows, unit="row", disable=options.json or not sys.stderr.isatty(), leave=False) as bar:
@@ -78,23 +83,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                     advance=bar.update,
                 )
             )
-    tell(seen, options)
+    tell(seen, options, page)
     return 0
 
 
-def tell(seen: Sequence[Variance], options: Any) -> None:
+def tell(seen: Sequence[Variance], options: Any, page: Path | None) -> None:
     """Prints what was measured, and then writes what is asked for: a file that cannot be written costs nothing."""
     if options.json:
         print(to_json({"checkpoints": [one.to_dict() for one in seen]}))
     else:
         print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
     hints = []
-    if options.html:
+    if page:
         from taskmask.analysis.variance_page import page_of
-        from taskmask.files import atomic_write
+        from taskmask.files import write_text
 
-        with atomic_write(Path(options.html)) as file:
-            file.write(page_of(seen).encode())
+        write_text(page, page_of(seen))
         hints.append(f"the page: {options.html}")
     if options.tensorboard:
         from taskmask.analysis.variance_page import write_board

@@ -87,6 +87,7 @@ FAULTS = {
     67: "an error in a validation: the steps before it are saved",
     68: "a flipped bit in labels, tags, texts or answers: exit 3 with file, row and value, at the first use",
     69: "any text file changed at random: one line with its place, or what a slow reader reads",
+    80: "a result file or a later split that cannot be written: what was computed is kept, the same command goes on",
 }
 
 

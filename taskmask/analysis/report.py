@@ -17,7 +17,7 @@ from taskmask.analysis.results import Cost, Results
 from taskmask.analysis.terminal import aligned
 from taskmask.analysis.verdicts import Row, of_language_models, of_tasks, shown, warnings
 from taskmask.errors import one_line, visible
-from taskmask.files import atomic_write
+from taskmask.files import as_utf8, atomic_write
 
 COLUMNS = (
     *("quantity", "kind", "of", "split", "metric", "policy", "share", "seed"),
@@ -36,7 +36,7 @@ def write_reports(results: Results, folder: Path) -> list[Path]:
     }
     for name, text in texts.items():
         with atomic_write(folder / name) as file:
-            file.write(text.encode())
+            file.write(as_utf8(text))
     return [folder / name for name in texts]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,11 @@ from taskmask.analysis.page import Html, fold, section, tag
 from taskmask.analysis.report_tables import Table
 from taskmask.analysis.terminal import aligned
 from taskmask.analysis.variance import Figures, Interval, Variance
+from taskmask.errors import ConfigError, StorageError
+from taskmask.files import resolve_output
+from taskmask.folders import resolve_folder
 from taskmask.json_output import json_types
+from taskmask.training.board import open_writer
 
 TITLE = "How much masks make the gradient vary"
 HOW_TO_READ = (
@@ -150,22 +156,41 @@ def _over_training(all_seen: Sequence[Variance]) -> Html:
     return tag("div", charts, class_="grid")
 
 
+def check_board(folder: str) -> None:
+    """Raises an error if `write_board` cannot write to a folder. Makes it; call it before the work."""
+    path = resolve_folder(folder, "--tensorboard")
+    try:
+        str(path).encode()
+    except UnicodeError:
+        what = "is no UTF-8, so TensorBoard cannot write there"
+        raise ConfigError(what, where=f"--tensorboard {folder}", fix="name another folder") from None
+    resolve_output(path / "events", "--tensorboard")
+
+
 def write_board(folder: str, all_seen: Sequence[Variance]) -> None:
     """Writes a file for TensorBoard: at the step of each checkpoint the ratios, and the histogram of a pass over rows.
 
     Args:
         folder: where it goes; made if need be.
         all_seen: what was measured, a checkpoint each.
-    """
-    from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(folder) as board:
-        for seen in sorted(all_seen, key=lambda one: one.step):
-            for one in seen.policies:
-                name = one.policy.replace("/", "|")
-                board.add_scalar(f"variance of a pass/{name}", one.figures.mask_pass[0], seen.step)
-                board.add_scalar(f"variance of the whole gradient, a pass/{name}", one.figures.whole_pass[0], seen.step)
-                if one.views > 1:
-                    board.add_scalar(f"variance of independent masks/{name}", one.figures.independent[0], seen.step)
-                if np.isfinite(one.by_row).all():
-                    board.add_histogram(f"variance of a pass, rows/{name}", one.by_row, seen.step)
+    Raises:
+        StorageError: it cannot be written.
+    """
+    try:
+        with open_writer(Path(os.path.realpath(folder))) as board:
+            for seen in sorted(all_seen, key=lambda one: one.step):
+                _add(board, seen)
+    except Exception as error:  # its writer thread passes on any error of the disk
+        raise StorageError(f"cannot be written: {error}", where=f"--tensorboard {folder}") from error
+
+
+def _add(board: Any, seen: Variance) -> None:
+    for one in seen.policies:
+        name = one.policy.replace("/", "|")
+        board.add_scalar(f"variance of a pass/{name}", one.figures.mask_pass[0], seen.step)
+        board.add_scalar(f"variance of the whole gradient, a pass/{name}", one.figures.whole_pass[0], seen.step)
+        if one.views > 1:
+            board.add_scalar(f"variance of independent masks/{name}", one.figures.independent[0], seen.step)
+        if np.isfinite(one.by_row).all():
+            board.add_histogram(f"variance of a pass, rows/{name}", one.by_row, seen.step)

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from taskmask.data.columns import Column, Dataset, check_name, read_header
 from taskmask.data.writer import ColumnWriter, column_entry, write_header
 from taskmask.errors import DataError, TaskmaskError, storage_errors
@@ -94,6 +96,11 @@ class ColumnsWriter:
         _check_length(self.dataset, split, name, written, writer.rows)
         self._written[split, name] = written
         self._labels[name] = labels
+
+    def values(self, split: str, name: str) -> np.ndarray:
+        """Returns the values of a column that was written."""
+        column = self._written[split, name]
+        return np.fromfile(self.dataset.path / column.files["values"].path, np.dtype(column.dtype).newbyteorder("<"))
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._held:

@@ -227,7 +227,7 @@ class Dataset:
     def __init__(self, path: Path, header: dict[str, Any]):
         self.path = path
         try:
-            self.labels = {name: [str(label) for label in names] for name, names in header["labels"].items()}
+            self.labels = {name: [_text(label) for label in names] for name, names in header["labels"].items()}
             self.vocabulary_sha256 = str(header["vocabulary"]["sha256"])
             self.vocabulary_file = str(header["vocabulary"].get("file", VOCABULARY_FILE))
             self.vocabulary_size = _natural(header["vocabulary"]["size"])
@@ -339,6 +339,12 @@ def _read_chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             yield chunk
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    text.encode()  # a UnicodeError, which is a ValueError, if it cannot be written
+    return text
 
 
 def _natural(value: Any) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from taskmask.errors import ConfigError, did_you_mean
-from taskmask.files import atomic_write
+from taskmask.files import as_utf8, atomic_write
 from taskmask.models import EncoderConfig
 from taskmask.models.bart import BART
 from taskmask.models.families import CLASSES, COMMON, FAMILIES, Config, Family, Kind, Unsupported, heads_of
@@ -200,7 +200,7 @@ def write_folder(
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as file:
-        file.write((json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+        file.write(as_utf8(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"))
 
 
 def fit_vocabulary(weights: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from taskmask.data.rows import Batch
 from taskmask.data.source import Source
 from taskmask.errors import DataError, storage_errors
 from taskmask.faults import reach
-from taskmask.files import atomic_write
+from taskmask.files import atomic_write, resolve_output
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
@@ -37,7 +37,7 @@ from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast, speed_up_fp32
 from taskmask.training.run import lock
-from taskmask.training.selection import Selection, select, texts_to_test
+from taskmask.training.selection import Selection, select, texts_to_test, write_tsv
 
 CHUNK = 1 << 17
 """Tokens in a chunk: what is lost at most when a process is killed."""
@@ -54,7 +54,6 @@ class Annotated:
         computed_tokens: tokens that went through the model this time, in all processes; the others were done before.
         seconds: time this call took.
         notes: what people should know of the rows.
-        pair: column with the second text that the model reads; "" where there is one text.
     """
 
     columns: dict[str, str]
@@ -63,7 +62,6 @@ class Annotated:
     computed_tokens: int
     seconds: float
     notes: list[str]
-    pair: str = ""
 
 
 def annotate(
@@ -75,6 +73,7 @@ def annotate(
     *,
     overwrite: bool = False,
     keep: Selection = Selection(),  # noqa: B008 - frozen
+    to_tsv: str = "",
     begin: Callable[[int, int], Callable[[int], Any]] = lambda total, done: lambda tokens: None,
 ) -> Annotated:
     """Lets a model write columns into a dataset. The same call goes on where a killed one stopped.
@@ -88,22 +87,54 @@ def annotate(
         overwrite: replace columns of these names.
         keep: which labels are written; the others are no label (-1). To choose by the confidence it must be asked for,
             too. Where labels are learned from, no text has one that stands in valid or test of the model's own data.
+        to_tsv: file for label and text of the rows that keep their label, of the splits that are learned from. It is
+            written before the columns are added, so that the same call goes on if it cannot be written.
         begin: called with the tokens in all and those already done; returns what is called with those of each batch.
 
     Raises:
         ConfigError: the task does not give that, or what is to be left out would leave nothing out.
         CheckpointError: the model was trained with another vocabulary.
         DataError: a column exists already.
+        StorageError: the disk is full or cannot be written; the same call goes on with what was computed.
     """
     began = time.monotonic()
+    tsv = resolve_output(to_tsv, "--to-tsv") if to_tsv else None
     loaded = pretrained.load(source)
+    work, notes = _prepared(loaded, data, columns, tuple(splits), list(overrides), keep)
+    world, parts = work.world, work.parts
+    with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
+        tokens = work.compute(folder, begin)
+        computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
+        notes += parts.notes
+        if writer:
+            notes += work.merge(folder, writer)
+            if tsv:
+                notes.append(f"{to_tsv}: {work.write_tsv(tsv, writer)}")
+        world.wait()
+    work.remove(folder)
+    distributed.leave()
+    rows = sum(len(source) for source in parts.sources.values())
+    total = sum(int(source.lengths.sum()) for source in parts.sources.values())
+    written = {name: work.columns[name] for name in work.written}
+    return Annotated(written, rows, total, computed, time.monotonic() - began, notes)
+
+
+def _prepared(
+    loaded: pretrained.Pretrained,
+    data: str,
+    columns: Mapping[str, str],
+    splits: tuple[str, ...],
+    overrides: list[Assignment],
+    keep: Selection,
+) -> tuple[Work, list[str]]:
+    """Checks what is asked for and opens the data; returns the work, and notes for people."""
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
-    settings = parse([*of_the_task(own, list(overrides)), *from_tables({"data": data}, "annotate")])
+    settings = parse([*of_the_task(own, overrides), *from_tables({"data": data}, "annotate")])
     check_label(loaded, settings)
     loaded.check_vocabulary(data)
     world, device = distributed.join(settings.run)
     speed_up_fp32(device)
-    names = tuple(splits) or tuple(Dataset.open(data).splits)
+    names = splits or tuple(Dataset.open(data).splits)
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
     columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
     specs = check_columns(parts, columns, keep)
@@ -113,19 +144,7 @@ def annotate(
     pair = getattr(parts.task.config, "pair", "")
     keep, unguarded = guard(keep, loaded, columns, names)
     tested = texts_to_test(keep.leave_out, pair) if world.is_first else set()
-    work = Work(settings, parts, needed, specs, model, world, device, keep, pair, tested)
-    with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
-        tokens = work.compute(folder, begin)
-        computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
-        notes = [*unguarded, *parts.notes]
-        if writer:
-            notes += work.merge(folder, writer)
-        world.wait()
-    work.remove(folder)
-    distributed.leave()
-    rows = sum(len(source) for source in parts.sources.values())
-    total = sum(int(source.lengths.sum()) for source in parts.sources.values())
-    return Annotated(dict(columns), rows, total, computed, time.monotonic() - began, notes, pair)
+    return Work(settings, parts, needed, specs, model, world, device, keep, pair, tested), unguarded
 
 
 def of_the_task(own: list[Assignment], overrides: list[Assignment]) -> list[Assignment]:
@@ -270,6 +289,13 @@ class Work:
                     values = self.chosen(folder, split, source, name, notes)
                 writer.write(split, name, spec, values, self.labels_of(name))
         return notes
+
+    def write_tsv(self, file: Path, writer: ColumnsWriter) -> str:
+        """Writes the labels that were kept, with their texts; returns how many and of what."""
+        name = next(name for name in self.written if self.columns[name] == "label")
+        labels = {split: writer.values(split, name) for split in self.parts.sources if split in self.keep.learned}
+        rows = write_tsv(file, self.parts.dataset, labels, name, self.labels_of(name) or [], self.pair)
+        return f"{rows:,} rows of {', '.join(labels)}"
 
     def chosen(self, folder: Path, split: str, source: Source, name: str, notes: list[str]) -> Iterator[np.ndarray]:
         """Yields the values of a column of labels of which only some are kept; notes how many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import operator
 import shutil
@@ -73,13 +74,10 @@ class Board:
         self._writer = None
 
     def _open(self, folder: Path, start: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        threading.excepthook = _without_tensorboard(threading.excepthook)
         if not start:
             shutil.rmtree(folder, ignore_errors=True)
         # the first session has a purge_step too: TensorBoard takes the first one it reads for the beginning of the run
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else 0)
+        self._writer = open_writer(folder, purge_step=start + 1 if start else 0)
 
     def _call(self, use: Callable[[Any], None]) -> None:
         if self._writer is not None:
@@ -95,6 +93,20 @@ class Board:
                     writer.close()
             what = "nothing more" if writer is not None else "nothing"
             self._warn(f"{what} is written for TensorBoard: {error}; log.jsonl holds the same figures")
+
+
+def open_writer(folder: Path, **options: Any) -> Any:
+    """Opens a TensorBoard writer whose errors of the disk come out of its calls, and are not printed by its thread.
+
+    Raises:
+        OSError: the folder is a link, or cannot be written.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "is a link, which is not followed", str(folder))
+    threading.excepthook = _without_tensorboard(threading.excepthook)
+    return SummaryWriter(str(folder), **options)
 
 
 def _without_tensorboard(report: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -16,7 +16,7 @@ from taskmask.data.hf_folder import roles_of_folder
 from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json, with_controls_as_spaces
 from taskmask.data.vocab import TOKENIZER_FILE, Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
-from taskmask.files import atomic_write
+from taskmask.files import as_utf8, atomic_write
 from taskmask.folders import atomic_directory, check_output
 from taskmask.models import hf
 from taskmask.models.encoder import Encoder
@@ -148,7 +148,7 @@ def to_hf(run: str, folder: str, *, evaluate: bool = False) -> Converted:
         texts["tokenizer_config.json"] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
         for name, text in texts.items():
             with atomic_write(partial / name) as file:
-                file.write(text.encode())
+                file.write(as_utf8(text))
     return Converted(family, kind, settings, vocab.size, numbers, labels=list(labels), pair=pair)
 
 

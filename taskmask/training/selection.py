@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.value_checks import AT_ONCE, check_all_values
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, one_line
-from taskmask.files import atomic_write
+from taskmask.files import as_utf8, write_output
 
 MOST_SHOWN = 12
 
@@ -141,25 +141,32 @@ def shares(dataset: Dataset, split: str, column: str) -> str:
     return f"{column} of {split}, of {counts.sum():,} {'tokens' if of_tokens else 'rows'}: {', '.join(shown)}"
 
 
-def write_tsv(dataset: Dataset, splits: Sequence[str], column: str, file: str, pair: str = "") -> int:
+def write_tsv(
+    file: Path, dataset: Dataset, labels: Mapping[str, np.ndarray], column: str, names: Sequence[str], pair: str = ""
+) -> int:
     """Writes the rows with a label as a tsv of label and text, to be mixed into fine-tuning; returns how many.
 
-    The field of the label is called like the column, and so is that of the second text, where `pair` names one.
-
     **Source:** Guo 2020 (arXiv 2011.09031), section 2 (classic self-training, which this is a step of).
+
+    Args:
+        file: as `resolve_output` returns it.
+        dataset: holds the texts.
+        labels: {split: int [rows], -1 for none}.
+        column: field of the labels.
+        names: of the labels.
+        pair: column with the second text, and its field; "" where there is one text.
     """
-    vocab, names, rows = dataset.vocabulary(), dataset.labels[column], 0
-    with atomic_write(Path(file)) as stream:
+    vocab, rows = dataset.vocabulary(), 0
+    with write_output(file) as stream:
         texts = {"tokens": "text", pair: pair} if pair else {"tokens": "text"}
-        stream.write("\t".join(map(one_line, [column, *texts.values()])).encode() + b"\n")
-        for name in splits:
+        stream.write(as_utf8("\t".join(map(one_line, [column, *texts.values()])) + "\n"))
+        for name, of_rows in labels.items():
             split = dataset.split(name)
-            labels = split.values(column)
             stored = [(split.values(text), split.offsets(text)) for text in texts]
-            for row in np.flatnonzero(labels >= 0).tolist():
+            for row in np.flatnonzero(of_rows >= 0).tolist():
                 parts = [vocab.decode(tokens[offsets[row] : offsets[row + 1]]) for tokens, offsets in stored]
-                fields = map(one_line, [names[labels[row]], *parts])
-                stream.write("\t".join(fields).encode() + b"\n")
+                fields = map(one_line, [names[of_rows[row]], *parts])
+                stream.write(as_utf8("\t".join(fields) + "\n"))
                 rows += 1
     return rows
 

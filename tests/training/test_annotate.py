@@ -12,12 +12,13 @@ from training_help import make, write_labelled
 
 from taskmask.config import from_tables, read_flags
 from taskmask.data.columns import Dataset
-from taskmask.errors import CheckpointError, ConfigError, DataError
+from taskmask.errors import CheckpointError, ConfigError, DataError, StorageError
 from taskmask.settings import parse
 from taskmask.training import annotate as module
 from taskmask.training import pretrained
 from taskmask.training.annotate import annotate
 from taskmask.training.run import train
+from taskmask_cli.annotate import main
 
 COLUMNS = {"guess": "label", "chances": "probabilities", "scores": "logits", "late": "probability:late"}
 
@@ -189,3 +190,22 @@ def test_another_task_keeps_the_options_that_it_shares_with_that_of_the_run():
     assert (task.options.label, task.options.delta, task.options.pair) == ("family", 0.1, "")
     assert parse(module.of_the_task(own, read_flags(["--task", "tagging"]))).task.options.label == "family"
     assert parse(module.of_the_task(own, [])).task.options.pair == "aspect"
+
+
+@pytest.mark.fault(80)
+def test_a_file_that_cannot_be_written_leaves_what_was_computed(model, copy, tmp_path, capsys):
+    """The disk of the tsv is full: no column is added, so that the same command goes on, and computes nothing anew."""
+    file = tmp_path / "pseudo.tsv"
+    file.symlink_to("/dev/full")
+    words = ["--data", str(copy), "--from", model, "--column", "guess=label", "--to-tsv", str(file)]
+    with pytest.raises(StorageError, match=r"pseudo\.tsv: cannot be written: No space left.*the same command again"):
+        main(words)
+    assert "guess" not in Dataset.open(copy).split("train").columns
+    file.unlink()
+    file.touch()
+    capsys.readouterr()
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "(0 tokens a second)" in said and "pseudo.tsv: " in said
+    kept = (np.asarray(Dataset.open(copy).split("train").values("guess")) >= 0).sum()
+    assert len(file.read_text().splitlines()) == 1 + kept and not list(copy.glob(".annotate*"))

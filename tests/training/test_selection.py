@@ -350,8 +350,7 @@ def test_what_is_wrong_is_said(model, copy, monkeypatch):
         (["--column", "guess=label", "--balance"], "ask for it: --column guess=label my_confidence=confidence"),
         (["--column", "guess=label", "--confident", "0.9"], "^--confident: needs a column with confidence"),
         (["--column", "guess=label", "--leave-out", "x", "--confident", "1"], "^--confident, --leave-out: needs"),
-        (["--column", "guess=label", "--to-tsv", str(copy)], "--to-tsv: is .*, a folder"),
-        (["--column", "guess=label", "--to-tsv", "nowhere/a.tsv"], "whose folder does not exist"),
+        (["--column", "guess=label", "--to-tsv", str(copy)], "--to-tsv .*: is a folder"),
         (
             ["--column", "guess=label", "--task.label", "mood"],
             "task.label: is 'mood', .* knows no such labels",
