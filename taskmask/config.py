@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from taskmask.errors import ConfigError, did_you_mean
+from taskmask.files import MIB, read_text
 from taskmask.json_input import from_json
 
 C = TypeVar("C")
+LARGEST = 4 * MIB
 
 
 def opt(default: Any, help: str) -> Any:
@@ -75,7 +77,7 @@ def read_tables(path: str | Path) -> dict[str, Any]:
     """Reads the tables of a .toml or .json file."""
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file, LARGEST, streams=True)
         tables = from_json(text) if file.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot be read: {error.strerror}", where=str(file), fix="check the path") from None

@@ -8,9 +8,12 @@ processes, also of other containers, and removes them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import io
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,11 @@ from taskmask.faults import reach
 from taskmask.locks import is_at, plain, try_lock
 
 DATASET_HEADER = "dataset.json"
+MIB = 1 << 20
+SMALL = 64 * MIB
+"""Bytes of the largest header, record or file of settings of others."""
+LARGE = 256 * MIB
+"""Bytes of the largest vocabulary, log or list."""
 
 
 @contextlib.contextmanager
@@ -143,6 +151,35 @@ def _opened_as_it_is(path: str, flags: int) -> int:
         if standard:
             standard.flush()
     return os.dup(stream)
+
+
+def read_bounded(path: Path, most: int = SMALL, streams: bool = False) -> bytes:
+    """Reads a file whole, but none that is larger than its kind ever is: such a file costs neither time nor memory.
+
+    Args:
+        path: the file.
+        most: bytes of the largest.
+        streams: whether a pipe or a device is read, too: `--config <(...)` gives one.
+
+    Raises:
+        OSError: there is none, it is larger, or it is no plain file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if streams else os.O_NONBLOCK))
+    with open(descriptor, "rb") as file:
+        found, parts, left = os.fstat(descriptor), list[bytes](), most + 1
+        if not (streams or stat.S_ISREG(found.st_mode)):
+            raise OSError(errno.EINVAL, "no plain file", str(path))
+        while found.st_size <= most and left and (part := file.read(min(left, MIB))):
+            parts.append(part)
+            left -= len(part)
+    if found.st_size > most or not left:
+        raise OSError(errno.EINVAL, f"larger than {most // MIB} MiB, as no such file is", str(path))
+    return b"".join(parts)
+
+
+def read_text(path: Path, most: int = SMALL, streams: bool = False, encoding: str = "utf-8") -> str:
+    """Reads a text file as `read_bounded` does; line breaks of all kinds become line feeds."""
+    return io.TextIOWrapper(io.BytesIO(read_bounded(path, most, streams)), encoding).read()
 
 
 def create_file(path: Path) -> int:

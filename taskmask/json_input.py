@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from taskmask.files import read_bounded
 
 
 def from_json(text: str | bytes) -> Any:
@@ -23,6 +26,16 @@ def from_json(text: str | bytes) -> Any:
         return _DECODER.decode(plain)
     except RecursionError:
         raise ValueError("the values are nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Returns the value of a JSON file, read as `read_bounded` does.
+
+    Raises:
+        OSError: there is none, it is too large, or no plain file.
+        ValueError: as of `from_json`.
+    """
+    return from_json(read_bounded(path))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

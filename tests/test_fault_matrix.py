@@ -88,6 +88,7 @@ FAULTS = {
     68: "a flipped bit in labels, tags, texts or answers: exit 3 with file, row and value, at the first use",
     69: "any text file changed at random: one line with its place, or what a slow reader reads",
     80: "a result file or a later split that cannot be written: what was computed is kept, the same command goes on",
+    75: "a header, vocabulary, index or file of settings of 3 GB, or without an end: refused at once, no memory used",
 }
 
 

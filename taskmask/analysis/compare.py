@@ -20,7 +20,7 @@ from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.results import Results
 from taskmask.analysis.stages import Done, look, run_stage
 from taskmask.errors import ConfigError, DivergedError, StorageError
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.metrics.bootstrap import Measure
 from taskmask.settings import RunSettings
 from taskmask.training import distributed
@@ -92,7 +92,7 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
         record = folder / "experiment.json"
         file, before = str(Path(experiment.file).resolve()), {}
         with contextlib.suppress(OSError, ValueError):
-            before = dict(from_json(record.read_bytes()))
+            before = dict(read_json(record))
         if before.get("name", experiment.name) != experiment.name:
             what = f"holds experiment {before['name']!r}, and {experiment.file} is {experiment.name!r}"
             raise ConfigError(what, where=f"--run {folder}", fix="name another folder")

@@ -14,7 +14,7 @@ from taskmask.analysis.cost import bill
 from taskmask.analysis.planning import Stage
 from taskmask.analysis.results import Cost
 from taskmask.errors import CheckpointError, DivergedError
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.training import checkpoint, distributed
 from taskmask.training.log import say
 from taskmask.training.run import train, write_json
@@ -38,7 +38,7 @@ class Done:
 def look(stage: Stage) -> Done | None:
     """Returns what came of a stage, None where it is still to be trained, or where what it left is not whole."""
     try:
-        record = from_json((stage.folder / "stage.json").read_bytes())
+        record = read_json(stage.folder / "stage.json")
         done = Done(Cost(**record["cost"]), str(record["failure"]))
         whole = record["digest"] == stage.digest and (done.failure or not lacking(stage))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -123,7 +123,7 @@ def _begun_with(folder: Path) -> str | None:
     if not checkpoint.all_of(folder):
         return None
     try:
-        return str(from_json((folder / "settings.json").read_bytes())["train"]["init_from"])
+        return str(read_json(folder / "settings.json")["train"]["init_from"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

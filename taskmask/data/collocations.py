@@ -17,7 +17,7 @@ from taskmask.data.utf8 import decode
 from taskmask.data.vocab import Vocabulary
 from taskmask.data.word_stream import Words, joint, keys_of_texts, ngrams, stretches, words_of
 from taskmask.errors import DataError
-from taskmask.files import write_output
+from taskmask.files import LARGE, read_bounded, write_output
 
 LONGEST = 5
 SHARES = {2: 0.5, 3: 0.25, 4: 0.125, 5: 0.125}  # of the list, of 2, 3, 4 and 5 words
@@ -275,7 +275,7 @@ def read_collocations(path: Path) -> list[str]:
         DataError: there is no file, it is not UTF-8, or a line is no collocation.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, LARGE, streams=True)
     except OSError as error:
         fix = "make one with taskmask collocations --data DIR --out FILE"
         what = f"cannot read the list of collocations: {error.strerror}"

@@ -29,7 +29,7 @@ from taskmask.data.value_checks import check_all_values, check_values
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
 from taskmask.folders import leftovers
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 
 HEADER_FILE = "dataset.json"
 FORMAT, VERSION = "taskmask-dataset", 1
@@ -90,9 +90,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     """Reads dataset.json and checks its format, version and checksum."""
     path = folder / HEADER_FILE
     try:
-        if path.exists() and not path.is_file():  # a device or a pipe is read for ever
-            raise DataError("is no plain file", where=str(path), fix=_REMEDY)
-        header = from_json(path.read_bytes())
+        header = read_json(path)
     except OSError as error:
         fix = "make one with taskmask-preprocess"
         if unfinished := [*leftovers(folder, "replaced"), *leftovers(folder, "partial")]:

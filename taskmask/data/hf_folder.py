@@ -9,6 +9,7 @@ from typing import Any
 from taskmask.data.engine import BOS, EOS, MASK, PAD, TOKENIZER_FILE, UNK, VOCABULARY_FILE, Engine
 from taskmask.data.engine_tokenizers import tokenizers_package
 from taskmask.errors import DataError
+from taskmask.files import read_text
 from taskmask.json_input import from_json
 
 _CONFIG = "tokenizer_config.json"
@@ -244,9 +245,7 @@ def _content(token: Any) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        if not path.is_file():  # a device or a pipe is read for ever
-            raise DataError("is no plain file", where=str(path))
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         raise DataError(f"cannot read it: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:

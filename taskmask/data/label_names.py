@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from taskmask.errors import ConfigError, DataError
+from taskmask.files import read_text
 from taskmask.json_input import from_json
 
 OPTION = "--label-names"
@@ -92,7 +93,7 @@ def number_in(label: str, names: Sequence[str], where: str) -> int:
 def _read_file(name: str) -> list[Any] | Mapping[str, Any]:
     path = Path(name)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, streams=True, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(

@@ -33,6 +33,7 @@ CHUNK = 2 << 20  # bytes of text read and encoded at once
 HEAD = 1 << 20  # bytes looked at to find out the layout of a file
 LONGEST_LINE = 256 << 20  # bytes
 _TORN = {"conll": "sentence", "squad": "file"}  # what --on-bad-utf8 skip would tear
+LONGEST_SQUAD = 1 << 30  # bytes of a file that is read whole
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
 LONGEST_SENTENCE = 16 << 20  # bytes of a CoNLL file without a blank line
 STDIN = "-"
@@ -264,7 +265,11 @@ def _spool_squad(path: str, name: str, on_bad_utf8: str) -> tuple[Any, str, tupl
     """
     try:
         with _open_file(path) as file:
-            raw = file.read().removeprefix(BYTE_ORDER_MARK)
+            raw = file.read(LONGEST_SQUAD + 1).removeprefix(BYTE_ORDER_MARK)
+            if len(raw) > LONGEST_SQUAD:
+                raise DataError(
+                    f"is larger than {LONGEST_SQUAD >> 30} GiB", where=name, fix="split it into several files"
+                )
     except _DAMAGE as error:
         raise _damaged(name) from error
     bad, first_bad = 0, ""

@@ -22,6 +22,7 @@ from taskmask.data.vocab_training import cut_text, train_vocabulary
 from taskmask.data.word_cache import WordCache
 from taskmask.data.words import SPACE, Piece, PieceFlags, bits_in_context, is_unspaced, piece_flags, word_numbers
 from taskmask.errors import DataError, did_you_mean
+from taskmask.files import LARGE, read_bounded
 
 __all__ = ["TOKENIZER_FILE", "VOCABULARY_FILE", "Vocabulary", "cut_text", "train_vocabulary"]
 
@@ -87,10 +88,7 @@ class Vocabulary:
                 vocabulary = cls(tokenizer_of_folder(path), name=str(path))
             return vocabulary._with_roles(roles_of_folder(path), str(path))
         try:
-            if path.exists() and not path.is_file():  # a device or a pipe is read for ever
-                expected = "a SentencePiece .model file or a tokenizer.json"
-                raise DataError("is no plain file", where=str(path), expected=expected)
-            return cls(path.read_bytes(), name=str(path))
+            return cls(read_bounded(path, LARGE), name=str(path))
         except OSError as error:
             raise DataError(
                 f"cannot read the vocabulary: {error.strerror}",

@@ -9,11 +9,9 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from taskmask import json_input
 from taskmask.errors import CheckpointError, did_you_mean
-from taskmask.json_input import from_json
 
-LARGEST_JSON = 64 << 20
-"""Bytes of the largest JSON file that is read."""
 BUFFERS = (".position_ids", ".token_type_ids", ".inv_freq")
 """Endings of the names of what old versions saved beside the weights."""
 
@@ -105,9 +103,7 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file():
             refuse(file, "is not there", fix="give the folder that save_pretrained wrote")
-        if (size := file.stat().st_size) > LARGEST_JSON:
-            refuse(file, f"has {size:,} bytes", f"at most {LARGEST_JSON:,}")
-        content = from_json(file.read_text(encoding="utf-8"))
+        content = json_input.read_json(file)
     except OSError as error:
         refuse(file, f"cannot be read: {error.strerror}", fix="check the path and its permissions")
     except ValueError as error:

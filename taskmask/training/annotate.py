@@ -12,7 +12,6 @@ import hashlib
 import json
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
 from taskmask.training.annotate_checks import ODDS, check_columns, check_heads, check_label, guard
+from taskmask.training.archive import crc32_of
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
@@ -180,7 +180,7 @@ class Work:
         tables = self.settings.to_dict()
         del tables["run"], tables["data"]["path"]
         types = {name: spec.dtype for name, spec in self.specs.items()}  # which another version may have changed
-        content = [zlib.crc32(file.read_bytes()), tables, self.parts.fingerprint, dict(self.columns), types]
+        content = [crc32_of(file, file.stat().st_size), tables, self.parts.fingerprint, dict(self.columns), types]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @contextlib.contextmanager

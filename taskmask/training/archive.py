@@ -6,6 +6,8 @@ damage to the frame of the archive is found, too: torch reads record names and o
 
 from __future__ import annotations
 
+import io
+import os
 import re
 import struct
 import zipfile
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from taskmask.errors import CheckpointError
+from taskmask.files import LARGE
 
 _SEAL = re.compile(rb"taskmask crc32 ([0-9a-f]{8})")
 _SIZE = len(b"taskmask crc32 00000000")
@@ -58,6 +61,21 @@ class SealedWriter:
         self._stream.write(data)
 
 
+class _Bounded(io.FileIO):
+    """A file of which no more than `LARGE` bytes can be read at once: the index of an archive is never that large."""
+
+    def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+        """Reads bytes.
+
+        Raises:
+            zipfile.BadZipFile: so many are asked for.
+        """
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        if min(left, left if size is None or size < 0 else size) > LARGE:
+            raise zipfile.BadZipFile("its index is too large")
+        return super().read(-1 if size is None else size) or b""
+
+
 def check_archive(file: Path) -> None:
     """Checks an archive before torch reads it: stored records alone, no strange names, and the seal.
 
@@ -68,19 +86,21 @@ def check_archive(file: Path) -> None:
         zipfile.BadZipFile: it is not an archive.
     """
     damaged = "use another checkpoint of the run"
-    with zipfile.ZipFile(file) as archive:
+    with _Bounded(file) as stream, zipfile.ZipFile(stream) as archive:
         records = archive.infolist()
         names = [record.filename for record in records]
+        pickles = [record.file_size for record in records if record.filename.endswith(".pkl")]
         odd = [name for name in names if name.startswith("/") or {"..", "constants.pkl"} & {*name.split("/")}]
         packed = [record.filename for record in records if record.compress_type != zipfile.ZIP_STORED]
-        if odd or packed or len(set(names)) < len(names) or sum(r.file_size for r in records) > file.stat().st_size:
+        too_large = sum(r.file_size for r in records) > file.stat().st_size or max(pickles, default=0) > LARGE
+        if odd or packed or too_large or len(set(names)) < len(names):
             raise CheckpointError("is not an archive that torch writes", where=str(file), fix="do not use it")
         seal = _SEAL.fullmatch(archive.comment)
         if not seal and not _ends_without_comment(file):
             raise CheckpointError("is damaged: its end is cut off or changed", where=str(file), fix=damaged)
         if not seal and (broken := archive.testzip()):
             raise CheckpointError(f"is damaged: checksum of {broken} differs", where=str(file), fix=damaged)
-    if seal and _crc32_of(file, file.stat().st_size - _SIZE) != int(seal[1], 16):
+    if seal and crc32_of(file, file.stat().st_size - _SIZE) != int(seal[1], 16):
         raise CheckpointError("is damaged: its checksum differs", where=str(file), fix=damaged)
 
 
@@ -91,7 +111,7 @@ def _ends_without_comment(file: Path) -> bool:
         return stream.read() == b"\0\0"
 
 
-def _crc32_of(file: Path, size: int) -> int:
+def crc32_of(file: Path, size: int) -> int:
     """Returns the crc32 of the first `size` bytes of a file."""
     crc32 = 0
     with open(file, "rb") as stream:

@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from taskmask.errors import visible
 from taskmask.faults import reach
-from taskmask.files import atomic_write, open_to_append
+from taskmask.files import MIB, atomic_write, open_to_append, read_bounded
 from taskmask.json_input import from_json
 from taskmask.training.board import Board
 
+LARGEST = 1024 * MIB  # a log of ten million lines
 GROUPS = {
     "lr": "optim",
     "grad_norm": "optim",
@@ -41,7 +42,7 @@ def cut_log(file: Path, step: int, validated_step: int) -> None:
     if not file.exists():
         return
     kept = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_bounded(file, LARGEST).decode(errors="replace").splitlines():
         try:
             record = from_json(line)
         except ValueError:
@@ -56,7 +57,7 @@ def cut_log(file: Path, step: int, validated_step: int) -> None:
 
 def read_log(file: Path, kind: str) -> list[dict[str, Any]]:
     """Returns the records of one kind, "train" or "valid", of a log.jsonl."""
-    records = [from_json(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    records = [from_json(line) for line in read_bounded(file, LARGEST).decode().splitlines()]
     return [record for record in records if record["kind"] == kind]
 
 

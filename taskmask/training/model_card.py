@@ -11,7 +11,7 @@ from typing import Any
 from taskmask import __version__
 from taskmask.data.columns import Dataset
 from taskmask.errors import TaskmaskError, one_line, visible
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.training.log import read_log
 from taskmask.training.pretrained import Pretrained
 
@@ -58,7 +58,7 @@ def known_figures(run: str, loaded: Pretrained) -> Figures:
     folder = Path(run) if Path(run).is_dir() else loaded.file.parent.parent
     if folder == Path(run):  # a single checkpoint may be another than the one that was summed up
         try:
-            content = from_json((folder / "summary.json").read_bytes())
+            content = read_json(folder / "summary.json")
             found = [_split(one["split"], one["rows"], one["metrics"]) for one in content["splits"]]
             if content["checkpoints"] == [loaded.file.name] and found:
                 return Figures(found, "of the best checkpoint; 95 % intervals over the examples")

@@ -18,7 +18,7 @@ from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, ConfigError
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.models.base import Model
 from taskmask.registry import TASKS
 from taskmask.settings import Settings
@@ -74,7 +74,7 @@ def _best_of(source: str) -> tuple[tuple[bool, float], Path]:
     """
     path = Path(source)
     try:
-        tables = from_json((path / "settings.json").read_bytes())
+        tables = read_json(path / "settings.json")
         name, metric = tables["task"]["name"], tables["train"].get("metric", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError("is no run folder", where=source, expected=f"{source}/settings.json") from None

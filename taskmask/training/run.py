@@ -23,7 +23,7 @@ from taskmask.data.plan import plan_epoch
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_errors, visible
 from taskmask.files import atomic_write
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.locks import file_lock
 from taskmask.machine import in_our_words
 from taskmask.registry import user_dir_checksums
@@ -277,7 +277,7 @@ def keep_vocabulary(folder: Path, vocab: Vocabulary) -> None:
 def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:
     """Says which plug-ins of a run that is gone on with are not what they were: the result may be another."""
     try:
-        before = from_json(file.read_bytes())["user_dirs"]
+        before = read_json(file)["user_dirs"]
     except (OSError, ValueError, KeyError, TypeError):
         return
     for path, checksum in now.items():

@@ -12,7 +12,7 @@ from typing import Any
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, DataError
-from taskmask.json_input import from_json
+from taskmask.json_input import read_json
 from taskmask.json_output import json_types
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
 from taskmask.settings import Settings
@@ -29,9 +29,17 @@ def unfinished(runs: Sequence[str]) -> list[str]:
     for run in runs:
         file = Path(run) / "exit.json"
         begun = (Path(run) / "settings.json").exists() and (Path(run) / "log.jsonl").exists()
-        if begun and not (file.exists() and from_json(file.read_bytes()).get("exit_code") == 0):
+        if begun and not _is_done(file):
             found.append(run)
     return found
+
+
+def _is_done(file: Path) -> bool:
+    """Whether exit.json says that a run has ended well."""
+    try:
+        return bool(read_json(file)["exit_code"] == 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def train_seeds(settings: Settings, seeds: Sequence[int], *, restart: bool = False) -> list[Summary]:
