@@ -68,6 +68,7 @@ def list_options(kind: str, name: str) -> int:
 def list_dataset(path: str, verify: bool) -> int:
     """Prints splits and columns of a dataset."""
     from taskmask.data.columns import Dataset
+    from taskmask.data.unfinished import unfinished
 
     dataset = Dataset.open(path)
     vocab = dataset.vocabulary()
@@ -80,6 +81,8 @@ def list_dataset(path: str, verify: bool) -> int:
     for column, names in dataset.labels.items():
         more = " ..." if len(names) > 10 else ""
         print(visible(f"  {column}: {len(names)} labels: {', '.join(names[:10])}{more}"))
+    for line in unfinished(dataset):
+        print(visible(f"  note: {line}"))
     if verify:
         dataset.verify(show_progress=sys.stderr.isatty())
         print("  every checksum is right")

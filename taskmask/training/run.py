@@ -20,7 +20,7 @@ from taskmask import __version__
 from taskmask.config import Problems, read_file
 from taskmask.data.columns import Dataset
 from taskmask.data.plan import plan_epoch
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_errors, visible
 from taskmask.files import atomic_write
 from taskmask.json_input import read_json
@@ -267,11 +267,18 @@ def prepare(folder: Path, settings: Settings) -> None:
 
 
 def keep_vocabulary(folder: Path, vocab: Vocabulary) -> None:
-    """Writes the vocabulary beside the settings, so that other data can be prepared with `--vocab RUN`."""
-    file = folder / vocab.file_name
-    if not file.exists():
-        with atomic_write(file) as stream:
-            stream.write(vocab.model_bytes)
+    """Writes the vocabulary beside the settings, so that other data can be prepared with `--vocab RUN`.
+
+    A run that was killed before its first checkpoint may have left that of other data, which is replaced.
+    """
+    there = [folder / name for name in (VOCABULARY_FILE, TOKENIZER_FILE) if (folder / name).exists()]
+    if there and checkpoint.all_of(folder):
+        return
+    with atomic_write(folder / vocab.file_name) as stream:
+        stream.write(vocab.model_bytes)
+    for file in there:
+        if file.name != vocab.file_name:
+            file.unlink()
 
 
 def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:

@@ -3,8 +3,11 @@
 import json
 import os
 import re
+import signal as signals
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -111,13 +114,36 @@ def test_what_is_wrong_is_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("signal", "code"), [("kill", -9), ("term", 130)])
-def test_a_killed_conversion_is_none(signal, code, tmp_path):
+@pytest.mark.parametrize("out", ["hf", "run"])
+def test_a_killed_conversion_is_none(out, signal, code, tmp_path):
     """Nothing stands where the folder was to be; what a kill left beside it goes with the next one."""
+    if out == "hf":
+        words, point = ["--run", write_run(tmp_path / "run", "masked_lm"), "--to-hf", str(tmp_path / "hf")], "file"
+    else:
+        write_hf(tmp_path / "hf", "bert", "ForPreTraining")
+        words, point = ["--from-hf", str(tmp_path / "hf"), "--run", str(tmp_path / "run")], "save"
+    command = [sys.executable, "-m", "taskmask_cli.main", "convert", *words]
+    killed = {**os.environ, "TASKMASK_FAULT": f"{signal}@{point}.rename#{2 if out == 'hf' else 1}"}
+    assert subprocess.run(command, env=killed, capture_output=True).returncode == code
+    left = {re.sub("[0-9a-f]{8}", "#", path.name) for path in tmp_path.iterdir()} - {"hf", "run"}
+    assert not (tmp_path / out).exists() and left == ({f".{out}.lock", f"{out}.partial-#"} if code < 0 else set())
+    assert main(words) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "run"]
+
+
+@pytest.mark.fault(62)
+def test_two_conversions_into_one_folder(tmp_path):
+    """The second one ends before any work, and names the first; the result is that of the first."""
     run = write_run(tmp_path / "run", "masked_lm")
-    words = [sys.executable, "-m", "taskmask_cli.main", "convert", "--run", run, "--to-hf", str(tmp_path / "hf")]
-    killed = {**os.environ, "TASKMASK_FAULT": f"{signal}@file.rename#2"}
-    assert subprocess.run(words, env=killed, capture_output=True).returncode == code
-    left = [re.sub("[0-9a-f]{8}", "#", path.name) for path in tmp_path.iterdir()]
-    assert sorted(left) == ([".hf.lock", "hf.partial-#", "run"] if signal == "kill" else ["run"])
-    assert main(words[4:]) == 0
+    words = ["--run", run, "--to-hf", str(tmp_path / "hf")]
+    command = [sys.executable, "-m", "taskmask_cli.main", "convert", *words]
+    hung = {**os.environ, "TASKMASK_FAULT": "hang@file.rename#2"}
+    first = subprocess.Popen(command, env=hung, stderr=subprocess.PIPE)
+    while Path(f"/proc/{first.pid}/stat").read_text().split()[2] != "T":  # stopped
+        assert first.poll() is None
+        time.sleep(0.02)
+    with pytest.raises(ConfigError, match=rf"--to-hf .*hf: another process is at work in it \(.*process {first.pid}"):
+        main(words)
+    first.send_signal(signals.SIGCONT)
+    assert first.communicate() == (None, b"") and first.returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "run"]
