@@ -7,7 +7,8 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from taskmask.errors import ConfigError, DataError, TaskmaskError, storage_errors
@@ -74,6 +75,19 @@ def resolve_folder(path: str | Path, option: str) -> Path:
         fix = "remove the link, or name another folder"
         raise ConfigError("is a link that leads nowhere", where=f"{option} {path}", fix=fix)
     return resolved
+
+
+def refuse_links(folder: Path, names: Iterable[str], option: str) -> None:
+    """Raises a ConfigError if one of these names in a folder is a link, a device or a pipe.
+
+    A folder may come from strangers. What is written to it must not get elsewhere, and what is read must end.
+    """
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            mode = os.lstat(folder / name).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                what = f"{name} in it is {'a link' if stat.S_ISLNK(mode) else 'no plain file'}, which is not followed"
+                raise ConfigError(what, where=f"{option} {folder}", fix="remove it; the folder itself may be a link")
 
 
 def check_output(path: str | Path, option: str, replaces: Callable[[Path], None] | None = None) -> None:

@@ -20,6 +20,7 @@ from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.results import Results
 from taskmask.analysis.stages import Done, look, run_stage
 from taskmask.errors import ConfigError, DivergedError, StorageError
+from taskmask.folders import refuse_links
 from taskmask.json_input import read_json
 from taskmask.metrics.bootstrap import Measure
 from taskmask.settings import RunSettings
@@ -28,6 +29,7 @@ from taskmask.training.log import duration, say
 from taskmask.training.run import lock, notes, write_json
 
 T = TypeVar("T")
+OWN = ("experiment.json", "stages", "by-name", "report.html", "report.md", "report.csv")  # in its folder
 TOLERANCE = 0.02  # of a budget, within which policies have the same
 
 
@@ -89,6 +91,7 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
     if (folder / "settings.json").exists():
         raise ConfigError("holds a run, no experiment", where=f"--run {folder}", fix="name another folder")
     with lock(folder):
+        refuse_links(folder, OWN, "--run")
         record = folder / "experiment.json"
         file, before = str(Path(experiment.file).resolve()), {}
         with contextlib.suppress(OSError, ValueError):

@@ -27,6 +27,7 @@ from taskmask.data.source import Source
 from taskmask.errors import DataError, storage_errors
 from taskmask.faults import reach
 from taskmask.files import atomic_write, resolve_output
+from taskmask.folders import refuse_links
 from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
@@ -201,6 +202,7 @@ class Work:
     def folder(self, checkpoint: Path) -> Iterator[Path]:
         """Makes and holds the folder of the chunks. After an error it stays, so that the same command resumes."""
         folder = self.parts.dataset.path / f".annotate-{self.key(checkpoint)}"
+        refuse_links(self.parts.dataset.path, [folder.name], "--data")
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)
         with lock(folder, "--data") if self.world.is_first else contextlib.nullcontext():

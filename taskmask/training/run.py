@@ -23,6 +23,7 @@ from taskmask.data.plan import plan_epoch
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_errors, visible
 from taskmask.files import atomic_write
+from taskmask.folders import refuse_links, resolve_folder
 from taskmask.json_input import read_json
 from taskmask.locks import file_lock
 from taskmask.machine import in_our_words
@@ -40,6 +41,11 @@ MAY_CHANGE = {"data.path"} | {
     f"train.{name}" for name in ("steps", "epochs", "valid_every", "patience", "max_bad_steps")
 }
 VALID_EVERY = 500
+OWN = (
+    *("settings.json", "environment.json", "exit.json", "log.jsonl", "checkpoints", "tensorboard", "crash.pt"),
+    *(VOCABULARY_FILE, TOKENIZER_FILE),
+)
+"""What a run writes into its folder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +211,11 @@ def claimed(folder: Path, settings: Settings, world: World, restart: bool) -> It
             world.wait()
         yield
         return
-    if restart and (folder / "settings.json").exists():
+    folder = resolve_folder(folder, "--run")  # so that --run.restart moves the folder, not a link to it
+    if restart:
         with lock(folder):  # not the folder of a run that is at work
-            move_aside(folder)
+            if (folder / "settings.json").exists():
+                move_aside(folder)
     with lock(folder):
         prepare(folder, settings)
         (folder / "exit.json").unlink(missing_ok=True)
@@ -234,8 +242,9 @@ def note_end(folder: Path, error: BaseException | None) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, option: str = "--run") -> Iterator[None]:
-    """Holds a folder, which `option` names, against a second run for the time of a `with`."""
+    """Holds a folder, which `option` names, against a second run for the time of a `with`; makes it if need be."""
     with storage_errors(folder):
+        folder = resolve_folder(folder, option)
         folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / ".lock", f"{option} {folder}"):
         yield
@@ -243,6 +252,7 @@ def lock(folder: Path, option: str = "--run") -> Iterator[None]:
 
 def prepare(folder: Path, settings: Settings) -> None:
     """Writes settings and environment; a folder with other settings, or with strange files, is refused."""
+    refuse_links(folder, OWN, "--run")
     file = folder / "settings.json"
     if file.exists():
         if checkpoint.all_of(folder):  # before the first one, nothing is lost by changing one's mind
@@ -337,6 +347,6 @@ def report_weights(report: dict[str, list[str]], world: World) -> None:
 def write_json(file: Path, content: Any) -> None:
     """Writes JSON whole or not at all; a file that says the same is left alone."""
     text = (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-    if not file.exists() or file.read_bytes() != text:
+    if not file.is_file() or file.read_bytes() != text:
         with atomic_write(file) as stream:
             stream.write(text)
