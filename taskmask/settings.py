@@ -129,7 +129,9 @@ class RunSettings:
 
     folder: str = opt("", "folder of the run: checkpoints, logs, settings; the same command again resumes")
     device: str = opt("auto", "auto, cpu, cuda or cuda:N")
-    threads: int = opt(0, "CPU threads of each process; 0 = cores divided by the processes of this machine")
+    threads: int = opt(
+        0, "CPU threads of each process; 0 = OMP_NUM_THREADS, else cores divided by the processes of this machine"
+    )
     workers: int = opt(0, "processes that prepare batches; 0 = in the training process, right on a CPU")
     compile: bool = opt(False, "compile the model with torch.compile: slower start, faster steps")
     log_every: int = opt(50, "steps between lines of the log")

@@ -107,11 +107,8 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
 
 def agreed(run: RunSettings, value: T) -> T:
     """Returns what the first process says, in all of them: they must walk the same way."""
-    world, _ = distributed.join(run)
-    with distributed.peers_watched(world):
-        value = world.collect(value)[0]
-    distributed.leave()
-    return value
+    with distributed.joined(run) as (world, _), distributed.peers_watched(world):
+        return world.collect(value)[0]  # type: ignore[no-any-return]
 
 
 def headlines(planner: Planner) -> list[str]:

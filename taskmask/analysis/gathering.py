@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from taskmask.analysis.answers import COMMON_MASKERS, Question
 from taskmask.analysis.planning import Planner, Stage, plug_ins_of
 from taskmask.analysis.results import Asked, Cost, Failure, Results, Scores
 from taskmask.analysis.stages import Done
+from taskmask.machine import num_threads
 from taskmask.metrics.bootstrap import Measure
 
 
@@ -120,7 +122,7 @@ def needed_to_repeat(planner: Planner, stages: Sequence[Stage]) -> dict[str, Any
             "python": sys.version.split()[0],
             "platform": platform.platform(),
         },
-        "threads": torch.get_num_threads(),
+        "threads": experiment.run.threads or num_threads(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
         "data": {
             path: {"rows": parts.fingerprint, "vocabulary": parts.vocab.fingerprint} for path, parts in data.items()
         },

@@ -84,23 +84,22 @@ def hardness(
     if "mlm" not in task.heads() or task.masker is None:
         what = f"was trained for {loaded.settings.task.name} and says nothing of masked tokens"
         raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
-    _, device = distributed.join(loaded.settings.run)
-    model = loaded.objective(loaded.settings, task).to(device).model
-    found = [Hardness(policy.name) for policy in policies]
-    for number, rows in enumerate(batches):
-        groups = {one.name: (one.index[number], len(one.labels)) for one in divisions}
-        for one, policy in zip(found, policies, strict=True):
-            task.masker = policy.masker
-            made = task.make_batch(rows, Draw(seed, 1, rows.ids))
-            batch = on_device(made, device)
-            with torch.no_grad(), autocast(device, loaded.settings.train.precision):
-                logits = model(**batch.inputs)["mlm"].float()
-            labels = batch.targets["mlm"]
-            losses = F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
-            hits = (logits.argmax(-1) == labels).cpu().numpy()
-            _add(one, made.inputs["positions"]["mlm"] % rows.tokens.size, losses, hits, groups)
-        advance(len(rows.ids))
-    distributed.leave()
+    with distributed.joined(loaded.settings.run) as (_, device):
+        model = loaded.objective(loaded.settings, task).to(device).model
+        found = [Hardness(policy.name) for policy in policies]
+        for number, rows in enumerate(batches):
+            groups = {one.name: (one.index[number], len(one.labels)) for one in divisions}
+            for one, policy in zip(found, policies, strict=True):
+                task.masker = policy.masker
+                made = task.make_batch(rows, Draw(seed, 1, rows.ids))
+                batch = on_device(made, device)
+                with torch.no_grad(), autocast(device, loaded.settings.train.precision):
+                    logits = model(**batch.inputs)["mlm"].float()
+                labels = batch.targets["mlm"]
+                losses = F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()
+                hits = (logits.argmax(-1) == labels).cpu().numpy()
+                _add(one, made.inputs["positions"]["mlm"] % rows.tokens.size, losses, hits, groups)
+            advance(len(rows.ids))
     return found
 
 

@@ -166,11 +166,10 @@ def variance(
     ids = spread(len(source_of_rows), rows)
     if len(ids) < 2:
         raise DataError(f"has {len(ids)} rows", where=f"{path}, split {part.name}", expected="two or more")
-    _, device = distributed.join(settings.run)
-    freeze(objective := loaded.objective(settings, subjects[0].task).to(device), settings.optim.freeze)
-    gradients = Gradients(objective, device, project)
-    found = collect(gradients, subjects, source_of_rows, ids, draws, seed, advance)
-    distributed.leave()
+    with distributed.joined(settings.run) as (_, device):
+        freeze(objective := loaded.objective(settings, subjects[0].task).to(device), settings.optim.freeze)
+        gradients = Gradients(objective, device, project)
+        found = collect(gradients, subjects, source_of_rows, ids, draws, seed, advance)
     tokens, sketched = int(source_of_rows.lengths[ids].sum()), f"; sketches of {project:,}" if project else ""
     about = f"{loaded.file}, step {loaded.step:,}; {path}, split {part.name}: {len(ids)} rows, {tokens:,} tokens, "
     about += f"{draws} draws of each{sketched}; loss of {settings.task.name}: {gradients.loss}"

@@ -51,7 +51,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def encode(self, texts: Sequence[str | bytes], num_threads: int) -> list[np.ndarray]:
-        """The ids of each text, int32, no specials added; -1 threads is one a core."""
+        """The ids of each text, int32, no specials added."""
 
     @abc.abstractmethod
     def encode_words(self, words: list[str], num_threads: int) -> list[np.ndarray]:

@@ -23,6 +23,7 @@ from taskmask.data.word_cache import WordCache
 from taskmask.data.words import SPACE, Piece, PieceFlags, bits_in_context, is_unspaced, piece_flags, word_numbers
 from taskmask.errors import DataError, did_you_mean
 from taskmask.files import LARGE, read_bounded
+from taskmask.machine import num_threads
 
 __all__ = ["TOKENIZER_FILE", "VOCABULARY_FILE", "Vocabulary", "cut_text", "train_vocabulary"]
 
@@ -36,7 +37,7 @@ class Vocabulary:
     A SentencePiece model names them so. In a `tokenizer.json`, `<s>` and `</s>` are what its post-processor puts around
     a text; it and its folder say which tokens have the other roles, else their names do: `taskmask.data.special_roles`.
     Those that are missing are appended after the own pieces, in the order above, so own ids never move. It pickles by
-    its model bytes. `num_threads` is that of the engine; -1 is one a core.
+    its model bytes. `num_threads` is that of the engine.
 
     Pieces are shown alike whatever the tokenizer: `▁the` with a space before it (in WordPiece, which does not know
     spaces, at the start of a word), `ing` without, bytes that are no whole character as `<0xE4>`, specials by name.
@@ -52,7 +53,7 @@ class Vocabulary:
 
     def __init__(self, model_bytes: bytes, name: str = "vocabulary"):
         self.model_bytes = model_bytes
-        self.num_threads = -1
+        self.num_threads = num_threads()
         is_json = model_bytes.startswith(b"{")
         self._engine: Engine = (TokenizersEngine if is_json else SentencePieceEngine)(model_bytes, name)
         self._pieces = list(self._engine.names)

@@ -36,7 +36,7 @@ from taskmask.training.archive import crc32_of
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
-from taskmask.training.precision import autocast, speed_up_fp32
+from taskmask.training.precision import autocast
 from taskmask.training.run import lock
 from taskmask.training.selection import Selection, select, texts_to_test, write_tsv
 
@@ -101,41 +101,46 @@ def annotate(
     began = time.monotonic()
     tsv = resolve_output(to_tsv, "--to-tsv") if to_tsv else None
     loaded = pretrained.load(source)
-    work, notes = _prepared(loaded, data, columns, tuple(splits), list(overrides), keep)
-    world, parts = work.world, work.parts
-    with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
-        tokens = work.compute(folder, begin)
-        computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
-        notes += parts.notes
-        if writer:
-            notes += work.merge(folder, writer)
-            if tsv:
-                notes.append(f"{to_tsv}: {work.write_tsv(tsv, writer)}")
-        world.wait()
-    work.remove(folder)
-    distributed.leave()
+    settings = _settings_of(loaded, data, list(overrides))
+    with distributed.joined(settings.run) as (world, device):
+        work, notes = _prepared(loaded, settings, columns, tuple(splits), keep, world, device)
+        parts = work.parts
+        with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
+            tokens = work.compute(folder, begin)
+            computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
+            notes += parts.notes
+            if writer:
+                notes += work.merge(folder, writer)
+                if tsv:
+                    notes.append(f"{to_tsv}: {work.write_tsv(tsv, writer)}")
+            world.wait()
+        work.remove(folder)
     rows = sum(len(source) for source in parts.sources.values())
     total = sum(int(source.lengths.sum()) for source in parts.sources.values())
     written = {name: work.columns[name] for name in work.written}
     return Annotated(written, rows, total, computed, time.monotonic() - began, notes)
 
 
-def _prepared(
-    loaded: pretrained.Pretrained,
-    data: str,
-    columns: Mapping[str, str],
-    splits: tuple[str, ...],
-    overrides: list[Assignment],
-    keep: Selection,
-) -> tuple[Work, list[str]]:
-    """Checks what is asked for and opens the data; returns the work, and notes for people."""
+def _settings_of(loaded: pretrained.Pretrained, data: str, overrides: list[Assignment]) -> Settings:
+    """Returns the settings of the run with the overrides, checked."""
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
     settings = parse([*of_the_task(own, overrides), *from_tables({"data": data}, "annotate")])
     check_label(loaded, settings)
     loaded.check_vocabulary(data)
-    world, device = distributed.join(settings.run)
-    speed_up_fp32(device)
-    names = splits or tuple(Dataset.open(data).splits)
+    return settings
+
+
+def _prepared(
+    loaded: pretrained.Pretrained,
+    settings: Settings,
+    columns: Mapping[str, str],
+    splits: tuple[str, ...],
+    keep: Selection,
+    world: World,
+    device: torch.device,
+) -> tuple[Work, list[str]]:
+    """Opens the data and checks what is asked for; returns the work, and notes for people."""
+    names = splits or tuple(Dataset.open(settings.data.path).splits)
     parts = build_data(settings, list(names), loaded.labels, labelled=False)
     columns = {name: what or next(iter(parts.task.annotations()), "") for name, what in columns.items()}
     specs = check_columns(parts, columns, keep)

@@ -20,8 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from taskmask.errors import ConfigError, DistributedError
 from taskmask.faults import reach
-from taskmask.machine import num_cores
+from taskmask.machine import num_threads
 from taskmask.settings import RunSettings
+from taskmask.training.precision import fast_fp32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ def join(settings: RunSettings) -> tuple[World, torch.device]:
                 fix="start several processes with torchrun",
             )
     device = find_device(settings.device, world)
-    torch.set_num_threads(settings.threads or max(1, num_cores() // world.local_size))
+    torch.set_num_threads(settings.threads or num_threads(world.local_size))
     if world.size > 1 and not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         patience = datetime.timedelta(minutes=settings.timeout_minutes)
@@ -175,6 +176,29 @@ def peers_watched(world: World) -> Iterator[None]:
         reason = re.sub(r"\[\S+\.cc:\d+\] ?", "", str(error).splitlines()[0]).split(". ")[0]  # without torch's advice
         what = f"lost {f'process {lost}' if lost else 'another process'}: {reason}"
         raise DistributedError(what, fix="see its own message; the same command resumes") from error
+
+
+@contextlib.contextmanager
+def joined(settings: RunSettings) -> Iterator[tuple[World, torch.device]]:
+    """Joins as `join` does, for the time of a `with`, in which fp32 products are fast.
+
+    After an error nobody leaves: on GPUs leaving waits for the others, who may be waiting for this process.
+    """
+    with own_threads():
+        world, device = join(settings)
+        with fast_fp32(device):
+            yield world, device
+        leave()
+
+
+@contextlib.contextmanager
+def own_threads() -> Iterator[None]:
+    """Gives the caller back, at the end of a `with`, the number of threads that torch had."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def leave() -> None:

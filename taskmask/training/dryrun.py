@@ -21,7 +21,6 @@ from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.log import duration
 from taskmask.training.parts import build_objective, describe
-from taskmask.training.precision import speed_up_fp32
 from taskmask.training.run import check_world, in_steps, notes, open_data, report_weights
 from taskmask.training.trainer import Trainer
 
@@ -34,9 +33,13 @@ def dry_run(settings: Settings) -> list[str]:
     Returns:
         Lines to print: sizes, memory, an estimate of the time, and a few masked rows.
     """
-    world, device = distributed.join(settings.run)
+    with distributed.joined(settings.run) as (world, device):
+        return _rehearse(settings, world, device)
+
+
+def _rehearse(settings: Settings, world: World, device: torch.device) -> list[str]:
+    """Does what `dry_run` does, as one of the processes that have joined."""
     check_world(settings, world)
-    speed_up_fp32(device)
     parts = open_data(settings)
     settings = in_steps(settings, parts)
     objective = build_objective(settings, parts.task)
@@ -64,7 +67,6 @@ def dry_run(settings: Settings) -> list[str]:
         checkpoint.save(file, trainer.state())
         checkpoint.load(file)
         size = file.stat().st_size
-    distributed.leave()
     source, numbers = parts.sources["train"], describe(objective)
     per_step = trainer.progress.tokens / len(seconds)
     epoch = int(source.lengths.sum()) * parts.task.views * parts.task.turns

@@ -27,7 +27,7 @@ from taskmask.training.loader import BatchMaker, batches, frozen_tickets, on_dev
 from taskmask.training.log import say
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data
-from taskmask.training.precision import autocast, speed_up_fp32
+from taskmask.training.precision import autocast
 
 STOP_EVERY, SHOWN_ROWS = 16, 4
 
@@ -226,14 +226,12 @@ def examine(
     given = from_tables({**({"data": data} if data else {}), **sections}, "evaluate")
     settings = parse([*own, *given, *overrides])
     loaded.check_vocabulary(settings.data.path)
-    world, device = distributed.join(settings.run)
-    speed_up_fp32(device)
-    parts = build_data(settings, [split], loaded.labels)
-    objective = loaded.objective(settings, parts.task).to(device)
-    maker = BatchMaker(parts, split, settings, loaded.labels)
-    with distributed.peers_watched(world), workers_watched(settings.data.path):
-        found = find_over(objective, maker, world, device, with_answers=True, advance=advance)
-    distributed.leave()
+    with distributed.joined(settings.run) as (world, device):
+        parts = build_data(settings, [split], loaded.labels)
+        objective = loaded.objective(settings, parts.task).to(device)
+        maker = BatchMaker(parts, split, settings, loaded.labels)
+        with distributed.peers_watched(world), workers_watched(settings.data.path):
+            found = find_over(objective, maker, world, device, with_answers=True, advance=advance)
     assert found is not None  # nobody asked it to stop
     masker = settings.masker
     metrics = metrics_of(parts.task, found, maker.source)

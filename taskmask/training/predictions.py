@@ -11,9 +11,10 @@ from torch import Tensor
 
 from taskmask.data.rows import Batch
 from taskmask.errors import ConfigError, DataError
+from taskmask.machine import num_threads
 from taskmask.models.base import Model
 from taskmask.tasks.base import Task
-from taskmask.training.distributed import World, find_device
+from taskmask.training.distributed import World, find_device, own_threads
 from taskmask.training.precision import fast_fp32
 
 COUNTED_AT_ONCE = 1024  # texts whose tokens are counted together
@@ -67,7 +68,8 @@ def predict(
         raise ConfigError(f"is {batch_size}", where="batch_size", expected="at least 1")
     place = find_device(device, World(), "device")
     answers: list[Answer] = [{}] * len(records)
-    with torch.inference_mode(), fast_fp32(place):
+    with own_threads(), torch.inference_mode(), fast_fp32(place):
+        torch.set_num_threads(min(torch.get_num_threads(), num_threads()))  # a container may have fewer cores
         ready = OnDevice(model, place)
         for numbers in _batches(records, task, batch_size):
             try:

@@ -34,7 +34,6 @@ from taskmask.training.distributed import World
 from taskmask.training.loader import frozen_tickets
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data, build_objective, describe
-from taskmask.training.precision import speed_up_fp32
 from taskmask.training.trainer import Trainer
 
 MAY_CHANGE = {"data.path"} | {
@@ -83,12 +82,15 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
     Raises:
         TaskmaskError: see its kinds; nothing that was computed is lost.
     """
-    began = time.monotonic()
     if not settings.run.folder:
         raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
-    folder = Path(settings.run.folder)
-    world, device = distributed.join(settings.run)
-    speed_up_fp32(device)
+    with distributed.joined(settings.run) as (world, device):
+        return _train(settings, restart, world, device)
+
+
+def _train(settings: Settings, restart: bool, world: World, device: torch.device) -> Summary:
+    """Trains as `train` does, as one of the processes that have joined."""
+    began, folder = time.monotonic(), Path(settings.run.folder)
     # torchrun gives a run that it starts again the same command
     restart = restart and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
     try:
@@ -111,7 +113,6 @@ def train(settings: Settings, *, restart: bool = False) -> Summary:
             print(visible("\n".join(f"taskmask: {line}" for line in lines)), file=sys.stderr)
         trainer = Trainer(resolved, parts, objective.to(device), world, device)
         progress = trainer.fit()
-    distributed.leave()  # not after an error: on GPUs leaving waits for the others, who may be waiting for this process
     return Summary(
         folder=str(folder),
         step=progress.position.step,
