@@ -41,7 +41,7 @@ def main() -> None:
         make_run(args, folder)
         for kind in args.kinds:
             tables.append(measure(args, kind, settings, folder))
-    common.report(f"{args.threads} threads a program, {args.precision}, shares of one core-filling program.", *tables)
+    common.report(f"{args.threads} threads a program, {args.model}, {args.precision}.", *tables)
 
 
 def make_parser() -> argparse.ArgumentParser:
