@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -223,7 +224,7 @@ def read(path: str | Path) -> Experiment:
     if "folder" in reader.table("run"):
         reader.problems.add("sets folder", where=f"{file}, [run]", fix="name it on the command line: --run DIR")
     start, pretraining = _start(reader)
-    loaded = _load(reader, start) if start else None
+    loaded, begin = _load(reader, start) if start else (None, None)
     first = loaded.settings if loaded else pretraining
     base = inherited(first, "path", "length", "blocks") if first else []
     shared = reader.assignments(OF_ALL_POLICIES, "intermediate")
@@ -245,7 +246,7 @@ def read(path: str | Path) -> Experiment:
         tables=tables,
         name=Path(file).stem,
         run=run.run,
-        start=Start.of(loaded) if loaded else None,
+        start=begin,
         first=first,
         policies={name: one for name, one in policies.items() if one},
         tasks={name: one for name, one in of_tasks.items() if one},
@@ -281,9 +282,12 @@ def _start(reader: Reader) -> tuple[str, Settings | None]:
     return "", None
 
 
-def _load(reader: Reader, start: str) -> pretrained.Pretrained:
+def _load(reader: Reader, start: str) -> tuple[pretrained.Pretrained, Start]:
     try:
-        return pretrained.load(start)
+        while True:
+            loaded = pretrained.load(start)
+            with contextlib.suppress(FileNotFoundError):  # the run is at work, and has removed it just now
+                return loaded, Start.of(loaded)
     except TaskmaskError as error:
         where = f"{reader.file}, [pretrain] from: {error.where}"
         placed = type(error)(error.what, where=where, expected=error.expected, fix=error.fix)

@@ -81,7 +81,7 @@ def hardness(
     from taskmask.training.precision import autocast
 
     task = loaded.task()
-    if "mlm" not in task.heads() or task.masker is None:
+    if "mlm" not in task.heads() or loaded.settings.masker is None:
         what = f"was trained for {loaded.settings.task.name} and says nothing of masked tokens"
         raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
     with distributed.joined(loaded.settings.run) as (_, device):

@@ -315,5 +315,6 @@ def _raise_all(errors: list[TaskmaskError]) -> None:
     if len(unlike) == 1:
         raise unlike[0]
     if unlike:
-        lines = "\n".join(f"  {one}" for one in unlike)
-        raise type(unlike[0])(f"{len(unlike)} things are wrong:\n{lines}")
+        error = type(unlike[0])(f"{len(unlike)} things are wrong")
+        error.args = ("\n  ".join([f"{error.what}:", *map(str, unlike)]),)
+        raise error

@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,12 @@ from taskmask.settings import Settings, parse
 from taskmask.tasks.base import Answers
 from taskmask.training import distributed, pretrained
 from taskmask.training.annotate_checks import ODDS, check_columns, check_heads, check_label, guard
-from taskmask.training.archive import crc32_of
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast
 from taskmask.training.run import lock
+from taskmask.training.saved_settings import without_unchecked
 from taskmask.training.selection import Selection, select, texts_to_test, write_tsv
 
 CHUNK = 1 << 17
@@ -103,9 +104,10 @@ def annotate(
     loaded = pretrained.load(source)
     settings = _settings_of(loaded, data, list(overrides))
     with distributed.joined(settings.run) as (world, device):
+        distributed.check_same(world, str(loaded.file))
         work, notes = _prepared(loaded, settings, columns, tuple(splits), keep, world, device)
         parts = work.parts
-        with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder(loaded.file) as folder:
+        with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder() as folder:
             tokens = work.compute(folder, begin)
             computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
             notes += parts.notes
@@ -123,7 +125,7 @@ def annotate(
 
 def _settings_of(loaded: pretrained.Pretrained, data: str, overrides: list[Assignment]) -> Settings:
     """Returns the settings of the run with the overrides, checked."""
-    own = from_tables(loaded.settings.to_dict(), str(loaded.file))
+    own = from_tables(without_unchecked(loaded.settings).to_dict(), str(loaded.file))
     settings = parse([*of_the_task(own, overrides), *from_tables({"data": data}, "annotate")])
     check_label(loaded, settings)
     loaded.check_vocabulary(data)
@@ -181,12 +183,14 @@ class Work:
         """Names of the columns that are written, of those that are computed."""
         return [name for name in self.columns if name != ODDS]
 
-    def key(self, file: Path) -> str:
+    def key(self) -> str:
         """Returns a name for this very work, so that what was left of another is not taken for it."""
         tables = self.settings.to_dict()
         del tables["run"], tables["data"]["path"]
         types = {name: spec.dtype for name, spec in self.specs.items()}  # which another version may have changed
-        content = [crc32_of(file, file.stat().st_size), tables, self.parts.fingerprint, dict(self.columns), types]
+        weights = sorted(self.model.state_dict().items())
+        sums = [[name, zlib.crc32(tensor.flatten().cpu().view(torch.uint8).numpy())] for name, tensor in weights]
+        content = [sums, tables, self.parts.fingerprint, dict(self.columns), types]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @contextlib.contextmanager
@@ -204,9 +208,9 @@ class Work:
             yield writer
 
     @contextlib.contextmanager
-    def folder(self, checkpoint: Path) -> Iterator[Path]:
+    def folder(self) -> Iterator[Path]:
         """Makes and holds the folder of the chunks. After an error it stays, so that the same command resumes."""
-        folder = self.parts.dataset.path / f".annotate-{self.key(checkpoint)}"
+        folder = self.parts.dataset.path / f".annotate-{self.key()}"
         refuse_links(self.parts.dataset.path, [folder.name], "--data")
         with storage_errors(folder):
             folder.mkdir(exist_ok=True)

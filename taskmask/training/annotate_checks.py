@@ -11,7 +11,8 @@ from taskmask.registry import TASKS
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training import pretrained
-from taskmask.training.parts import DataParts, build_data, build_task
+from taskmask.training.parts import DataParts, build_data
+from taskmask.training.saved_settings import without_unchecked
 from taskmask.training.selection import Selection, check_leave_out
 
 ODDS = "log odds"
@@ -82,7 +83,8 @@ def guard(
         return keep, []
     try:
         known = Dataset.open(own).splits
-        trained = build_data(loaded.settings, ["train", *(["valid"] if "valid" in known else [])], loaded.labels)
+        splits_of_own = ["train", *(["valid"] if "valid" in known else [])]
+        trained = build_data(without_unchecked(loaded.settings), splits_of_own, loaded.labels)
     except (ConfigError, DataError):
         return keep, [UNGUARDED.format(own or "any path")]
     is_same = trained.fingerprint == loaded.facts["data_fingerprint"]
@@ -94,7 +96,7 @@ def check_heads(loaded: pretrained.Pretrained, settings: Settings, parts: DataPa
     """Raises a ConfigError if the model has no head for another task than its own."""
     if settings.task.name == loaded.settings.task.name:
         return
-    own, asked = build_task(loaded.settings, parts.vocab, loaded.labels).heads(), parts.task.heads()
+    own, asked = loaded.task().heads(), parts.task.heads()
     if own != asked:
         said = [", ".join(f"{name} of a {spec.kind}" for name, spec in heads.items()) for heads in (own, asked)]
         raise ConfigError(

@@ -100,7 +100,7 @@ def check_archive(file: Path) -> None:
             raise CheckpointError("is damaged: its end is cut off or changed", where=str(file), fix=damaged)
         if not seal and (broken := archive.testzip()):
             raise CheckpointError(f"is damaged: checksum of {broken} differs", where=str(file), fix=damaged)
-    if seal and crc32_of(file, file.stat().st_size - _SIZE) != int(seal[1], 16):
+    if seal and _crc32_of(file, file.stat().st_size - _SIZE) != int(seal[1], 16):
         raise CheckpointError("is damaged: its checksum differs", where=str(file), fix=damaged)
 
 
@@ -111,7 +111,7 @@ def _ends_without_comment(file: Path) -> bool:
         return stream.read() == b"\0\0"
 
 
-def crc32_of(file: Path, size: int) -> int:
+def _crc32_of(file: Path, size: int) -> int:
     """Returns the crc32 of the first `size` bytes of a file."""
     crc32 = 0
     with open(file, "rb") as stream:

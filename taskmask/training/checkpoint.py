@@ -62,7 +62,7 @@ def best_of(run: Path, direction: str) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    files = all_of(run)
+    files = all_of(run) or all_of(run)  # a folder is listed while another process renames and removes what is in it
     if not files:
         raise CheckpointError("holds no checkpoint", where=str(run), expected=f"{run}/checkpoints/step-*.pt")
     return _ranked(files, direction)[0]
@@ -132,6 +132,7 @@ def load(file: Path) -> dict[str, Any]:
     """
     fix = "use another checkpoint of the run"
     try:
+        size = file.stat().st_size
         check_archive(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
@@ -147,7 +148,7 @@ def load(file: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or "format" not in state:
         raise CheckpointError("is no checkpoint of taskmask", where=str(file), fix=fix)
     with contents_of(str(file)):
-        _check_size(state, file)
+        _check_size(state, size, file)
     if type(state["format"]) is not int or state["format"] != FORMAT:
         raise CheckpointError(
             f"has format {str(state['format'])[:20]}",
@@ -182,7 +183,7 @@ def _is_plain(found: Any) -> bool:
     return plain and not found.is_quantized and not found.is_nested
 
 
-def _check_size(state: dict[str, Any], file: Path) -> None:
+def _check_size(state: dict[str, Any], file_size: int, file: Path) -> None:
     """Checks what a pickle can make large: lists in themselves or doubled over and over, tensors beyond the file."""
     level: list[Any] = [state]
     number, storages = 0, dict[int, int]()
@@ -201,7 +202,7 @@ def _check_size(state: dict[str, Any], file: Path) -> None:
             if number + len(inner) > 1_000_000:
                 raise CheckpointError("is nested without end", where=str(file), fix="do not use it")
         level, number = inner, number + len(inner)
-    if sum(storages.values()) > file.stat().st_size:
+    if sum(storages.values()) > file_size:
         raise CheckpointError("holds less than its tensors say", where=str(file), fix="do not use it")
 
 

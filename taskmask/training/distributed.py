@@ -201,6 +201,14 @@ def own_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def check_same(world: World, checkpoint: str) -> None:
+    """Raises a DistributedError unless all processes chose the same checkpoint: its run may be at work."""
+    chosen = dict.fromkeys(world.told(checkpoint))
+    if len(chosen) > 1:
+        what = f"the processes chose different checkpoints: {', '.join(chosen)}"
+        raise DistributedError(what, where="--from", fix="name one of them")
+
+
 def leave() -> None:
     """Leaves the group of processes, if there is one."""
     if dist.is_initialized():

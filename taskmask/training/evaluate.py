@@ -227,6 +227,7 @@ def examine(
     settings = parse([*own, *given, *overrides])
     loaded.check_vocabulary(settings.data.path)
     with distributed.joined(settings.run) as (world, device):
+        distributed.check_same(world, str(loaded.file))
         parts = build_data(settings, [split], loaded.labels)
         objective = loaded.objective(settings, parts.task).to(device)
         maker = BatchMaker(parts, split, settings, loaded.labels)

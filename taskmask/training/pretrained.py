@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -248,11 +249,18 @@ def no_larger_than(weights: Mapping[str, Tensor], where: str) -> Iterator[None]:
 def load(source: str) -> Pretrained:
     """Reads the best checkpoint of a run folder, or one checkpoint.
 
+    A run that is at work removes older checkpoints: if the best one is gone before it is read, the best is found anew.
+
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    file = find(source)
-    state = checkpoint.load(file)
+    file, state = find(source), None
+    while state is None:
+        try:
+            state = checkpoint.load(file)
+        except CheckpointError:
+            if os.path.lexists(file) or (file := find(source)) == Path(source):
+                raise
     try:
         settings = parse_saved(state["settings"], str(file))
     except ConfigError as error:

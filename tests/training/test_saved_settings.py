@@ -3,9 +3,12 @@
 import pytest
 from plug_in_help import plug_ins_taken_back
 
+from taskmask.analysis.inspect import inspect
+from taskmask.analysis.variance import variance
 from taskmask.errors import CheckpointError, ConfigError
 from taskmask.registry import load_user_dir
 from taskmask.training import checkpoint, pretrained
+from taskmask.training.annotate import annotate
 from taskmask.training.convert import to_hf
 from taskmask.training.evaluate import evaluate
 from taskmask.training.run import train
@@ -55,6 +58,45 @@ def test_it_is_converted_and_the_card_names_its_masker(run, tmp_path):
 def test_others_start_from_it(run, settings, tmp_path):
     train(settings("second", train={"steps": 1, "init_from": run}))
     assert len(checkpoint.all_of(tmp_path / "second")) == 1
+
+
+def test_it_is_inspected_and_measured_with_other_maskers_only(run):
+    seen = inspect(source=run, maskers=["uniform"], sample=20, draws=2)
+    assert seen.observed[0].policy == "uniform" and seen.hardness
+    with pytest.raises(ConfigError, match=r"unknown masker 'every_nth'"):
+        inspect(source=run, sample=20, draws=2)
+    assert variance(run, ["uniform", "whole_word"], rows=4, draws=2).step == 2
+
+
+TASK = """
+from taskmask import register_task
+from taskmask.tasks.classification import Classification, ClassificationConfig
+
+@register_task("masking_classifier", config=ClassificationConfig)
+class MaskingClassifier(Classification):
+    "A classifier that may mask what it reads."
+    default_masker, default_criterion = "uniform", "classification"
+"""
+
+
+def test_it_annotates_and_its_own_data_is_left_out(settings, labelled, copy, tmp_path):
+    (tmp_path / "mine.py").write_text(MASKER)
+    (tmp_path / "task.py").write_text(TASK)
+    load_user_dir(str(tmp_path / "task.py"))
+    with plug_ins_taken_back():
+        load_user_dir(str(tmp_path / "mine.py"))
+        masker = {"name": "every_nth", "n": 5}
+        train(settings("run", data=str(labelled), task="masking_classifier", masker=masker, train={"steps": 2}))
+    with pytest.raises(ConfigError, match="unknown masker 'every_nth'"):
+        evaluate(str(tmp_path / "run"))
+    found = annotate(str(tmp_path / "run"), str(copy), {"mine": "label"}, ["train"])
+    assert found.columns == {"mine": "label"}
+    assert not [note for note in found.notes if "own data is not at" in note]
+
+
+def test_a_task_that_writes_no_columns_is_what_annotate_names(run, copy):
+    with pytest.raises(ConfigError, match="task masked_lm writes no columns"):
+        annotate(run, str(copy), {"mine": "label"}, ["train"])
 
 
 def rewrite(run, change):
