@@ -16,13 +16,14 @@ from taskmask import config
 from taskmask.config import Assignment, Problems, opt
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import REGISTRIES, Entry
+from taskmask.run_paths import from_their_homes
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
     """The binarized dataset, and how its stream of tokens is cut into rows."""
 
-    path: str = opt("", "folder made by taskmask-preprocess")
+    path: str = opt("", "folder made by taskmask-preprocess; a relative one of a saved run leads from where it began")
     length: int = opt(128, "tokens in the longest row, <s> and </s> included")
     blocks: Literal["complete", "document", "sentence"] = opt(
         "complete",
@@ -260,7 +261,10 @@ def inherit(assignments: list[Assignment]) -> list[Assignment]:
 
     Once a run has begun they are those that it began with, wherever its source may have gone. A source that cannot be
     read gives none: what is wrong with it is said where its weights are read.
+
+    Paths in the settings.json of a run that began elsewhere lead from here: see `run_paths`.
     """
+    assignments = from_their_homes(assignments)
     given = {a.key: str(a.value) for a in assignments}
     source, folder = given.get("train.init_from", ""), Path(given.get("run.folder", given.get("run", "")) or os.devnull)
     path = Path(source)

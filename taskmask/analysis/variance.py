@@ -156,7 +156,7 @@ def variance(
         what, fix = f"was trained for {settings.task.name} without masks", "name a run of masked_lm or denoising, say"
         raise CheckpointError(what, where=str(loaded.file), expected="a task that masks tokens", fix=fix)
     path = data or settings.data.path
-    dataset = Dataset.open(path)
+    dataset = loaded.dataset(data)
     loaded.check_vocabulary(path)
     part = dataset.split(split or "train")
     policies = read_policies(maskers or USUAL, loaded.vocab)

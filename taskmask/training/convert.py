@@ -11,7 +11,6 @@ from typing import Any, get_args
 from torch import Tensor
 
 from taskmask.config import Assignment, fields_of, from_tables
-from taskmask.data.columns import Dataset
 from taskmask.data.hf_folder import roles_of_folder
 from taskmask.data.to_tokenizer_json import template, tokenizer_config, tokenizer_json, with_controls_as_spaces
 from taskmask.data.vocab import TOKENIZER_FILE, Vocabulary
@@ -269,7 +268,7 @@ def _kind_of(loaded: Pretrained) -> Kind:
 
 def _evaluated(run: str, loaded: Pretrained) -> Figures:
     """Measures a run on the splits valid and test, as far as its dataset has them."""
-    known = Dataset.open(loaded.settings.data.path).splits if loaded.settings.data.path else ()
+    known = loaded.dataset().splits if loaded.settings.data.path else ()
     found = [evaluate_runs([run], split=split).to_dict() for split in ("valid", "test") if split in known]
     if not found:
         where = f"dataset {loaded.settings.data.path or '(none)'} of {run}"

@@ -18,10 +18,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.data.vocab import Vocabulary
-from taskmask.errors import CheckpointError, ConfigError
+from taskmask.errors import CheckpointError, ConfigError, DataError
 from taskmask.json_input import read_json
 from taskmask.models.base import Model
 from taskmask.registry import TASKS
+from taskmask.run_paths import find_data, places_of
 from taskmask.settings import Settings
 from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
@@ -159,9 +160,25 @@ class Pretrained:
         checkpoint.put_weights(objective, weights, str(self.file))
         return objective.eval()
 
+    def dataset(self, data: str = "") -> Dataset:
+        """Opens a dataset: the run's own, unless another is named.
+
+        Raises:
+            DataError: it is damaged, or not there.
+        """
+        own = self.settings.data.path
+        if data not in ("", own) or Path(own).exists():
+            return Dataset.open(data or own)
+        tried = places_of(own, run_of(self.file), self.settings.run.folder)
+        more = ", or in a folder above the run" if len(tried) > 2 else ""
+        expected = f"it at {' or '.join(tried[:2])}{more}"
+        raise DataError(
+            "its dataset is not there", where=str(self.file), expected=expected, fix="give --data DIR, or move it there"
+        )
+
     def check_vocabulary(self, data: str) -> None:
         """Raises a CheckpointError unless the dataset at `data` was made with this vocabulary."""
-        found = Dataset.open(data).vocabulary().fingerprint if data else self.vocab.fingerprint
+        found = self.dataset(data).vocabulary().fingerprint if data else self.vocab.fingerprint
         place = self.settings.data.path or self.file.parent.parent  # of a converted run
         if found != self.vocab.fingerprint:
             raise CheckpointError(
@@ -246,8 +263,15 @@ def no_larger_than(weights: Mapping[str, Tensor], where: str) -> Iterator[None]:
         hook.remove()
 
 
+def run_of(file: Path) -> Path:
+    """Returns the run folder of a checkpoint."""
+    return file.parent.parent if file.parent.name == "checkpoints" else file.parent
+
+
 def load(source: str) -> Pretrained:
     """Reads the best checkpoint of a run folder, or one checkpoint.
+
+    A relative `data.path` of the run leads from where it began, else from here, else from a folder above the run.
 
     A run that is at work removes older checkpoints: if the best one is gone before it is read, the best is found anew.
 
@@ -267,6 +291,8 @@ def load(source: str) -> Pretrained:
         raise CheckpointError(
             f"needs a component or an option that is not here: {error}", where=str(file), fix="add --user-dir"
         ) from error
+    data = dataclasses.replace(settings.data, path=find_data(settings.data.path, run_of(file), settings.run.folder))
+    settings = dataclasses.replace(settings, data=data)
     weights = {**state["model"], **(state["average"] or {})}
     facts = {name: state.get(name) for name in ("data_fingerprint", "progress", "versions")}
     return Pretrained(file, settings, Vocabulary(state["vocabulary"]), state["labels"], weights, state["step"], facts)
