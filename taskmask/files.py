@@ -117,7 +117,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_utf8(text: str) -> bytes:
-    """Returns a text for a file. What is no Unicode is written as \\udcXX: a path may hold any bytes."""
+    """Returns a text for a file. What is no Unicode is written as \\udcXX, as JSON does: a path may hold any bytes."""
     return text.encode("utf-8", "backslashreplace")
 
 

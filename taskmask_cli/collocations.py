@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.files import resolve_output
 
     out = resolve_output(options.out, "--out")
-    dataset = Dataset.open(options.data)
+    dataset = Dataset.open_to_read(options.data)
     split = dataset.split(options.split)
     with tqdm(total=split.num_tokens, unit="token", unit_scale=True, disable=None, leave=False) as bar:
 

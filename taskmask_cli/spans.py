@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from taskmask.data.span_column import found_by, write_spans
     from taskmask.data.span_file import SpanFile
 
-    dataset = Dataset.open(options.data)
+    dataset = Dataset.open_to_read(options.data)
     splits, vocab = options.split or list(dataset.splits), dataset.vocabulary()
     for split in splits:
         check_new(dataset, split, options.column, options.overwrite)

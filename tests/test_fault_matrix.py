@@ -90,6 +90,7 @@ FAULTS = {
     80: "a result file or a later split that cannot be written: what was computed is kept, the same command goes on",
     75: "a header, vocabulary, index or file of settings of 3 GB, or without an end: refused at once, no memory used",
     76: "a checkpoint that its run removes while others read it: the best is chosen anew",
+    81: "data that is replaced or removed while it is read: the reader goes on with it, or says what happened",
 }
 
 

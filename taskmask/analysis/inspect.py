@@ -142,7 +142,7 @@ def inspect(
     data = data or (settings.data.path if settings and not texts else "")
     if not (data or (texts and loaded)):
         raise ConfigError("no dataset is named", where="--data", fix="add --data DIR, made by taskmask-preprocess")
-    dataset = (loaded.dataset(data) if loaded else Dataset.open(data)) if data else None
+    dataset = (loaded.dataset(data) if loaded else Dataset.open_to_read(data)) if data else None
     if loaded and data:
         loaded.check_vocabulary(data)
     vocab = dataset.vocabulary() if dataset else loaded.vocab  # type: ignore[union-attr]

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from taskmask.data.mapped import REMEDY, check_size, map_file
 from taskmask.data.value_checks import check_all_values, check_values
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
@@ -36,7 +37,6 @@ FORMAT, VERSION = "taskmask-dataset", 1
 KINDS = ("ragged", "aligned", "row")
 DTYPES = ("uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_REMEDY = "copy the dataset again, or make it anew with taskmask-preprocess"
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ def read_header(folder: Path) -> dict[str, Any]:
             fix = f"wait for taskmask-preprocess, or run it again if it was killed ({unfinished[0].name} is left of it)"
         raise DataError(f"this is no dataset: {error.strerror}", where=str(path), fix=fix) from error
     except ValueError as error:
-        raise DataError(f"not valid JSON: {error}", where=str(path), fix=_REMEDY) from error
+        raise DataError(f"not valid JSON: {error}", where=str(path), fix=REMEDY) from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DataError("this is no taskmask dataset", where=str(path), expected=f'"format": "{FORMAT}"', fix=_REMEDY)
+        raise DataError("this is no taskmask dataset", where=str(path), expected=f'"format": "{FORMAT}"', fix=REMEDY)
     if header.get("version") != VERSION:
         raise DataError(
             f"the dataset has format version {header.get('version')!r}",
@@ -112,7 +112,7 @@ def read_header(folder: Path) -> dict[str, Any]:
             "the file is damaged, or was changed by hand",
             where=str(path),
             expected="its content to fit its checksum",
-            fix=_REMEDY,
+            fix=REMEDY,
         )
     return header
 
@@ -142,9 +142,10 @@ class Split:
         self.folder, self.name, self.rows, self.num_tokens, self.columns = folder, name, rows, num_tokens, columns
         self.num_labels, self.vocab_size = num_labels or {}, vocab_size
         self._mapped: dict[str, np.ndarray] = {}
+        self._checked: set[str] = set()  # names of columns, paths of offsets
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": {}}
+        return {**self.__dict__, "_mapped": {}, "_checked": set()}
 
     def column(self, name: str) -> Column:
         """The column of that name.
@@ -168,14 +169,10 @@ class Split:
             DataError: a value is out of range (checked at the first call, one pass; see `check_values` for tokens).
         """
         column = self.column(name)
-        is_checked = column.files["values"].path in self._mapped
         values = self._map(column.files["values"], column.dtype)
-        if not is_checked:
-            try:
-                check_values(self, name, values)
-            except DataError:
-                del self._mapped[column.files["values"].path]
-                raise
+        if name not in self._checked:
+            check_values(self, name, values)
+            self._checked.add(name)
         return values.reshape(self.rows, column.width) if column.kind == "row" and column.width > 1 else values
 
     def offsets(self, name: str) -> np.ndarray:
@@ -190,25 +187,26 @@ class Split:
         if column.kind == "aligned":
             return self.offsets(column.of)
         file = column.files["offsets"]
-        is_checked = file.path in self._mapped
         offsets = self._map(file, "int64")
-        if not is_checked and (offsets[0] != 0 or offsets[-1] != column.num_values or _falls(offsets)):
-            del self._mapped[file.path]
+        if file.path not in self._checked and (offsets[0] != 0 or offsets[-1] != column.num_values or _falls(offsets)):
             raise DataError(
                 "the offsets do not rise from 0 to the number of values",
                 where=str(self.folder / file.path),
                 expected=f"0 to {column.num_values}",
-                fix=_REMEDY,
+                fix=REMEDY,
             )
+        self._checked.add(file.path)
         return offsets
+
+    def hold(self) -> None:
+        """Maps all files, so that this split stays what it is, whoever replaces or removes them."""
+        for column in self.columns.values():
+            for part, file in column.files.items():
+                self._map(file, "int64" if part == "offsets" else column.dtype)
 
     def _map(self, file: DataFile, dtype: str) -> np.ndarray:
         if file.path not in self._mapped:
-            little = np.dtype(dtype).newbyteorder("<")
-            path = self.folder / file.path
-            check_size(path, file)
-            empty = np.zeros(0, little)
-            self._mapped[file.path] = np.memmap(path, little, mode="r").view(np.ndarray) if file.bytes else empty
+            self._mapped[file.path] = map_file(self.folder / file.path, file.bytes, dtype)
         return self._mapped[file.path]
 
 
@@ -225,7 +223,7 @@ class Dataset:
     def __init__(self, path: Path, header: dict[str, Any]):
         self.path = path
         try:
-            self.labels = {name: [_text(label) for label in names] for name, names in header["labels"].items()}
+            self.labels = {name: [str(label) for label in names] for name, names in header["labels"].items()}
             self.vocabulary_sha256 = str(header["vocabulary"]["sha256"])
             self.vocabulary_file = str(header["vocabulary"].get("file", VOCABULARY_FILE))
             self.vocabulary_size = _natural(header["vocabulary"]["size"])
@@ -238,7 +236,7 @@ class Dataset:
             raise DataError(
                 f"an entry is missing or of the wrong type ({type(error).__name__}: {error})",
                 where=str(path / HEADER_FILE),
-                fix=_REMEDY,
+                fix=REMEDY,
             ) from error
 
     @classmethod
@@ -250,6 +248,21 @@ class Dataset:
         """
         path = Path(path)
         return cls(path, read_header(path))
+
+    @classmethod
+    def open_to_read(cls, path: str | Path) -> Dataset:
+        """Opens a dataset and maps its files, so that it stays what it is, whoever replaces or removes it meanwhile."""
+        while True:
+            dataset, failure = cls.open(path), None
+            try:
+                for split in dataset.splits.values():
+                    split.hold()
+            except DataError as error:
+                failure = error
+            if read_header(dataset.path)["checksum"] == dataset.fingerprint:  # else it was replaced in between
+                if failure:
+                    raise failure
+                return dataset
 
     def split(self, name: str) -> Split:
         """The split of that name.
@@ -278,7 +291,7 @@ class Dataset:
                 f"the vocabulary has fingerprint {vocabulary.fingerprint[:12]}",
                 where=str(self.path),
                 expected=f"{self.vocabulary_sha256[:12]}, as in {HEADER_FILE}",
-                fix=_REMEDY,
+                fix=REMEDY,
             )
         return vocabulary
 
@@ -310,21 +323,11 @@ class Dataset:
                     bar.update(len(chunk))
                 if crc != file.crc32:
                     raise DataError(
-                        f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}", fix=_REMEDY
+                        f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}", fix=REMEDY
                     )
         for split in self.splits.values():
             check_all_values(split)
         return {"files": len(files), "bytes": total}
-
-
-def check_size(path: Path, file: DataFile) -> None:
-    """Raises DataError unless the file is there and has exactly the size that dataset.json says."""
-    try:
-        size = os.stat(path).st_size
-    except OSError as error:
-        raise DataError(f"the file cannot be opened: {error.strerror}", where=str(path), fix=_REMEDY) from error
-    if size != file.bytes:
-        raise DataError(f"the file has {size} bytes", where=str(path), expected=f"{file.bytes} bytes", fix=_REMEDY)
 
 
 def _falls(offsets: np.ndarray) -> bool:
@@ -337,12 +340,6 @@ def _read_chunks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):
             yield chunk
-
-
-def _text(value: Any) -> str:
-    text = str(value)
-    text.encode()  # a UnicodeError, which is a ValueError, if it cannot be written
-    return text
 
 
 def _natural(value: Any) -> int:
@@ -393,5 +390,5 @@ def _read_column(folder: Path, name: str, entry: dict[str, Any]) -> Column:
                 expected="plain files inside the folder",
                 fix="do not use this dataset",
             )
-        check_size(folder / file.path, file)
+        check_size(folder / file.path, file.bytes)
     return column

@@ -31,7 +31,7 @@ from taskmask.data.engine import TOKENIZER_FILE, VOCABULARY_FILE
 from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError, StorageError, storage_errors
 from taskmask.faults import reach
-from taskmask.files import atomic_write, create_file, sync_folder
+from taskmask.files import as_utf8, atomic_write, create_file, sync_folder
 from taskmask.folders import atomic_directory, check_output, resolve_folder
 
 Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
@@ -273,7 +273,7 @@ def write_header(folder: Path, header: dict[str, Any]) -> None:
     """Writes dataset.json atomically, with its checksum."""
     header = {**header, "checksum": checksum_of(header)}
     with atomic_write(folder / HEADER_FILE) as file:
-        file.write((json.dumps(header, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(as_utf8(json.dumps(header, indent=1, ensure_ascii=False) + "\n"))
 
 
 def column_entry(column: Column) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class BatchMaker:
         self.split, self.settings, self.labels = split, settings, labels
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make_anew, (self.settings.to_dict(), self.split, self.labels, user_dirs())
+        return _make_anew, (self.settings.to_dict(), self.split, self.labels, user_dirs(), self.source.checksums)
 
     def make(self, ticket: Ticket) -> Batch:
         """Makes the batch that a ticket orders, of numpy arrays."""
@@ -122,14 +122,38 @@ class BatchMaker:
             return error
 
 
+class _Failed:
+    """What a worker process has in the place of a `BatchMaker` that it cannot make: the error, as each batch."""
+
+    def __init__(self, error: TaskmaskError):
+        self.error = error
+
+    def __getitem__(self, ticket: Ticket) -> TaskmaskError:
+        return self.error
+
+
 def _make_anew(
-    tables: dict[str, Any], split: str, labels: dict[str, list[str]] | None, plug_ins: tuple[str, ...]
-) -> BatchMaker:
-    """Makes a `BatchMaker` in a process that shares no memory with the one that trains."""
-    for path in plug_ins:
-        load_user_dir(path)
-    settings = Settings.of(tables)
-    return BatchMaker(build_data(settings, [split], labels), split, settings, labels)
+    tables: dict[str, Any],
+    split: str,
+    labels: dict[str, list[str]] | None,
+    plug_ins: tuple[str, ...],
+    checksums: list[str],
+) -> BatchMaker | _Failed:
+    """Makes a `BatchMaker` in a process that shares no memory with the one that trains, of the same rows."""
+    try:
+        for path in plug_ins:
+            load_user_dir(path)
+        settings = Settings.of(tables)
+        maker = BatchMaker(build_data(settings, [split], labels), split, settings, labels)
+        if maker.source.checksums != checksums:
+            raise DataError(
+                f"split {split!r} was replaced by another during the work",
+                where=settings.data.path,
+                fix="put the old dataset back and run the same command again, or begin anew with this one",
+            )
+    except TaskmaskError as error:
+        return _Failed(error)
+    return maker
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

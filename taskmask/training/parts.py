@@ -81,7 +81,7 @@ def build_data(
     """
     if not settings.data.path:
         raise ConfigError("no dataset is named", where="--data", fix="add --data DIR, made by taskmask-preprocess")
-    dataset = Dataset.open(settings.data.path)
+    dataset = Dataset.open_to_read(settings.data.path)
     vocab = dataset.vocabulary()
     task = build_task(settings, vocab, dataset.labels if labels is None else labels)
     task.prepare(dataset)

@@ -28,7 +28,7 @@ from taskmask.tasks.base import Task
 from taskmask.training import checkpoint
 from taskmask.training.log import say
 from taskmask.training.objective import Objective
-from taskmask.training.parts import DataParts, build_objective, build_task
+from taskmask.training.parts import DataParts, build_data, build_objective, build_task
 from taskmask.training.predictions import Answer, Text, as_records, predict
 from taskmask.training.saved_settings import parse_saved, without_unchecked
 from taskmask.training.unread import unread_fields
@@ -168,13 +168,23 @@ class Pretrained:
         """
         own = self.settings.data.path
         if data not in ("", own) or Path(own).exists():
-            return Dataset.open(data or own)
+            return Dataset.open_to_read(data or own)
         tried = places_of(own, run_of(self.file), self.settings.run.folder)
         more = ", or in a folder above the run" if len(tried) > 2 else ""
         expected = f"it at {' or '.join(tried[:2])}{more}"
         raise DataError(
             "its dataset is not there", where=str(self.file), expected=expected, fix="give --data DIR, or move it there"
         )
+
+    def has_its_data(self) -> bool:
+        """Returns whether the dataset of the run is still there, as it was."""
+        try:
+            known = Dataset.open(self.settings.data.path).splits
+            splits = ["train", *(["valid"] if "valid" in known else [])]
+            parts = build_data(self.settings, splits, self.labels)
+        except (ConfigError, DataError):
+            return False
+        return bool(parts.fingerprint == self.facts["data_fingerprint"])
 
     def check_vocabulary(self, data: str) -> None:
         """Raises a CheckpointError unless the dataset at `data` was made with this vocabulary."""

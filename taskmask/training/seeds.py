@@ -16,6 +16,7 @@ from taskmask.json_input import read_json
 from taskmask.json_output import json_types
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
 from taskmask.settings import Settings
+from taskmask.training import pretrained
 from taskmask.training.evaluate import Evaluation, examine
 from taskmask.training.log import say
 from taskmask.training.run import Summary, train, write_json
@@ -127,8 +128,11 @@ def evaluate_runs(
 
 def report(runs: Sequence[str], data: str, folder: str, splits: Sequence[str] = ("valid", "test")) -> list[Reached]:
     """Evaluates runs on the splits that the dataset has, and writes the figures into summary.json of the folder."""
-    known = Dataset.open(data).splits
-    reached = []
+    reached: list[Reached] = []
+    if not pretrained.load(runs[0]).has_its_data():
+        say(f"warning: nothing is measured: {data} is not what was trained on any more; see taskmask evaluate --data")
+        splits = ()
+    known = Dataset.open(data).splits if splits else {}
     for split in splits:
         try:
             reached += [evaluate_runs(runs, split=split)] if split in known else []

@@ -191,7 +191,7 @@ def texts_to_test(datasets: Sequence[str], pair: str = "") -> set[str]:
     """Returns the texts of the splits valid and test of datasets, as `texts_of` has them."""
     found: set[str] = set()
     for path in datasets:
-        dataset = Dataset.open(path)
+        dataset = Dataset.open_to_read(path)
         vocab = dataset.vocabulary()
         for name in {"valid", "test"} & dataset.splits.keys():
             found |= set(texts_of(dataset.split(name), vocab, pair))

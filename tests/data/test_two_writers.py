@@ -182,3 +182,15 @@ def test_ctrl_c_at_the_end_leaves_a_dataset_with_or_without_the_column(point, tm
     Dataset.open(folder).verify()
     add_column(folder, "train", "score", SCORE, [np.zeros(2)], overwrite=True)
     assert Dataset.open(folder).split("train").values("score").tolist() == [0, 0]
+
+
+def test_labels_of_a_stranger_that_are_no_unicode_stay_what_they_are(tmp_path, vocab):
+    """A column is added to such a dataset without a traceback, and it opens again."""
+    from taskmask.data.columns import read_header
+    from taskmask.data.writer import write_header
+
+    folder = tmp_path / "d"
+    write(folder, vocab, [5, 6])
+    write_header(folder, {**read_header(folder), "labels": {"mood": ["\udcff", "\u00e9"]}})
+    add_column(folder, "train", "score", SCORE, [np.ones(2)])
+    assert Dataset.open(folder).labels["mood"] == ["\udcff", "\u00e9"]
