@@ -46,7 +46,10 @@ class TrainSettings:
     seed: int = opt(1, "seed of the weights, the order of rows, the masks and dropout; several: a run with each")
     max_tokens: int = opt(4096, "tokens in a micro-batch, padding and all views of a row included")
     micro_batches_per_step: int = opt(1, "micro-batches in one update, counted over all processes")
-    precision: Literal["fp32", "bf16", "fp16"] = opt("fp32", "number format of the forward and backward pass")
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = opt(
+        "fp32",
+        "number format of the forward and backward pass; auto = bf16 where that is faster here, else fp32",
+    )
     init_from: str = opt("", "run folder or checkpoint to take the weights, and model settings not given, from")
     valid_every: int | None = opt(
         None, "steps between validations; none = 500, with train.epochs once an epoch; 0 = only at the end"

@@ -27,7 +27,7 @@ command line: add --masker span, say, to see its options."""
 
 EPILOG = """examples:
   taskmask-train --data data-bin --run runs/first
-  taskmask-train --data data-bin --run runs/spans --masker span --masker.ratio 0.2 --model base --train.precision bf16
+  taskmask-train --data data-bin --run runs/spans --masker span --masker.ratio 0.2 --model base --train.precision auto
   taskmask-train --config runs/first/settings.json --run runs/second --optim.lr 1e-4
   taskmask-train --data sst2-bin --run runs/sst2 --task classification --train.init_from runs/first \\
     --train.epochs 3 --optim.lr 3e-4 --train.max_tokens 1024 --train.seed 1 2 3 4 5

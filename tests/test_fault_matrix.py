@@ -91,6 +91,8 @@ FAULTS = {
     75: "a header, vocabulary, index or file of settings of 3 GB, or without an end: refused at once, no memory used",
     76: "a checkpoint that its run removes while others read it: the best is chosen anew",
     81: "data that is replaced or removed while it is read: the reader goes on with it, or says what happened",
+    85: "a number format in which this machine is slow: named with both times; auto takes the faster, evaluation fp32",
+    86: "other programs on the same cores: waiting threads sleep soon; a container has its quota of threads",
 }
 
 

@@ -65,6 +65,7 @@ TREES = {
 }
 
 
+@pytest.mark.fault(86)
 @pytest.mark.parametrize("name", TREES)
 def test_quota_of_control_groups(name, tmp_path):
     groups, files, expected = TREES[name]
@@ -128,11 +129,7 @@ def openmp_of(command, **variables):
     return {name.split()[-1]: value.strip(" '") for name, value in lines}
 
 
-TRAIN = [sys.executable, "-m", "taskmask_cli.main", "check", "uniform"]
-GNU = pytest.mark.skipif(sys.platform != "linux", reason="torch comes with libgomp on Linux alone")
-
-
-@GNU
+@pytest.mark.skipif(sys.platform != "linux", reason="torch comes with libgomp on Linux alone")
 def test_a_command_lets_waiting_threads_spin_briefly():
     """The library reads the environment once, as it is loaded with torch: this is early enough."""
     code = "from taskmask.machine import spin_briefly; spin_briefly(); import torch"

@@ -26,6 +26,7 @@ from taskmask.metrics.bootstrap import Measure
 from taskmask.settings import RunSettings
 from taskmask.training import distributed
 from taskmask.training.log import duration, say
+from taskmask.training.number_format import begun_with
 from taskmask.training.run import lock, notes, write_json
 
 T = TypeVar("T")
@@ -158,6 +159,7 @@ def walk(stages: Sequence[Stage], done: dict[str, Done], experiment: Experiment,
         DivergedError: the pre-training has diverged, on which all depends.
     """
     done, said = dict(done), set[str]()
+    kept = begun_with(stage.folder for stage in stages if stage.settings.train.precision == "auto")
     unlike = list({stage.digest: stage for stage in stages}.values())
     left = [stage for stage in unlike if stage.digest not in done]
     if is_first:
@@ -169,7 +171,7 @@ def walk(stages: Sequence[Stage], done: dict[str, Done], experiment: Experiment,
         if stage.digest not in done and not is_cut_off:
             if is_first:
                 _announce(f"[{number}/{len(unlike)}] {stage.title}", stage, time.monotonic() - began, spent, ahead)
-            done[stage.digest] = run_stage(stage, start, said, is_first)
+            done[stage.digest] = run_stage(stage, start, kept, said, is_first)
             spent += stage.planned.flops
             if is_first and done[stage.digest].failure:
                 say(f"warning: {stage.title} has failed: {done[stage.digest].failure}")

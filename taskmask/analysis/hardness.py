@@ -78,13 +78,18 @@ def hardness(
 
     from taskmask.training import distributed
     from taskmask.training.loader import on_device
+    from taskmask.training.log import say
+    from taskmask.training.number_format import for_trained
     from taskmask.training.precision import autocast
 
     task = loaded.task()
     if "mlm" not in task.heads() or loaded.settings.masker is None:
         what = f"was trained for {loaded.settings.task.name} and says nothing of masked tokens"
         raise CheckpointError(what, where=str(loaded.file), expected="a masked language model")
-    with distributed.joined(loaded.settings.run) as (_, device):
+    with distributed.joined(loaded.settings.run) as (world, device):
+        settings, notes = for_trained(loaded.settings, [], world, device)
+        for note in notes:
+            say(note)
         model = loaded.objective(loaded.settings, task).to(device).model
         found = [Hardness(policy.name) for policy in policies]
         for number, rows in enumerate(batches):
@@ -93,7 +98,7 @@ def hardness(
                 task.masker = policy.masker
                 made = task.make_batch(rows, Draw(seed, 1, rows.ids))
                 batch = on_device(made, device)
-                with torch.no_grad(), autocast(device, loaded.settings.train.precision):
+                with torch.no_grad(), autocast(device, settings.train.precision):
                     logits = model(**batch.inputs)["mlm"].float()
                 labels = batch.targets["mlm"]
                 losses = F.cross_entropy(logits, labels, reduction="none").double().cpu().numpy()

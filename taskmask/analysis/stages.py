@@ -17,6 +17,7 @@ from taskmask.errors import CheckpointError, DivergedError
 from taskmask.json_input import read_json
 from taskmask.training import checkpoint, distributed
 from taskmask.training.log import say
+from taskmask.training.number_format import with_precision
 from taskmask.training.run import train, write_json
 
 SILENCE = 60.0  # seconds
@@ -66,12 +67,13 @@ def checkpoint_of(stage: Stage, step: int) -> Path:
     raise CheckpointError(f"holds no checkpoint of step {step}", where=str(stage.folder), fix="remove the folder")
 
 
-def run_stage(stage: Stage, start: str, said: set[str], is_first: bool) -> Done:
+def run_stage(stage: Stage, start: str, kept: str, said: set[str], is_first: bool) -> Done:
     """Trains a stage, or goes on with it; called by all processes together, of which the first notes what came of it.
 
     Args:
         stage: the stage; the one before it is done.
         start: run folder or checkpoint that the experiment begins with; "" where it begins with a stage.
+        kept: number format of the stages that say auto and have begun; "" before the first has.
         said: warnings that were shown before.
         is_first: whether this process is the one that writes.
 
@@ -82,6 +84,8 @@ def run_stage(stage: Stage, start: str, said: set[str], is_first: bool) -> Done:
     if beginning is None:
         beginning = _beginning(stage, start)
     settings = dataclasses.replace(stage.settings, train=dataclasses.replace(stage.settings.train, init_from=beginning))
+    if settings.train.precision == "auto" and kept:
+        settings = with_precision(settings, kept)
     failure, again = "", f"it is not tried again as long as its folder {stage.folder} is there"
     try:
         with quietly(said):

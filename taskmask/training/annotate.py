@@ -35,6 +35,7 @@ from taskmask.training import distributed, pretrained
 from taskmask.training.annotate_checks import ODDS, check_columns, check_heads, check_label, guard
 from taskmask.training.distributed import World
 from taskmask.training.loader import on_device
+from taskmask.training.number_format import for_trained
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast
 from taskmask.training.run import lock
@@ -102,15 +103,17 @@ def annotate(
     began = time.monotonic()
     tsv = resolve_output(to_tsv, "--to-tsv") if to_tsv else None
     loaded = pretrained.load(source)
-    settings = _settings_of(loaded, data, list(overrides))
+    given = list(overrides)
+    settings = _settings_of(loaded, data, given)
     with distributed.joined(settings.run) as (world, device):
         distributed.check_same(world, str(loaded.file))
+        settings, on_format = for_trained(settings, given, world, device)
         work, notes = _prepared(loaded, settings, columns, tuple(splits), keep, world, device)
         parts = work.parts
         with distributed.peers_watched(world), work.writer(overwrite) as writer, work.folder() as folder:
             tokens = work.compute(folder, begin)
             computed = int(world.sum([float(tokens)])[0])  # and so every chunk is there
-            notes += parts.notes
+            notes += [*on_format, *parts.notes]
             if writer:
                 notes += work.merge(folder, writer)
                 if tsv:

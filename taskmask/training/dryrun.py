@@ -20,6 +20,7 @@ from taskmask.settings import Settings
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.log import duration
+from taskmask.training.number_format import begun_with, for_training
 from taskmask.training.parts import build_objective, describe
 from taskmask.training.run import check_world, in_steps, notes, open_data, report_weights
 from taskmask.training.trainer import Trainer
@@ -40,6 +41,8 @@ def dry_run(settings: Settings) -> list[str]:
 def _rehearse(settings: Settings, world: World, device: torch.device) -> list[str]:
     """Does what `dry_run` does, as one of the processes that have joined."""
     check_world(settings, world)
+    kept = begun_with([Path(settings.run.folder)]) if settings.run.folder else ""
+    settings, on_format = for_training(settings, kept, world, device)
     parts = open_data(settings)
     settings = in_steps(settings, parts)
     objective = build_objective(settings, parts.task)
@@ -76,7 +79,7 @@ def _rehearse(settings: Settings, world: World, device: torch.device) -> list[st
         f"model         {settings.model.name}, {numbers['parameters']:,} parameters, "
         f"{numbers['embeddings']:,} of them in embeddings",
         f"data          {settings.data.path}: {len(source):,} rows, {epoch:,} tokens an epoch",
-        *(f"note          {note}" for note in notes(parts)),
+        *(f"note          {note}" for note in [*on_format, *notes(parts)]),
         f"step          {per_step:,.0f} tokens; {settings.train.steps:,} steps are "
         f"{settings.train.steps * per_step / epoch:.1f} epochs",
         f"speed         {per_step / min(seconds):,.0f} tokens a second a process, {device}, {settings.train.precision}",

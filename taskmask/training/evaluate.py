@@ -25,6 +25,7 @@ from taskmask.training import distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import BatchMaker, batches, frozen_tickets, on_device, workers_watched
 from taskmask.training.log import say
+from taskmask.training.number_format import for_trained
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data
 from taskmask.training.precision import autocast
@@ -223,11 +224,12 @@ def examine(
     """Evaluates a checkpoint, as `evaluate` does; the intervals are left to be computed."""
     loaded = pretrained.load(source)
     own = from_tables(loaded.settings.to_dict(), str(loaded.file))
-    given = from_tables({**({"data": data} if data else {}), **sections}, "evaluate")
-    settings = parse([*own, *given, *overrides])
+    given = [*from_tables({**({"data": data} if data else {}), **sections}, "evaluate"), *overrides]
+    settings = parse([*own, *given])
     loaded.check_vocabulary(settings.data.path)
     with distributed.joined(settings.run) as (world, device):
         distributed.check_same(world, str(loaded.file))
+        settings, on_format = for_trained(settings, given, world, device)
         parts = build_data(settings, [split], loaded.labels)
         objective = loaded.objective(settings, parts.task).to(device)
         maker = BatchMaker(parts, split, settings, loaded.labels)
@@ -248,10 +250,11 @@ def examine(
         "masker": None if masker is None else {"name": masker.name, **dataclasses.asdict(masker.options)},
         "checkpoint": str(Path(loaded.file)),
         "step": loaded.step,
+        "precision": settings.train.precision,
     }
     warning = undefined(metrics, targets, split)
     of_metrics = (*(measure.notes if measure else ()), *([warning] if warning else []))
-    return Evaluation(metrics, result, measure, found.answers, (*parts.notes, *of_metrics), of_metrics)
+    return Evaluation(metrics, result, measure, found.answers, (*on_format, *parts.notes, *of_metrics), of_metrics)
 
 
 def evaluate(

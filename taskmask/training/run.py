@@ -32,6 +32,7 @@ from taskmask.settings import Settings, contradictions, parse
 from taskmask.training import checkpoint, distributed, pretrained
 from taskmask.training.distributed import World
 from taskmask.training.loader import frozen_tickets
+from taskmask.training.number_format import begun_with, for_training
 from taskmask.training.objective import Objective
 from taskmask.training.parts import DataParts, build_data, build_objective, describe
 from taskmask.training.trainer import Trainer
@@ -93,6 +94,8 @@ def _train(settings: Settings, restart: bool, world: World, device: torch.device
     began, folder = time.monotonic(), Path(settings.run.folder)
     # torchrun gives a run that it starts again the same command
     restart = restart and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
+    kept = "" if restart else begun_with([folder])
+    settings, on_format = for_training(settings, kept, world, device)
     try:
         check_world(settings, world)
         parts = open_data(settings)
@@ -109,7 +112,7 @@ def _train(settings: Settings, restart: bool, world: World, device: torch.device
         if settings.train.init_from and not checkpoint.all_of(folder):
             report_weights(pretrained.initialise(objective, settings.train.init_from, parts), world)
         if world.is_first:
-            lines = [headline(settings, parts, objective, world, device), *notes(parts)]
+            lines = [headline(settings, parts, objective, world, device), *on_format, *notes(parts)]
             print(visible("\n".join(f"taskmask: {line}" for line in lines)), file=sys.stderr)
         trainer = Trainer(resolved, parts, objective.to(device), world, device)
         progress = trainer.fit()

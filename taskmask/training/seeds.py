@@ -19,6 +19,7 @@ from taskmask.settings import Settings
 from taskmask.training import pretrained
 from taskmask.training.evaluate import Evaluation, examine
 from taskmask.training.log import say
+from taskmask.training.number_format import begun_with, with_precision
 from taskmask.training.run import Summary, train, write_json
 
 ENOUGH_SEEDS = 5  # below, Student's t makes intervals much wider than the normal distribution would
@@ -61,6 +62,9 @@ def train_seeds(settings: Settings, seeds: Sequence[int], *, restart: bool = Fal
         raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
     if (Path(folder) / "settings.json").exists():
         raise ConfigError("holds a run of one seed", where=f"--run {folder}", fix="name another folder")
+    if settings.train.precision == "auto" and not restart:  # all seeds in the same
+        kept = begun_with(Path(folder) / f"seed-{seed}" for seed in seeds)
+        settings = with_precision(settings, kept or "auto")
     summaries = []
     for seed in seeds:
         run = dataclasses.replace(settings.run, folder=str(Path(folder) / f"seed-{seed}"))

@@ -376,3 +376,26 @@ def test_two_processes_are_as_one(data, tmp_path, monkeypatch):
         assert found[name]["loss"] == pytest.approx(measured["loss"], rel=1e-3), name
     again, trained = run_counted(file, tmp_path / "two", monkeypatch)  # gone on with in another number of processes
     assert trained == [] and values(again) == found
+
+
+def test_stages_that_say_auto_have_one_number_format(monkeypatch, tmp_path):
+    """Those that are trained later, perhaps on another machine, take that of those that are there."""
+    from types import SimpleNamespace
+
+    from taskmask.analysis import compare as engine
+
+    def stage(name, precision):
+        settings = SimpleNamespace(train=SimpleNamespace(precision=precision))
+        cost = SimpleNamespace(flops=1)
+        return SimpleNamespace(
+            digest=name, folder=tmp_path / name, settings=settings, before=None, planned=cost, kind=""
+        )
+
+    stages, given = [stage("a", "fp16"), stage("b", "auto"), stage("c", "auto")], []
+    for one, precision in zip(stages, ("fp16", "bf16"), strict=False):
+        one.folder.mkdir()
+        (one.folder / "settings.json").write_text(json.dumps({"train": {"precision": precision}}))
+    ended = SimpleNamespace(failure="")
+    monkeypatch.setattr(engine, "run_stage", lambda stage, start, kept, said, is_first: given.append(kept) or ended)
+    engine.walk(stages, {"a": ended, "b": ended}, SimpleNamespace(start=None), False)
+    assert given == ["bf16"]

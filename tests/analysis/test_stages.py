@@ -16,7 +16,7 @@ def trained(tmp_path_factory):
     """The pre-training of the tiny experiment, done."""
     folder = tmp_path_factory.mktemp("stage")
     _, stages = plan(write_experiment(folder, write_data(folder / "data")), folder / "out")
-    return stages[0], run_stage(stages[0], "", set(), is_first=True)
+    return stages[0], run_stage(stages[0], "", "", set(), is_first=True)
 
 
 def test_a_stage_that_is_done_is_found(trained):

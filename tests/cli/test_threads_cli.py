@@ -21,6 +21,7 @@ def ended(words, **variables):
     return done.stderr
 
 
+@pytest.mark.fault(86)
 @pytest.mark.skipif(sys.platform != "linux", reason="torch comes with libgomp on Linux alone")
 @pytest.mark.parametrize("verb", ["train", "predict"])
 def test_waiting_threads_spin_briefly(verb, data, trained, tiny, tmp_path):
