@@ -339,9 +339,12 @@ def _label_names(given: list[str] | None, sources: Sequence[Source]) -> dict[str
 
 def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
     """The vocabulary given, or a new one trained on a sample of the split train."""
+    from taskmask.data.columns import HEADER_FILE, Dataset
     from taskmask.data.ingest import sample_texts
     from taskmask.data.vocab import Vocabulary, train_vocabulary
 
+    if args.vocab and (Path(args.vocab) / HEADER_FILE).exists():
+        return Dataset.open(args.vocab).vocabulary()  # which is the one that the dataset was made with
     if args.vocab:
         return Vocabulary.load(args.vocab)
     sample = sample_texts(train, (args.vocab_sample or 10) * 10**6)

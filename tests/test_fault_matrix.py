@@ -28,7 +28,7 @@ FAULTS = {
     13: "a header with a flipped byte, of the future, or noise: exit 3, no large allocation",
     14: "files shorter or longer than the header says: exit 3 on opening",
     15: "offsets that are negative, fall, overlap or leave the file: exit 3 before any allocation",
-    16: "a flipped bit in the data: found by list --verify, with the column",
+    16: "a flipped bit in the data: found at the first use, beyond 256 MiB a file by list --verify, with the file",
     17: "a token outside the vocabulary: exit 3 naming the document, no IndexError of an embedding",
     18: "a file cut while it is being trained on: the file is named, the next start ends with 3",
     19: "a dataset of another vocabulary than the model's: both fingerprints",

@@ -13,7 +13,6 @@ import numpy as np
 
 from taskmask.data.columns import Dataset, Split
 from taskmask.data.rows import Rows
-from taskmask.data.value_checks import check_tokens
 from taskmask.data.vocab import Vocabulary
 
 TENTHS = 10
@@ -60,10 +59,9 @@ def divide(batches: Sequence[Rows], split: Split, dataset: Dataset, columns: Seq
 
 def token_counts(split: Split, size: int) -> np.ndarray:
     """Returns int64 [V], how often each piece stands in a split; read in chunks."""
-    tokens, counts = split.values("tokens"), np.zeros(size, np.int64)
-    for start in range(0, len(tokens), _CHUNK):
-        check_tokens(split, tokens[start : start + _CHUNK], start)
-        counts += np.bincount(tokens[start : start + _CHUNK], minlength=size)[:size]
+    counts = np.zeros(size, np.int64)
+    for start in range(0, split.num_tokens, _CHUNK):
+        counts += np.bincount(split.tokens(start, start + _CHUNK), minlength=size)[:size]
     return counts
 
 

@@ -249,9 +249,9 @@ def rank(words: np.ndarray, counted: list[Counted], totals: dict[int, int]) -> n
 
 def _texts(split: Split, vocab: Vocabulary, ranges: np.ndarray, keys: np.ndarray) -> tuple[list[str], list[bool]]:
     """Returns n-grams as text, words separated by spaces, and whether each is the same when it is read again."""
-    tokens, rows = split.values("tokens"), []
+    rows = []
     for start, stop in ranges.tolist():
-        own = tokens[start:stop].astype(np.int64)
+        own = split.tokens(start, stop).astype(np.int64)
         words = words_of(own, np.array([0, len(own)]), vocab)
         bounds = zip(words.firsts.tolist(), words.stops.tolist(), strict=True)
         rows.append([vocab.decode(own[first:last]).strip() for first, last in bounds])

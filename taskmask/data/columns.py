@@ -18,15 +18,15 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from taskmask.data.mapped import REMEDY, check_size, map_file
-from taskmask.data.value_checks import check_all_values, check_values
+from taskmask.data.mapped import REMEDY, check_crc, check_size, map_file
+from taskmask.data.value_checks import CHECKED_AT_ONCE, check_all_values, check_offsets, check_tokens, check_values
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import DataError, did_you_mean
 from taskmask.folders import leftovers
@@ -142,7 +142,7 @@ class Split:
         self.folder, self.name, self.rows, self.num_tokens, self.columns = folder, name, rows, num_tokens, columns
         self.num_labels, self.vocab_size = num_labels or {}, vocab_size
         self._mapped: dict[str, np.ndarray] = {}
-        self._checked: set[str] = set()  # names of columns, paths of offsets
+        self._checked: set[str] = set()  # paths of files
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_mapped": {}, "_checked": set()}
@@ -166,20 +166,27 @@ class Split:
         """All values of a column, mapped read-only: flat, or [rows, width] for a row column wider than 1.
 
         Raises:
-            DataError: a value is out of range (checked at the first call, one pass; see `check_values` for tokens).
+            DataError: a value is out of range, or the file is damaged; see `_read`.
         """
         column = self.column(name)
-        values = self._map(column.files["values"], column.dtype)
-        if name not in self._checked:
-            check_values(self, name, values)
-            self._checked.add(name)
+        values = self._read(column.files["values"], column.dtype, lambda values: check_values(self, name, values))
         return values.reshape(self.rows, column.width) if column.kind == "row" and column.width > 1 else values
+
+    def tokens(self, start: int, stop: int) -> np.ndarray:
+        """Stored tokens, from `start` up to `stop`, all of which are in the vocabulary.
+
+        Raises:
+            DataError: one is not.
+        """
+        tokens = self.values("tokens")[start:stop]
+        check_tokens(self, tokens, start)
+        return tokens
 
     def offsets(self, name: str) -> np.ndarray:
         """Row i of a ragged or aligned column is `values[offsets[i]:offsets[i + 1]]`; int64 [rows + 1], mapped.
 
         Raises:
-            DataError: the offsets are damaged (checked at the first call, one pass).
+            DataError: the offsets are damaged; see `_read`.
         """
         column = self.column(name)
         if column.kind == "row":
@@ -187,22 +194,28 @@ class Split:
         if column.kind == "aligned":
             return self.offsets(column.of)
         file = column.files["offsets"]
-        offsets = self._map(file, "int64")
-        if file.path not in self._checked and (offsets[0] != 0 or offsets[-1] != column.num_values or _falls(offsets)):
-            raise DataError(
-                "the offsets do not rise from 0 to the number of values",
-                where=str(self.folder / file.path),
-                expected=f"0 to {column.num_values}",
-                fix=REMEDY,
-            )
-        self._checked.add(file.path)
-        return offsets
+        where = str(self.folder / file.path)
+        return self._read(file, "int64", lambda offsets: check_offsets(offsets, column.num_values, where))
 
     def hold(self) -> None:
         """Maps all files, so that this split stays what it is, whoever replaces or removes them."""
         for column in self.columns.values():
             for part, file in column.files.items():
                 self._map(file, "int64" if part == "offsets" else column.dtype)
+
+    def _read(self, file: DataFile, dtype: str, check: Callable[[np.ndarray], None]) -> np.ndarray:
+        """Returns the content of a file, checked when it is first asked for.
+
+        Its values are checked, which tells the place of most damage, and its checksum, which tells all other damage, if
+        it is no larger than `CHECKED_AT_ONCE`.
+        """
+        values = self._map(file, dtype)
+        if file.path not in self._checked:
+            check(values)
+            if file.bytes <= CHECKED_AT_ONCE:
+                check_crc(zlib.crc32(values.data), file.crc32, str(self.folder / file.path))
+            self._checked.add(file.path)
+        return values
 
     def _map(self, file: DataFile, dtype: str) -> np.ndarray:
         if file.path not in self._mapped:
@@ -321,19 +334,10 @@ class Dataset:
                 for chunk in _read_chunks(self.path / file.path):
                     crc = zlib.crc32(chunk, crc)
                     bar.update(len(chunk))
-                if crc != file.crc32:
-                    raise DataError(
-                        f"the content has crc32 {crc:08x}", where=where, expected=f"{file.crc32:08x}", fix=REMEDY
-                    )
+                check_crc(crc, file.crc32, where)
         for split in self.splits.values():
             check_all_values(split)
         return {"files": len(files), "bytes": total}
-
-
-def _falls(offsets: np.ndarray) -> bool:
-    """Whether any offset is smaller than the one before it; bounded memory."""
-    step = 1 << 22
-    return any((np.diff(offsets[at : at + step + 1]) < 0).any() for at in range(0, len(offsets) - 1, step))
 
 
 def _read_chunks(path: Path) -> Iterator[bytes]:

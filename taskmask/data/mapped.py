@@ -48,3 +48,9 @@ def check_size(path: Path, size: int) -> None:
         raise DataError(f"the file cannot be opened: {error.strerror}", where=str(path), fix=REMEDY) from error
     if found != size:
         raise DataError(f"the file has {found} bytes", where=str(path), expected=f"{size} bytes", fix=REMEDY)
+
+
+def check_crc(found: int, expected: int, where: str) -> None:
+    """Raises a DataError unless the content of a file has the checksum that dataset.json says."""
+    if found != expected:
+        raise DataError(f"the content has crc32 {found:08x}", where=where, expected=f"{expected:08x}", fix=REMEDY)

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from taskmask.data.columns import Split
 
 AT_ONCE = 1 << 22
+CHECKED_AT_ONCE = 1 << 28  # bytes; what is larger is compared with its checksum by `taskmask list --verify` alone
 ANSWER, DOCUMENT, WORD = "answer", "document", "word"
+STARTS, ENDS, TEXT = "starts", "ends", "text"  # the characters of tokens in the text of their row
 FIX = "check the dataset with taskmask list --data DIR --verify, and copy it again"
 
 
@@ -22,10 +24,12 @@ def check_values(split: Split, name: str, values: np.ndarray) -> None:
     Args:
         split: the split.
         name: of the column.
-        values: the flat column. Tokens are left to those who read them, by `check_tokens`: there may be very many.
+        values: the flat column. Very many tokens are left to `Split.tokens`, and to `Source`.
     """
     column = split.columns[name]
     if name == "tokens":
+        if values.nbytes <= CHECKED_AT_ONCE:
+            check_tokens(split, values, 0)
         return
     if column.kind == "ragged" and column.dtype == "uint8":
         _check_texts(split, name, values)
@@ -35,9 +39,12 @@ def check_values(split: Split, name: str, values: np.ndarray) -> None:
         _check_range(split, name, values, -1, split.num_labels[name] - 1)
     elif name == ANSWER and column.width == 2:
         _check_answers(split, values.reshape(-1, 2))
+    elif name in (STARTS, ENDS) and column.kind == "aligned" and TEXT in split.columns:
+        longest = int(np.diff(split.offsets(TEXT)).max(initial=0))  # in bytes, and so at least in characters
+        _check_range(split, name, values, 0, longest)
     elif name == DOCUMENT:
         _check_range(split, name, values, 0, max(split.rows - 1, 0))
-    elif name == WORD:
+    elif name == WORD and column.kind == "aligned":
         _check_range(split, name, values, -1, max(len(values) - 1, 0))
 
 
@@ -47,9 +54,8 @@ def check_all_values(split: Split) -> None:
         if column.kind == "ragged":
             split.offsets(name)
         split.values(name)
-    tokens = split.values("tokens")
-    for start in range(0, len(tokens), AT_ONCE):
-        check_tokens(split, tokens[start : start + AT_ONCE], start)
+    for start in range(0, split.num_tokens, AT_ONCE):
+        split.tokens(start, start + AT_ONCE)
 
 
 def check_tokens(split: Split, tokens: np.ndarray, start: int) -> None:
@@ -58,6 +64,15 @@ def check_tokens(split: Split, tokens: np.ndarray, start: int) -> None:
         place = int((tokens >= split.vocab_size).argmax())
         what = f"token id {tokens[place]} is not in the vocabulary"
         _blame(split, "tokens", start + place, what, f"0 to {split.vocab_size - 1}")
+
+
+def check_offsets(offsets: np.ndarray, num_values: int, where: str) -> None:
+    """Raises a DataError unless the offsets of rows rise from 0 to the number of values; bounded memory."""
+    starts = range(0, len(offsets) - 1, AT_ONCE)
+    falls = any((np.diff(offsets[start : start + AT_ONCE + 1]) < 0).any() for start in starts)
+    if offsets[0] != 0 or offsets[-1] != num_values or falls:
+        what = "the offsets do not rise from 0 to the number of values"
+        raise DataError(what, where=where, expected=f"0 to {num_values}", fix=FIX)
 
 
 def _check_range(split: Split, name: str, values: np.ndarray, least: int, most: int) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 
 from taskmask.data.columns import Split
 from taskmask.data.draws import hash_integers
-from taskmask.data.value_checks import check_tokens
 from taskmask.data.vocab import Vocabulary
 from taskmask.data.words import SPACE
 
@@ -41,12 +40,11 @@ class Stretch:
 
 def stretches(split: Split, size: int = STRETCH) -> Iterator[Stretch]:
     """Yields all rows of a split, about `size` tokens at a time."""
-    offsets, tokens, row = split.offsets("tokens"), split.values("tokens"), 0
+    offsets, row = split.offsets("tokens"), 0
     while row < split.rows:
         stop = max(row + 1, int(np.searchsorted(offsets, offsets[row] + size, side="right")) - 1)
         start, end = int(offsets[row]), int(offsets[stop])
-        check_tokens(split, tokens[start:end], start)
-        yield Stretch(row, start, tokens[start:end].astype(np.int64), offsets[row : stop + 1] - start)
+        yield Stretch(row, start, split.tokens(start, end).astype(np.int64), offsets[row : stop + 1] - start)
         row = stop
 
 

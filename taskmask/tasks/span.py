@@ -216,11 +216,11 @@ class Span(Task):
         wanted = np.flatnonzero(np.isin(windows.stored, ids))
         plan = plan_epoch(windows.lengths[wanted], 0, 0, max_tokens, 1)
         tables = self._tables(ask, windows, ids, (wanted[plan[place]] for place in range(len(plan))))
-        width, values, offsets = source.lengths[ids].max(), windows.split.values("tokens"), source.starts
+        width, offsets = source.lengths[ids].max(), source.starts
         found: dict[str, list[np.ndarray]] = {"spans": [], "chance": []}
         for id, table in tables.items():
             spans, chance = np.zeros(width, np.uint8), np.zeros(width, np.float32)
-            self._keep_words(table, np.asarray(values[offsets[id] : offsets[id] + len(table)]))
+            self._keep_words(table, windows.split.tokens(offsets[id], offsets[id] + len(table)))
             begin = 1 + self.config.best * bool(source.is_odd[id])
             for number, (first, last, share) in enumerate(best_spans(table, self.config.best, apart=True), begin):
                 spans[1 + first : 2 + last], chance[1 + first : 2 + last] = number, share

@@ -130,7 +130,7 @@ def shares(dataset: Dataset, split: str, column: str) -> str:
     for start in range(0, len(labels), AT_ONCE):
         some = np.asarray(labels[start : start + AT_ONCE])
         if of_tokens:
-            some = some[~is_special[part.values("tokens")[start : start + AT_ONCE]]]
+            some = some[~is_special[part.tokens(start, start + AT_ONCE)]]
         counts += np.bincount(some + 1, minlength=len(counts))
     order = np.argsort(-counts[1:], kind="stable")[:MOST_SHOWN]
     shown = [f"{names[n]} {counts[n + 1] / max(counts.sum(), 1):.1%}" for n in order]

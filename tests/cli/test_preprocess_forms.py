@@ -211,3 +211,11 @@ def test_missing_labels_are_counted_and_said(make, capsys):
     _, printed = make({"train.tsv": "text\tscore\nfox\t1\nfox\t\n", "test.tsv": "text\nfox\n"}, "--number", "score")
     assert "score of train: 1 to 1; 1 of 2 have none (empty)\n" in printed
     assert re.search(r"\n  number +field score \(test: none\) +--number\n", printed)
+
+
+@pytest.mark.parametrize("name", ["word", "starts", "ends", "answer"])
+def test_a_number_may_be_named_as_a_column_of_another_form(name, make):
+    lines = [{"second": "the dog", "text": "the fox", name: number} for number in (1000.5, -7)]
+    make({"train.jsonl": "\n".join(map(json.dumps, lines))}, "--text", "second", "text", "--number", name)
+    dataset = Dataset.open("out")
+    assert dataset.verify() and dataset.split("train").values(name).tolist() == [1000.5, -7]
