@@ -92,7 +92,7 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
     if (folder / "settings.json").exists():
         raise ConfigError("holds a run, no experiment", where=f"--run {folder}", fix="name another folder")
     with lock(folder):
-        refuse_links(folder, OWN, "--run")
+        refuse_links(folder, [*OWN, *(str(Path("stages", path.name)) for path in folder.glob("stages/*"))], "--run")
         record = folder / "experiment.json"
         file, before = str(Path(experiment.file).resolve()), {}
         with contextlib.suppress(OSError, ValueError):

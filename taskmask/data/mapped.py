@@ -19,7 +19,7 @@ def map_file(path: Path, size: int, dtype: str) -> np.ndarray:
 
     Raises:
         DataError: the file is missing, or has not this size in bytes.
-        StorageError: there is no address space for it.
+        StorageError: it cannot be read, or there is no address space for it.
     """
     check_size(path, size)
     little = np.dtype(dtype).newbyteorder("<")
@@ -35,7 +35,8 @@ def map_file(path: Path, size: int, dtype: str) -> np.ndarray:
                     np.ndarray
                 )
     except (OSError, ValueError) as error:  # a ValueError: the file was cut meanwhile
-        what, fix = f"cannot be mapped: {getattr(error, 'strerror', error)}", "give more address space (ulimit -v)"
+        what = f"cannot be mapped: {getattr(error, 'strerror', error)}"
+        fix = "check its permissions, and the limits of the process (ulimit -v and -n)"
         raise StorageError(what, where=str(path), fix=fix) from error
     return array
 

@@ -12,6 +12,7 @@ from typing import Any
 from taskmask.config import Assignment
 from taskmask.data.columns import Dataset
 from taskmask.errors import ConfigError, DataError
+from taskmask.folders import refuse_links
 from taskmask.json_input import read_json
 from taskmask.json_output import json_types
 from taskmask.metrics.bootstrap import OverRuns, seed_intervals
@@ -62,6 +63,7 @@ def train_seeds(settings: Settings, seeds: Sequence[int], *, restart: bool = Fal
         raise ConfigError("no run folder is named", where="--run", fix="add --run DIR")
     if (Path(folder) / "settings.json").exists():
         raise ConfigError("holds a run of one seed", where=f"--run {folder}", fix="name another folder")
+    refuse_links(Path(folder), [f"seed-{seed}" for seed in seeds], "--run")
     if settings.train.precision == "auto" and not restart:  # all seeds in the same
         kept = begun_with(Path(folder) / f"seed-{seed}" for seed in seeds)
         settings = with_precision(settings, kept or "auto")

@@ -12,6 +12,7 @@ from taskmask.training import annotate as annotating
 from taskmask.training.annotate import annotate
 from taskmask.training.board import Board
 from taskmask.training.run import lock, train
+from taskmask.training.seeds import train_seeds
 
 
 def paths(folder):
@@ -63,6 +64,16 @@ def test_links_in_a_run_folder_are_not_followed(name, settings, tmp_path):
 
 
 @pytest.mark.fault(64)
+def test_runs_of_several_seeds_go_to_no_link(settings, tmp_path):
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "seed-2").symlink_to(tmp_path / "victim")
+    with pytest.raises(ConfigError, match="seed-2 in it is a link, which is not followed"):
+        train_seeds(settings(), [1, 2])
+    assert paths(tmp_path / "run") == ["seed-2"] and not paths(tmp_path / "victim")
+
+
+@pytest.mark.fault(64)
 def test_a_tensorboard_folder_that_is_a_link_is_not_written_to(tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "board").symlink_to("victim")
@@ -97,6 +108,11 @@ def test_a_comparison_follows_no_link_and_is_alone(tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=f"{name} in it is a link, which is not followed"):
             comparing.compare(file, folder)
         (folder / name).unlink()
+    (folder / "stages").mkdir()
+    (folder / "stages" / "finetuning-0").symlink_to(victim)
+    with pytest.raises(ConfigError, match="stages/finetuning-0 in it is a link"):
+        comparing.compare(file, folder)
+    (folder / "stages" / "finetuning-0").unlink()
     assert paths(victim) == ["link"]
     with lock(folder), pytest.raises(ConfigError, match=r"--run .*run: another process is at work in it \(.*process"):
         comparing.compare(file, folder)

@@ -167,5 +167,5 @@ def test_a_file_is_mapped_once_and_needs_address_space(copy, monkeypatch):
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr(np, "memmap", refused)
-    with pytest.raises(StorageError, match=r"tokens\.bin: cannot be mapped: Cannot allocate memory; give more address"):
+    with pytest.raises(StorageError, match=r"tokens\.bin: cannot be mapped: Cannot allocate memory; check its"):
         Dataset.open_to_read(copy)

@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from training_help import SPAWN, Launch, tables
 from taskmask.analysis import compare as comparing
 from taskmask.data.columns import Dataset
 from taskmask.data.unfinished import unfinished
+from taskmask.errors import ConfigError
 from taskmask.settings import Settings
 from taskmask.training.run import train
 from taskmask_cli import annotate, spans
@@ -92,11 +95,32 @@ def test_a_training_killed_before_its_first_checkpoint_takes_other_data(data, ot
 @pytest.mark.fault(35)
 def test_a_training_killed_while_it_makes_its_folder(data, tmp_path):
     """Settings, environment, vocabulary, and the first checkpoint."""
-    for number, point in enumerate([f"{kind}#{time}" for kind in ("file.fsync", "file.rename") for time in (1, 2, 3)]):
+    for number, point in enumerate([f"{kind}#{n}" for kind in ("file.fsync", "file.rename") for n in (1, 2, 3)]):
         config = tables(data, tmp_path / f"run-{number}", train={"steps": 1})
         assert Launch(tmp_path, config, order=f"kill@{point}").wait() == [-signal.SIGKILL], point
         assert train(Settings.of(config)).step == 1
         assert not list((tmp_path / f"run-{number}").glob(".*.tmp"))
+
+
+@pytest.mark.fault(62)
+def test_two_comparisons_in_one_folder(tmp_path):
+    """The second one ends before any work, and names the first."""
+    file = write_experiment(tmp_path, write_data(tmp_path))
+    words = ["compare", str(file), "--run", str(tmp_path / "run")]
+    first = SPAWN.Process(target=in_a_process, args=(words, "hang@file.rename"))
+    first.start()
+    while not (tmp_path / "run" / ".lock").exists() or state_of(first) != "T":
+        assert first.is_alive()
+        time.sleep(0.02)
+    with pytest.raises(ConfigError, match=rf"run: another process is at work in it \(.*process {first.pid}"):
+        comparing.compare(file, tmp_path / "run")
+    first.kill()
+    first.join()
+
+
+def state_of(process):
+    """The state of a process in the words of Linux: T is stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 @pytest.mark.fault(35)
