@@ -22,7 +22,7 @@ SCRIPTS = {
     "predict": "--shape toy --threads 1 --text TEXT --texts 20 --vocab-size 300",
     "startup": "--shape toy --threads 1",
     "ddp": f"{TRAINING} --accumulation 1",
-    "threads": "--threads 1 --kinds predict train --model tiny --seconds 0.05 --vocab-size 500",
+    "threads": "--threads 1 --kinds predict compare --model tiny --seconds 0.05 --vocab-size 500",
     "revisions": "--before HEAD --text TEXT --megabytes 0.1 --vocab-size 300 --verbs preprocess evaluate",
 }
 ALONE = ("ddp", "importance", "revisions", "threads")  # taskmask beside itself: no package is missing
