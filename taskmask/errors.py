@@ -108,6 +108,8 @@ def storage_error(path: Path, error: OSError) -> StorageError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     fix = "make room and run the same command again" if full else "check the path and its permissions"
     what = f"cannot be written: {error.strerror or error}"
+    if error.errno == errno.ELOOP:
+        what, fix = "is a link, which is not followed", "remove it"
     with contextlib.suppress(OSError, StopIteration):
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         what += f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB free)" if full else ""

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from training_help import last, make, same
 
+from taskmask.config import Assignment
 from taskmask.data.add_column import add_column
 from taskmask.data.columns import Column, Dataset
 from taskmask.errors import CheckpointError, DataError, StorageError
 from taskmask.training import checkpoint
 from taskmask.training.annotate import annotate
 from taskmask.training.run import train
-from taskmask.training.seeds import report
+from taskmask.training.seeds import evaluate_runs, report
 from taskmask.training.trainer import Trainer
 
 TASK = {"task": "classification", "train": {"steps": 6, "valid_every": 2, "max_tokens": 128}}
@@ -116,8 +117,18 @@ def test_spawned_workers_take_no_other_rows(
 
 
 @pytest.mark.fault(81)
-def test_an_annotation_reads_on_while_the_column_of_second_texts_is_replaced(model, copy, labelled):
-    """It holds the dataset, so that only columns can be replaced meanwhile."""
+def test_an_evaluation_goes_on_with_what_it_has_opened(model, copy):
+    def figures(advance=lambda rows: None):
+        reached = evaluate_runs([model], str(copy), "test", [Assignment("train.max_tokens", 64, "test")], advance)
+        return {name: found.mean for name, found in reached.metrics.items()}
+
+    expected = figures()
+    assert figures(lambda rows: shutil.rmtree(copy, ignore_errors=True)) == expected and not copy.exists()
+
+
+@pytest.mark.fault(81)
+def test_an_annotation_goes_on_while_a_column_is_replaced(model, copy, labelled):
+    """It holds the dataset, so that nothing but columns can be replaced meanwhile."""
     annotate(model, str(labelled_copy := shutil.copytree(labelled, copy.with_name("whole"))), {"guess": "label"})
 
     def begin(total, done):
