@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from taskmask.errors import visible
 from taskmask.json_output import to_json
-from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, is_first
+from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with 95 % intervals over the examples. One
 example is a document with all of its rows and masks, a labelled text, a tagged sentence, or a question with all of its
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Evaluates and prints a small table, or one JSON object."""
     parser = Parser("taskmask evaluate", DESCRIPTION, EPILOG)
     parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
-    parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
+    parser.add_argument("--data", default="", metavar="DIR", help=DATA_HELP)
     parser.add_argument("--split", default="valid", help="split of the dataset [valid]")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_user_dir(parser)

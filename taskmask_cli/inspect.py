@@ -13,7 +13,7 @@ from taskmask.config import Assignment, Problems
 from taskmask.errors import ConfigError, visible
 from taskmask.json_output import to_json
 from taskmask.settings import DataSettings
-from taskmask_cli.options import FROM_HELP, Parser, add_user_dir
+from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir
 
 DESCRIPTION = """Shows what maskers do: rows with what each policy masks, and figures over a sample of the corpus: how
 much it masks, which words, where, in what spans, and how far policies overlap. A policy is a name with options:
@@ -30,7 +30,7 @@ EPILOG = """examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Inspects, prints, and writes a page where it is asked for."""
     parser = Parser("taskmask inspect", DESCRIPTION, EPILOG)
-    parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
+    parser.add_argument("--data", default="", metavar="DIR", help=DATA_HELP)
     parser.add_argument(
         "--from", dest="source", default="", metavar="RUN", help=FROM_HELP + " to ask for what is masked"
     )

@@ -13,6 +13,7 @@ from taskmask.config import Assignment
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import load_user_dir
 
+DATA_HELP = "dataset [that of the run; a relative one: from where the run began, else from here]"
 FROM_HELP = "run folder (its best checkpoint; of several seeds, the best of all) or one checkpoint"
 
 

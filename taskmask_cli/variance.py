@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
 from taskmask.json_output import to_json
-from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
+from taskmask_cli.options import DATA_HELP, Parser, add_user_dir, load_user_dirs
 
 if TYPE_CHECKING:
     from taskmask.analysis.variance import Variance
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--from", dest="sources", action="append", default=[], metavar="RUN",
         help="run folder or checkpoint of a task that masks tokens, measured by its own criterion; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--data", default="", metavar="DIR", help="dataset; where none is given, the run's")
+    parser.add_argument("--data", default="", metavar="DIR", help=DATA_HELP)
     parser.add_argument(
         "--masker", action="append", default=[], metavar="POLICY",
         help='masker with its options, "span p=0.3"; the first is what others are compared with '
