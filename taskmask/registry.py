@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from taskmask.errors import RegistryError, TaskmaskError, did_you_mean, visible
 from taskmask.machine import is_out_of_memory
+from taskmask.process_state import folder_kept
 
 T = TypeVar("T")
 
@@ -284,14 +285,15 @@ def load_user_dir(path: str) -> None:
         raise RegistryError(f"{path} {what}", where="--user-dir", fix="name a .py file or a folder of them")
     checksum = _looked_over(location, files)
     try:
-        if location.is_file():
-            _run_module(name, location)
-        else:
-            _make_package(name, location)
-        for file in files if location.is_dir() else []:
-            module = f"{name}.{file.stem}"
-            if file.stem != "__init__" and module not in sys.modules:  # an earlier file may have imported it
-                _run_module(module, file)
+        with folder_kept():
+            if location.is_file():
+                _run_module(name, location)
+            else:
+                _make_package(name, location)
+            for file in files if location.is_dir() else []:
+                module = f"{name}.{file.stem}"
+                if file.stem != "__init__" and module not in sys.modules:  # an earlier file may have imported it
+                    _run_module(module, file)
         _user_dirs[str(location)] = checksum
     except BaseException as error:
         for loaded in [module for module in sys.modules if module.partition(".")[0] == name]:

@@ -93,6 +93,7 @@ FAULTS = {
     81: "data that is replaced or removed while it is read: the reader goes on with it, or says what happened",
     85: "a number format in which this machine is slow: named with both times; auto takes the faster, evaluation fp32",
     86: "other programs on the same cores: waiting threads sleep soon; a container has its quota of threads",
+    77: "a masker that changes folder, threads, signals or environment: no harm; taskmask check names it",
 }
 
 

@@ -18,6 +18,7 @@ LAYERS = {
     "taskmask.machine": 0.5,
     "taskmask.json_output": 0.6,
     "taskmask.json_input": 0.6,
+    "taskmask.process_state": 0.7,
     "taskmask.registry": 1.0,
     "taskmask.config": 1.1,
     "taskmask.run_paths": 1.15,
@@ -34,7 +35,7 @@ LAYERS = {
     "taskmask_cli": 8.0,
 }
 TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
-TORCH_FREE += ("taskmask.run_paths",)
+TORCH_FREE += ("taskmask.run_paths", "taskmask.process_state")
 TORCH_FREE += ("taskmask.locks", "taskmask.files", "taskmask.folders", "taskmask.machine", "taskmask.faults")
 TORCH_FREE += ("taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
 TORCH_FREE += ("taskmask.json_input", "taskmask.json_output", "taskmask_cli")

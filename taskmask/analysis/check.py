@@ -140,7 +140,7 @@ class _Check:
         self.law("whole words", laws.whole_words, self.all_cases(), "whole_words", self.torn())
         self.advance(0.1)
         self.law("any batch, order and padding", sameness.batches, self.few_cases(), says=sameness.BATCHES)
-        self.law("no global random state", sameness.global_state, self.few_cases(), says=sameness.STATES)
+        self.law("no global state", sameness.global_state, self.few_cases(), says=sameness.STATES)
         self.advance(0.2)
         self.law("any world size, any resume", sameness.world_sizes, self.few_cases(), says=sameness.WORLDS)
         self.advance(0.1)

@@ -23,6 +23,7 @@ from taskmask.data.vocab import Vocabulary
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, build_masker
 from taskmask.maskers.exchange import as_array, described
+from taskmask.process_state import ProcessState
 from taskmask.settings import Component
 
 PATIENCE, PATIENCE_PER_TOKEN = 10.0, 0.01  # seconds, after which a masker is taken to be endless
@@ -61,6 +62,7 @@ class Bench:
 
     Attributes:
         is_endless: whether it once was not done in time.
+        changed: what of the whole process it has changed, in words.
     """
 
     def __init__(self, kind: str, vocab: Vocabulary, chosen: Component, columns: Columns):
@@ -68,6 +70,7 @@ class Bench:
         self.lines: tuple[Line, ...] = lines_of(vocab)
         self.counted: dict[Any, Any] = {}  # what `check_budget.count` found
         self.is_endless = False
+        self.changed: dict[str, None] = {}
         self._made: dict[str, Masker] = {}
         self.masker = self.made({})
 
@@ -113,6 +116,7 @@ class Bench:
             own = {name: getattr(rows, name).copy() for name in ("tokens", "lengths", "ids")}
             columns = {name: column.copy() for name, column in rows.columns.items()}
             given = dataclasses.replace(rows, columns=columns, **own)
+        before = ProcessState.now(generators=False)
         try:
             with _time_limit(PATIENCE + PATIENCE_PER_TOKEN * rows.tokens.size):
                 mask = as_array(masker.select(given, draw)).copy()
@@ -121,6 +125,9 @@ class Bench:
             raise Unfit(str(error)) from None
         except (Exception, SystemExit) as error:
             raise Unfit(self._said(rows, draw, masker) or f"{type(error).__name__}: {error}") from error
+        finally:
+            self.changed |= dict.fromkeys(before.changes())
+            before.restore()
         return mask[None] if mask.ndim == 2 else mask
 
     def _said(self, rows: Rows, draw: Draw, masker: Masker) -> str:

@@ -5,11 +5,9 @@ Shapes: B rows, T tokens in the longest row, K views.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from taskmask.analysis.check_bench import Bench, Wrong
 from taskmask.analysis.check_cases import LONG, Case
 from taskmask.data.plan import plan_epoch, this_rank
+from taskmask.process_state import ProcessState, process_kept
 
 WORLD_SIZES = (1, 2, 3, 6)
 MICRO_BATCHES = 6  # of a step, over all processes
@@ -48,13 +47,16 @@ def batches(bench: Bench, case: Case) -> Wrong | None:
 
 
 def global_state(bench: Bench, case: Case) -> Wrong | None:
-    """The mask is the same whatever the state of the global generators, which are left alone; and in a second call."""
-    with _generators_restored():
+    """The mask is the same whatever the state of the global generators, and in a second call; no more is changed.
+
+    That is also its working directory, its environment, its handlers of signals and the threads of torch.
+    """
+    with process_kept(generators=True):
         _seed_generators(0)
-        before = _state()
+        before = ProcessState.now()
         _, first = bench.mask(case)
-        if _state() != before:
-            return Wrong(0, None, "it draws from, or seeds, a global random generator")
+        if changed := {**bench.changed, **dict.fromkeys(before.changes())}:
+            return Wrong(0, None, f"it changes {' and '.join(changed)}")
         _, second = bench.mask(case)
         _seed_generators(1)
         _, third = bench.mask(case)
@@ -163,22 +165,6 @@ def difference(expected: np.ndarray, found: np.ndarray, says: str) -> Wrong | No
     return Wrong(int(different[0, 1]), int(different[0, 2]), says) if len(different) else None
 
 
-@dataclasses.dataclass(frozen=True)
-class _State:
-    """The state of every global random generator that is loaded."""
-
-    python: object
-    numpy: bytes
-    torch: bytes
-
-
-def _state() -> _State:
-    kind, keys, *others = np.random.get_state(legacy=True)
-    torch = sys.modules.get("torch")
-    torch_state = torch.get_rng_state().numpy().tobytes() if torch else b""
-    return _State(random.getstate(), repr((kind, others)).encode() + np.asarray(keys).tobytes(), torch_state)
-
-
 def _seed_generators(seed: int) -> None:
     """Brings the global random generators into a state that no usual seed gives."""
     random.seed(seed)
@@ -187,17 +173,3 @@ def _seed_generators(seed: int) -> None:
     if torch := sys.modules.get("torch"):
         torch.manual_seed(seed)
         torch.rand(1)
-
-
-@contextlib.contextmanager
-def _generators_restored() -> Iterator[None]:
-    """Leaves the global random generators as they were."""
-    torch = sys.modules.get("torch")
-    python, numpy, of_torch = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        if torch:
-            torch.set_rng_state(of_torch)

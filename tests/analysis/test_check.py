@@ -38,7 +38,7 @@ ALWAYS = (
     "no more than the ratio",
     "no row empty without need",
     "any batch, order and padding",
-    "no global random state",
+    "no global state",
     "any world size, any resume",
     "any number of workers",
 )
