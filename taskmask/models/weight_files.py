@@ -41,7 +41,8 @@ class WeightFiles:
         safetensors = import_safetensors()
         for file in self._files():
             try:
-                opened = safetensors.safe_open(str(file), framework="pt")
+                with open(file, "rb") as stream:  # by its number: safetensors takes no path that is not UTF-8
+                    opened = safetensors.safe_open(f"/dev/fd/{stream.fileno()}", framework="pt")
             except Exception as error:
                 refuse(file, f"cannot be read as safetensors: {error}", fix="copy or download the file again")
             for name in opened.keys():  # noqa: SIM118 - not a mapping

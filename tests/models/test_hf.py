@@ -381,6 +381,14 @@ def test_weights_that_are_not_right(saved, tmp_path):
         read_folder(tmp_path)
 
 
+@pytest.mark.fault(46)
+def test_a_path_that_is_not_utf_8(saved, tmp_path):
+    """safetensors takes no such path itself."""
+    (folder := tmp_path / "m\udcff").mkdir()
+    copy_of(saved("bert", "masked_lm"), folder)
+    assert read_folder(folder).weights.keys() == read_folder(saved("bert", "masked_lm")).weights.keys()
+
+
 def test_files_that_are_not_right(saved, tmp_path):
     copy_of(saved("bert", "masked_lm"), tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "other.safetensors")
@@ -409,7 +417,7 @@ def test_files_that_are_not_right(saved, tmp_path):
             read_folder(tmp_path)
     with open(tmp_path / "config.json", "wb") as file:
         os.truncate(file.fileno(), 100 << 20)
-    with pytest.raises(CheckpointError, match="bytes; expected at most"):
+    with pytest.raises(CheckpointError, match="larger than 64 MiB, as no such file is"):
         read_folder(tmp_path)
     (tmp_path / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config.json: is not there"):
