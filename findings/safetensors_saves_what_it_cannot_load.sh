@@ -20,7 +20,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check safetensors==0.8.0 numpy torch
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check safetensors==0.8.0 numpy torch==2.13.0
 cd "$folder"
 "$folder/venv/bin/python" - <<'PYTHON'
 import os
