@@ -68,9 +68,11 @@ def resolve_folder(path: str | Path, option: str) -> Path:
     """Returns the folder that an option names, links resolved.
 
     Raises:
-        ConfigError: it is a link that leads nowhere.
+        ConfigError: it is a link that leads nowhere, or the root.
     """
     resolved = Path(os.path.realpath(path))
+    if resolved == resolved.parent:
+        raise ConfigError("is the root of the file system", where=f"{option} {path}", fix="name another folder")
     if os.path.islink(path) and not resolved.exists():
         fix = "remove the link, or name another folder"
         raise ConfigError("is a link that leads nowhere", where=f"{option} {path}", fix=fix)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from taskmask.errors import ConfigError, visible
-from taskmask_cli.options import Parser
+from taskmask_cli.options import Parser, whole
 
 DESCRIPTION = """Finds collocations of 2 to 5 words, the units of PMI-Masking: n-grams whose words stand together more
 often than any division of them would let expect (the measure of Levine et al. 2021, section 3). Writes a list to read
@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", required=True, metavar="FILE", help="list to write")
     parser.add_argument("--split", default="train", help="split to count in [train]")
     parser.add_argument(
-        "--size", type=int, default=None, metavar="N",
+        "--size", type=whole(), default=None, metavar="N",
         help="collocations at most: 50 %% of 2 words, 25 %% of 3, 12.5 %% of 4 and of 5 [a tenth of the frequent "
         "n-grams of each length]",
     )  # fmt: skip
-    parser.add_argument("--min-count", type=int, default=10, metavar="N", help="how often one occurs at least [10]")
+    parser.add_argument("--min-count", type=whole(), default=10, metavar="N", help="how often one occurs at least [10]")
     options = parser.parse_all(argv)
     for name, value in (("--size", options.size), ("--min-count", options.min_count)):
         if value is not None and value < 1:

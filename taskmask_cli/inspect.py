@@ -13,7 +13,7 @@ from taskmask.config import Assignment, Problems
 from taskmask.errors import ConfigError, visible
 from taskmask.json_output import to_json
 from taskmask.settings import DataSettings
-from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir
+from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir, whole
 
 DESCRIPTION = """Shows what maskers do: rows with what each policy masks, and figures over a sample of the corpus: how
 much it masks, which words, where, in what spans, and how far policies overlap. A policy is a name with options:
@@ -38,12 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--masker", action="append", default=[], metavar="POLICY",
         help='masker with its options, "span p=0.3"; may be repeated [the run\'s, else uniform, whole_word, span]',
     )  # fmt: skip
-    parser.add_argument("--rows", type=int, default=4, help="rows to show [4]")
+    parser.add_argument("--rows", type=whole(), default=4, help="rows to show [4]")
     parser.add_argument("--text", action="append", default=[], help="a text to show instead of rows; may be repeated")
     parser.add_argument("--split", default="", help="split of the dataset [train; with a run, valid]")
-    parser.add_argument("--sample", type=int, default=1000, help="rows to count on, spread over the split [1000]")
-    parser.add_argument("--draws", type=int, default=20, help="how often each row is masked [20]")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the masks [1]")
+    parser.add_argument("--sample", type=whole(), default=1000, help="rows to count on, spread over the split [1000]")
+    parser.add_argument("--draws", type=whole(), default=20, help="how often each row is masked [20]")
+    parser.add_argument("--seed", type=whole(), default=1, help="seed of the masks [1]")
     parser.add_argument("--html", default="", metavar="FILE", help="write a page with pictures")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_user_dir(parser)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from taskmask import __version__, config, settings
@@ -14,7 +16,22 @@ from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import load_user_dir
 
 DATA_HELP = "dataset [that of the run; a relative one: from where the run began, else from here]"
+LARGEST = 2**31 - 1
+MAY_BE_EMPTY = ("missing_label",)  # an empty field is one of its marks
 FROM_HELP = "run folder (its best checkpoint; of several seeds, the best of all) or one checkpoint"
+
+
+def whole(least: int | None = None) -> Callable[[str], int]:
+    """Returns the type of options that are whole numbers of at most 31 bits, which no count and no size outgrows."""
+
+    def read(value: str) -> int:
+        number = int(value) if re.fullmatch(r"\s*[+-]?\d{1,18}\s*", value, re.ASCII) else None
+        low = -LARGEST if least is None else least
+        if number is None or not low <= number <= LARGEST:
+            raise argparse.ArgumentTypeError(f"{value!r} is no whole number from {low:,} to {LARGEST:,}")
+        return number
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +67,18 @@ class Parser(argparse.ArgumentParser):
             if flag.startswith("--") and flag not in self.flags:
                 known, near = ", ".join(self.flags), did_you_mean(flag, self.flags)
                 raise ConfigError(f"unknown option {flag}", where=self.prog, expected=known, fix=near)
+        self._refuse_empty(argv)
         return self.parse_intermixed_args(argv)
+
+    def _refuse_empty(self, argv: Sequence[str] | None) -> None:
+        """Raises a ConfigError for an option with nothing in it, as a shell makes of a variable that is not set."""
+        taking = [action for action in self._actions if action.nargs != 0 and action.dest not in MAY_BE_EMPTY]
+        flags = {flag for action in taking for flag in action.option_strings}
+        for word, after in itertools.pairwise([*(sys.argv[1:] if argv is None else argv), None]):
+            flag, is_set, value = (word or "").partition("=")
+            if flag in flags and (value if is_set else after) == "":
+                fix = "leave it out, or look whether a variable of the shell is not set"
+                raise ConfigError("is empty", where=flag, fix=fix)
 
     def parse_settings(self, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Assignment]]:
         """Parses the command line, loads the plug-ins, and reads all other options as settings.
@@ -58,6 +86,7 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ConfigError: an option is neither, and looks like a misspelt option of the parser.
         """
+        self._refuse_empty(argv)
         options, rest = self.parse_known_args(argv)
         load_user_dirs(options)
         for flag in [word[2:].partition("=")[0] for word in rest if word.startswith("--")]:

@@ -12,7 +12,7 @@ from taskmask.config import read_flags
 from taskmask.errors import ConfigError, DataError, visible
 from taskmask.json_input import from_json
 from taskmask.json_output import to_json
-from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs
+from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs, whole
 
 if TYPE_CHECKING:
     from taskmask.training.pretrained import Pretrained
@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predicts and prints, text by text."""
     parser = Parser("taskmask predict", DESCRIPTION, EPILOG)
     parser.add_argument("--from", dest="source", required=True, metavar="RUN", help=FROM_HELP)
-    parser.add_argument("--top", type=int, default=5, help="answers to show, where there are several [5]")
+    parser.add_argument("--top", type=whole(), default=5, help="answers to show, where there are several [5]")
     parser.add_argument("--jsonl", action="store_true", help="standard input holds JSON objects; answers are added")
     parser.add_argument("--json", action="store_true", help="print one JSON object a text and nothing else")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts; standard input where there are none")
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts per forward pass [32]")
+    parser.add_argument("--batch-size", type=whole(), default=32, metavar="N", help="texts per forward pass [32]")
     parser.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N [auto]")
     add_user_dir(parser)
     words, of_task = divided(sys.argv[1:] if argv is None else argv)

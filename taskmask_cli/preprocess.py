@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
 from taskmask.machine import num_cores
-from taskmask_cli.options import Parser
+from taskmask_cli.options import Parser, whole
 
 if TYPE_CHECKING:
     from taskmask.data.layout import Fields
@@ -72,7 +72,7 @@ def make_parser() -> Parser:
     run = parser.add_argument_group("run")
     run.add_argument(
         "--workers",
-        type=_natural,
+        type=whole(0),
         metavar="N",
         help="processes that encode; the result does not depend on it (default: one per core)",
     )
@@ -210,7 +210,7 @@ def _add_vocabulary_options(parser: Parser) -> None:
     which = vocab.add_mutually_exclusive_group()
     which.add_argument(
         "--vocab-size",
-        type=_positive,
+        type=whole(1),
         metavar="N",
         help=f"pieces of a new vocabulary, trained on the split train (default: {DEFAULT_VOCAB_SIZE})",
     )
@@ -233,14 +233,14 @@ def _add_vocabulary_options(parser: Parser) -> None:
     )
     vocab.add_argument(
         "--vocab-sentinels",
-        type=_positive,
+        type=whole(1),
         metavar="N",
         help="pieces of a new vocabulary that mark spans, <extra_id_0> and so on, for --task.sentinels (T5: 100; "
         "default: 0)",
     )
     vocab.add_argument(
         "--vocab-sample",
-        type=_positive,
+        type=whole(1),
         metavar="MB",
         help="megabytes of text that a new vocabulary is trained on, sampled from all (default: 10)",
     )
@@ -369,14 +369,7 @@ def _stop_on_terminate() -> None:
 
 def _column(value: str) -> int | str:
     """A number from 1, or a name."""
-    return _positive(value) if value.removeprefix("-").isdigit() else value
-
-
-def _positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
+    return whole(1)(value) if value.removeprefix("-").isdigit() else value
 
 
 def _delimiter(value: str) -> str:
@@ -384,10 +377,3 @@ def _delimiter(value: str) -> str:
     if len(mark) != 1 or not mark.isascii() or mark.isalnum() or mark in '"\n\r ':
         raise argparse.ArgumentTypeError(f"{value!r} is no mark between fields, such as ';' or tab")
     return mark
-
-
-def _natural(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is negative")
-    return number

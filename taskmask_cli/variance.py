@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
 from taskmask.json_output import to_json
-from taskmask_cli.options import DATA_HELP, Parser, add_user_dir, load_user_dirs
+from taskmask_cli.options import DATA_HELP, Parser, add_user_dir, load_user_dirs, whole
 
 if TYPE_CHECKING:
     from taskmask.analysis.variance import Variance
@@ -45,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "[uniform, whole_word, span, fully_explored]",
     )  # fmt: skip
     parser.add_argument("--split", default="", help="split of the dataset [train]")
-    parser.add_argument("--rows", type=int, default=32, help="rows to look at, spread over the split [32]")
-    parser.add_argument("--draws", type=int, default=4, help="independent draws of the masks of each row [4]")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the masks [1]")
-    parser.add_argument("--project", type=int, default=0, metavar="N", help="length of sketches of gradients [none]")
+    parser.add_argument("--rows", type=whole(), default=32, help="rows to look at, spread over the split [32]")
+    parser.add_argument("--draws", type=whole(), default=4, help="independent draws of the masks of each row [4]")
+    parser.add_argument("--seed", type=whole(), default=1, help="seed of the masks [1]")
+    parser.add_argument(
+        "--project", type=whole(), default=0, metavar="N", help="length of sketches of gradients [none]"
+    )
     parser.add_argument("--html", default="", metavar="FILE", help="write a page with pictures")
     parser.add_argument("--tensorboard", default="", metavar="DIR", help="write histograms over rows for TensorBoard")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")

@@ -42,8 +42,10 @@ def train_vocabulary(
     """
     if kind not in ("unigram", "bpe"):
         raise ConfigError(f"{kind!r} is no kind of vocabulary", expected="unigram or bpe")
-    if not 0 < character_coverage <= 1:
-        raise ConfigError(f"character coverage is {character_coverage}", expected="more than 0, at most 1")
+    if not 0.98 <= character_coverage <= 1:  # as SentencePiece has it
+        raise ConfigError(f"character coverage is {character_coverage}", expected="0.98 to 1")
+    if sentinels >= size:
+        raise ConfigError(f"{sentinels:,} sentinels are no part of {size:,} pieces", expected=f"at most {size - 1:,}")
     raw = (line.encode() if isinstance(line, str) else line for line in lines)
     parts = (part for line in raw for part in cut_text(line, _LONGEST_TRAINED))
     model = io.BytesIO()

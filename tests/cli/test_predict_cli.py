@@ -113,7 +113,7 @@ def test_texts_that_cannot_be(trained, monkeypatch, capsys):
 def test_wrong_options(trained):
     for words, says in [
         (["--top", "0"], "--top: is 0; expected at least 1"),
-        (["--top", "many"], "invalid int value: 'many'"),
+        (["--top", "many"], "'many' is no whole number"),
         (["--tpo", "3"], "did you mean '--top'?"),
         (["--masker", "span"], "unknown option --masker"),
     ]:
