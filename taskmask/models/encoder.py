@@ -12,7 +12,7 @@ from taskmask.models import EncoderConfig
 from taskmask.models.base import Model
 from taskmask.modules.attention import Rotation, local_mask, rotary_angles
 from taskmask.modules.embeddings import Blend, Embeddings
-from taskmask.modules.heads import build_head
+from taskmask.modules.heads import RowHead, build_head
 from taskmask.modules.init import init_weights, residual_scale_of
 from taskmask.modules.layers import EncoderLayer
 from taskmask.modules.spec import HeadSpec
@@ -67,6 +67,9 @@ class Encoder(Model):
         )
         self.norm = nn.LayerNorm(width, epsilon, bias=bias) if config.norm == "pre" else nn.Identity()
         self.heads = nn.ModuleDict({name: self._head(spec, vocab_size) for name, spec in heads.items()})
+        self.reads_first_tokens = bool(heads) and all(
+            isinstance(head, RowHead) and not head.mean for head in self.heads.values()
+        )
         init_weights(self, config.init_std, residual_scale_of(config.norm, config.layers))
 
     def _head(self, spec: HeadSpec, vocab_size: int) -> nn.Module:
@@ -89,8 +92,12 @@ class Encoder(Model):
         keep: Tensor | None = None,
         segments: Tensor | None = None,
         blend: Blend | None = None,
+        first: int | None = None,
     ) -> Tensor:
-        """The hidden states of the last layer, [N, T, D]; the arguments are those of `forward`."""
+        """The hidden states of the last layer, [N, T or first, D]; the other arguments are those of `forward`.
+
+        The last layer computes only the `first` tokens of each row, from its start; None: all.
+        """
         x = self.embeddings(tokens, segments, blend)
         config, length = self.config, tokens.shape[1]
         everywhere = nearby = (keep, self._rotation(length, config.rotary_base, x.device))
@@ -98,7 +105,8 @@ class Encoder(Model):
             rotation = self._rotation(length, config.local_rotary_base, x.device)
             nearby = (local_mask(length, config.local_window, keep, x.device), rotation)
         for number, layer in enumerate(self.layers):
-            x = layer(x, *(nearby if number % config.global_every else everywhere))
+            is_last = number == len(self.layers) - 1
+            x = layer(x, *(nearby if number % config.global_every else everywhere), first if is_last else None)
         return self.norm(x)
 
     def _rotation(self, length: int, base: float, device: torch.device) -> Rotation | None:
@@ -133,6 +141,8 @@ class Encoder(Model):
         positions = positions or {}
         if unknown := set(positions) - set(self.heads):
             raise ValueError(f"positions for {sorted(unknown)}, but the heads are {sorted(self.heads)}")
-        hidden = self.encode(tokens, keep, segments, blend)
+        # in training the whole layer is drawn dropout for
+        first = 1 if self.reads_first_tokens and not self.training else None
+        hidden = self.encode(tokens, keep, segments, blend, first)
         embedding = self.embeddings.tokens.weight
         return {name: head(hidden, positions.get(name), embedding, keep) for name, head in self.heads.items()}

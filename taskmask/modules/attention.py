@@ -169,18 +169,32 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=bias)  # rows: all of q, then k, then v, as in nn.MultiheadAttention
         self.output = nn.Linear(width, width, bias=bias)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, keep: Tensor | None = None, rotation: Rotation | None = None, first: int | None = None
+    ) -> Tensor:
         """Lets every token attend to the kept tokens of its row.
 
         Args:
             x: [N, T, D].
             keep: bool [N, T], True at real tokens, or bool [N or 1, T, T], query by key; None: all.
             rotation: of `rotary_angles`; None: no rotary positions.
+            first: tokens of each row, from its start, that are computed; None: all.
 
         Returns:
-            [N, T, D].
+            [N, T or first, D].
         """
-        q, k, v = split_heads(self.qkv(x), self.heads, 3)
+        if first is None:
+            q, k, v = split_heads(self.qkv(x), self.heads, 3)
+        else:
+            of_q, of_kv = (_part(self.qkv, start, stop) for start, stop in ((0, x.shape[-1]), (x.shape[-1], None)))
+            (q,) = split_heads(F.linear(x[:, :first], *of_q), self.heads)
+            k, v = split_heads(F.linear(x, *of_kv), self.heads, 2)
+            keep = keep[:, :first] if keep is not None and keep.dim() == 3 else keep
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            q, k = rotate(q, (rotation[0][:first], rotation[1][:first])), rotate(k, rotation)
         return self.output(join_heads(attend(q, k, v, keep, self.dropout if self.training else 0.0)))
+
+
+def _part(linear: nn.Linear, start: int, stop: int | None) -> tuple[Tensor, Tensor | None]:
+    """Returns weight and bias of some outputs of a linear layer."""
+    return linear.weight[start:stop], None if linear.bias is None else linear.bias[start:stop]

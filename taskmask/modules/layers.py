@@ -83,19 +83,23 @@ class EncoderLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width, norm_epsilon, bias=bias)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None, rotation: Rotation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, keep: Tensor | None = None, rotation: Rotation | None = None, first: int | None = None
+    ) -> Tensor:
         """Runs the layer.
 
         Args:
             x: [N, T, D].
             keep: bool [N, T], True at real tokens, or bool [N or 1, T, T], query by key; None: all.
             rotation: of `rotary_angles`; None: no rotary positions.
+            first: tokens of each row, from its start, that are computed; None: all.
 
         Returns:
-            [N, T, D].
+            [N, T or first, D].
         """
+        residual = x if first is None else x[:, :first]
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.attention_norm(x), keep, rotation))
+            x = residual + self.dropout(self.attention(self.attention_norm(x), keep, rotation, first))
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        x = self.attention_norm(x + self.dropout(self.attention(x, keep, rotation)))
+        x = self.attention_norm(residual + self.dropout(self.attention(x, keep, rotation, first)))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))

@@ -36,11 +36,11 @@ KINDS = {
 }
 
 
-def build(kind="bert", dropout=0.0, **settings):
+def build(kind="bert", dropout=0.0, heads=HEADS, **settings):
     torch.manual_seed(0)
     given = {"layers": 2, "width": 32, "heads": 4, "dropout": dropout, "attention_dropout": dropout}
     config = EncoderConfig(**{**given, **KINDS[kind], **settings})
-    return Encoder(config, vocab_size=VOCAB, max_length=LENGTH, heads=HEADS)
+    return Encoder(config, vocab_size=VOCAB, max_length=LENGTH, heads=heads)
 
 
 def num_parameters(config, vocab, length):
@@ -175,6 +175,34 @@ def test_same_seed_same_weights_and_a_first_loss_of_log_v():
     tokens = torch.randint(VOCAB, (8, 16))
     loss = F.cross_entropy(model(tokens)["mlm"], torch.randint(VOCAB, (128,)))
     assert loss.item() == pytest.approx(torch.tensor(float(VOCAB)).log().item(), abs=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_where_first_tokens_are_read_the_last_layer_computes_no_others(kind, precision):
+    model = build(kind, init_std=0.1, pool="first", heads={"a": HeadSpec("row", 3), "b": HeadSpec("row", 2)}).eval()
+    tokens = torch.randint(VOCAB, (4, 16))
+    keep = torch.arange(16)[None] < torch.tensor([[16], [9], [1], [12]])
+    seen = []
+    model.layers[-1].feed_forward.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    for kept in (keep, None):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            found, hidden = model(tokens, kept), model.encode(tokens, kept)
+            for name, head in model.heads.items():
+                expected = head(hidden, None, model.embeddings.tokens.weight, kept)
+                atol = 1e-6 if precision == "fp32" else 0.02
+                torch.testing.assert_close(found[name], expected, atol=atol, rtol=1e-5)
+    assert seen == [1, 16] * 2
+    model.train()
+    model(tokens, keep)
+    assert seen[-1] == 16
+
+
+@pytest.mark.parametrize("heads", [{"mlm": HeadSpec("lm")}, {"a": HeadSpec("row", 3), "b": HeadSpec("token", 2)}, {}])
+def test_where_other_tokens_are_read_too_it_computes_them(heads):
+    model = build(heads=heads).eval()
+    assert not model.reads_first_tokens
+    assert not build(pool="mean", heads={"a": HeadSpec("row", 3)}).reads_first_tokens
 
 
 @pytest.mark.parametrize("kind", KINDS)
