@@ -280,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     every = [source for files in sources.values() for source in files]
     summary.warn_of_doubts(every)
+    summary.warn_of_files_given_twice(paths)
     label_names = _label_names(args.label_names, every)
     vocabulary = _vocabulary(args, sources["train"])
     workers = num_cores() if args.workers is None else args.workers

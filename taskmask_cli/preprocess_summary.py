@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from taskmask.data.guesses import Guess
@@ -16,6 +18,18 @@ from taskmask.errors import visible
 from taskmask.metrics.tag_schemes import scheme_of
 
 MOST_SHOWN = 10  # labels of a column
+
+
+def warn_of_files_given_twice(paths: Mapping[str, Sequence[str]]) -> None:
+    """Says which files are read twice: what is trained on measures nothing, and what stands twice counts twice."""
+    splits: dict[str, list[str]] = {}
+    for split, files in paths.items():
+        for file in files:
+            splits.setdefault(os.path.realpath(file), []).append(split)
+    for file, names in splits.items():
+        if len(names) > 1:
+            where = f"splits {' and '.join(dict.fromkeys(names))}" if len({*names}) > 1 else f"split {names[0]} twice"
+            print(visible(f"taskmask: warning: {file} is in {where}"), file=sys.stderr)
 
 
 def warn_of_doubts(sources: list[Source]) -> None:

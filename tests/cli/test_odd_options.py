@@ -86,3 +86,17 @@ def test_a_vocabulary_that_none_can_be(end):
 def test_the_root_is_no_output(verb, option, end):
     code, error = end(verb, option, "/", *(["--from-hf", "."] if option == "--run" else []))
     assert code == 2 and f"{option} /: is the root of the file system" in error
+
+
+def test_a_file_that_is_given_twice_is_named(texts, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    files = [str(texts / name) for name in ("train.txt", "valid.txt")]
+    (tmp_path / "link.txt").symlink_to(files[0])
+    options = ["--vocab", data, "--out", "out", "--overwrite", "--workers", "0"]
+    for arguments, says in [
+        (["--train", *files, "--valid", "link.txt"], [f"{files[0]} is in splits train and valid"]),
+        (["--train", files[0], files[0]], [f"{files[0]} is in split train twice"]),
+        (["--train", files[0], "--valid", files[1]], []),
+    ]:
+        assert main.run(main.main, ["preprocess", *arguments, *options]) == 0
+        assert capsys.readouterr().err == "".join(f"taskmask: warning: {one}\n" for one in says)

@@ -283,10 +283,11 @@ def test_any_number_of_workers_gives_the_same_bytes(end, monkeypatch, kind):
     monkeypatch.setattr(readers, "CHUNK", 500)
     monkeypatch.setattr(ingest, "CHUNK", 500)
     Path("a.tsv").write_text("text\tlabel\n" + "".join(f"{LINES[n % 3]} {n}\tclass {n % 7}\n" for n in range(500)))
+    Path("b.tsv").write_bytes(Path("a.tsv").read_bytes())
     vocab = ("--vocab-size", "320", "--vocab-kind", kind)
     results = []
     for workers in ("0", "1", "2", "5"):
-        assert end("--train", "a.tsv", "--valid", "a.tsv", "--workers", workers, "--overwrite", vocab=vocab)[0] == 0
+        assert end("--train", "a.tsv", "--valid", "b.tsv", "--workers", workers, "--overwrite", vocab=vocab)[0] == 0
         results.append(content(Path("out")))
     assert results[0] == results[1] == results[2] == results[3] and len(results[0]) == 8
 
