@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from pathlib import Path
 
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_error
@@ -79,12 +80,16 @@ def spin_briefly() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-_NO_MEMORY = "can't allocate memory"
+_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "can't start new thread", "failed to map segment")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tells the errors by which Python and torch, on CPU and GPU, say that there is no more memory."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(sign in str(error).lower() for sign in _NO_MEMORY)
+    )
 
 
 def in_our_words(error: BaseException) -> TaskmaskError | None:
@@ -94,6 +99,8 @@ def in_our_words(error: BaseException) -> TaskmaskError | None:
         return error
     if is_out_of_memory(error):
         fix = "lower --train.max_tokens, or take a smaller model"
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            fix = f"raise the limit of the address space (ulimit -v); else {fix}"
         return StorageError(f"not enough memory: {text or type(error).__name__}", fix=fix)
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return ConfigError(f"torch.compile failed: {text}", where="run.compile", fix="leave --run.compile out")

@@ -13,6 +13,7 @@ from typing import NoReturn
 from taskmask import __version__
 from taskmask.errors import ConfigError, did_you_mean, visible
 from taskmask.machine import in_our_words, spin_briefly
+from taskmask_cli.room import check_room
 from taskmask_cli.streams import guard_streams, ignore_lost_output
 
 VERBS = {
@@ -66,7 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         names, near = ", ".join(VERBS), did_you_mean(verb, VERBS)
         raise ConfigError(f"unknown verb {verb!r}", where="taskmask", expected=f"one of {names}", fix=near)
-    return importlib.import_module(f"taskmask_cli.{verb}").main(rest)
+    return run_verb(verb, rest)
+
+
+def run_verb(verb: str, words: Sequence[str]) -> int:
+    """Runs a verb with its options."""
+    check_room(verb, words)
+    code: int = importlib.import_module(f"taskmask_cli.{verb}").main(words)
+    return code
 
 
 def run(command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -119,16 +127,12 @@ def cli() -> None:
 
 def cli_train() -> None:
     """Console script `taskmask-train`."""
-    from taskmask_cli import train
-
-    start(train.main)
+    start(lambda _: run_verb("train", sys.argv[1:]))
 
 
 def cli_preprocess() -> None:
     """Console script `taskmask-preprocess`."""
-    from taskmask_cli import preprocess
-
-    start(preprocess.main)
+    start(lambda _: run_verb("preprocess", sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ FAULTS = {
     85: "a number format in which this machine is slow: named with both times; auto takes the faster, evaluation fp32",
     86: "other programs on the same cores: waiting threads sleep soon; a container has its quota of threads",
     77: "a masker that changes folder, threads, signals or environment: no harm; taskmask check names it",
+    78: "little address space, or no /dev/shm for workers: one line with what to do, exit 7; never an abort or a hang",
 }
 
 

@@ -1,0 +1,80 @@
+"""Little address space, and no room in /dev/shm: one line that says what to do, and exit code 7."""
+
+import errno
+import multiprocessing
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+from conftest import TINY
+
+from taskmask.errors import StorageError
+from taskmask.training import loader
+
+KIB = 1024
+
+
+def run(words, kib, folder):
+    """Runs a command below a limit of address space; returns its exit code and the lines that it prints."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({kib * KIB},) * 2)\n"
+    command = [sys.executable, "-c", f"{code}from taskmask_cli.main import cli; cli()", *words]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=90)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.fault(78)
+@pytest.mark.parametrize("kib", [300_000, 500_000])
+@pytest.mark.parametrize("verb", ["preprocess", "train", "predict", "--help", "train --help"])
+def test_a_limit_of_the_address_space(verb, kib, data, trained, texts, tmp_path):
+    words = {
+        "preprocess": ["preprocess", "--train", str(texts / "train.txt"), "--out", "d", "--vocab-size", "330"],
+        "train": ["train", "--data", data, "--run", "r", *TINY],
+        "predict": ["predict", "--from", str(trained), "the <mask>"],
+    }.get(verb, verb.split())
+    code, lines = run(words, kib, tmp_path)
+    if "--help" in words:
+        assert code == 0
+    else:
+        assert code in (0, 7), lines
+    if code == 7:
+        assert len(lines) == 1 and "ulimit -v" in lines[0], lines
+        assert not list(tmp_path.iterdir())
+    if kib == 300_000 and "--help" not in words:
+        assert code == 7
+
+
+@pytest.mark.fault(78)
+def test_no_room_for_semaphores(monkeypatch):
+    class Full:
+        def Queue(self):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    loader.check_semaphores(2)
+    monkeypatch.setattr(multiprocessing, "get_context", Full)
+    with pytest.raises(StorageError, match=r"/dev/shm: has no room .*--run\.workers 0"):
+        loader.check_semaphores(2)
+
+
+@pytest.mark.fault(78)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_a_small_shm(data, tmp_path):
+    words = ["train", "--data", data, "--run", str(tmp_path / "r"), *TINY, "--run.workers", "2"]
+    shell = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$@"'
+    command = [sys.executable, "-c", "from taskmask_cli.main import cli; cli()", *words]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    whole = ["unshare", "-m", "sh", "-c", shell, "sh", *command]
+    done = subprocess.run(whole, env=env, capture_output=True, text=True, timeout=90)
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip("this machine mounts nothing")
+    assert done.returncode == 7 and "/dev/shm" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+
+
+def test_without_a_limit_nothing_is_tried(monkeypatch):
+    from taskmask_cli import room
+
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
+    monkeypatch.setattr(subprocess, "run", pytest.fail)
+    room.check_room("train", [])
