@@ -9,7 +9,8 @@ from pathlib import Path
 
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_error
 
-SPIN_COUNT = "5000"
+SPIN_COUNT = "20000"
+"""Rounds of waiting, about a millisecond: above all gaps within a step of one program, far below a turn of another."""
 
 
 def num_cores() -> int:
