@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from taskmask.training.log import say
     from taskmask.training.pretrained import runs_in
-    from taskmask.training.seeds import evaluate_runs, table, unfinished
+    from taskmask.training.seeds import evaluate_runs, how_made, table, unfinished
 
     if is_first() and (names := unfinished(runs_in(options.source))):
         say(f"warning: not finished: {', '.join(names)}")
@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         means = {name: found["mean"] for name, found in figures.items()}
         ends = {name: [found["low"], found["high"]] for name, found in figures.items()}
         several = {"runs": figures} if len(reached.results) > 1 else {}
-        print(to_json({**means, "intervals": ends, **several, **about}))
+        rule = {"interval_rule": " ".join(made)} if (made := how_made([reached])) else {}
+        print(to_json({**means, "intervals": ends, **rule, **several, **about}))
         return 0
     print(visible("\n".join([*table([reached]), ""])))
     masker = about.pop("masker")

@@ -170,11 +170,11 @@ def table(reached: Sequence[Reached]) -> list[str]:
         rows = [(row[0], row[1], row[2].replace("mean", "value"), row[4]) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [*lines, *_how_made(reached)]
+    return [*lines, *how_made(reached)]
 
 
-def _how_made(reached: Sequence[Reached]) -> list[str]:
-    """The rule of the intervals, and a warning if there are few seeds."""
+def how_made(reached: Sequence[Reached]) -> list[str]:
+    """Returns the rule of the intervals, and a warning if there are few seeds."""
     examples = ", ".join(f"{one.examples:,} examples of {one.split}" for one in reached if one.examples)
     if not examples:
         return []

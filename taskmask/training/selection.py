@@ -116,6 +116,8 @@ def select(
     if odds is not None and chosen.balanced:
         kept = balance(labels, odds, kept, seed)
         each = f", {np.bincount(labels[kept]).max(initial=0):,} of each class, as the scarcest has no more"
+        found, lost = np.unique(labels[known]), np.setdiff1d(labels[known], labels[kept])
+        each += f", but none of {len(lost)} of the {len(found)} classes, which have no sure label" if len(lost) else ""
     left = f", {int((leaked & known).sum()):,} left out as they are to be tested" if guarded else ""
     said = f"of {split.name}: {int(kept.sum()):,} of {int(known.sum()):,} labels kept{each}{left}"
     return np.where(kept, labels, -1).astype(labels.dtype), said

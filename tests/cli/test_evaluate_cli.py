@@ -115,3 +115,7 @@ def test_wrong_options(trained, tmp_path):
         with pytest.raises(kind) as caught:
             main(words)
         assert says in str(caught.value), words
+
+
+def test_json_names_the_rule_of_the_intervals(trained, capsys):
+    assert asked(capsys, "--from", trained)["interval_rule"].startswith("95 % intervals over ")

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,6 +265,15 @@ def test_balance_by_hand():
     kept = np.array([True, True, True, True, True, False])
     assert balance(labels, odds, kept).tolist() == [True, True, False, True, True, False]
     assert not balance(labels, odds, np.zeros(6, bool)).any()
+
+
+def test_a_class_without_a_sure_label_is_named():
+    split = SimpleNamespace(name="train", rows=4)
+    labels, odds = np.array([0, 0, 1, 2]), np.array([3.0, 3.0, 3.0, -3.0])
+    chosen = Selection(above=0.9, balanced=True, learned=())
+    kept, said = select(split, None, labels, odds, chosen, set())
+    assert kept[2] == 1 and kept[3] == -1
+    assert "1 of each class" in said and "none of 1 of the 3 classes, which have no sure label" in said
 
 
 def test_equally_sure_labels_are_drawn_not_taken_from_the_top():
