@@ -26,6 +26,10 @@ def from_json(text: str | bytes) -> Any:
         return _DECODER.decode(plain)
     except RecursionError:
         raise ValueError("the values are nested too deeply") from None
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):  # Python's advice to programmers
+            raise ValueError("a whole number has thousands of digits") from None
+        raise
 
 
 def read_json(path: Path) -> Any:

@@ -22,6 +22,7 @@ def test_what_json_reads_is_read_so(value):
         ('{"a": 1}'.encode("utf-32-le"), "Expecting"),
         (b'{"a": "\xe9"}', "utf-8"),
         ("", "Expecting value"),
+        ("9" * 5000, "thousands of digits"),
     ],
 )
 def test_what_is_refused_is_a_value_error(text, says):

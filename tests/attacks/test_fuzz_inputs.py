@@ -209,7 +209,7 @@ CHECKS = {"texts": check_texts, "words": check_words, "answers": check_answers, 
 def check_refusal(file, code, error, before):
     """One line that names the file and, but for whole files, the place in it; nothing is left."""
     assert code in (2, 3) and error.startswith("taskmask: error: ") and error.count("\n") == 1 and len(error) < 4200
-    whole = r"gz|is empty|no text|has no rows|there is no word|no SQuAD|no list 'data'|twice|nested|-utf8"
+    whole = r"gz|is empty|no text|has no rows|there is no word|no SQuAD|no list 'data'|twice|nested|digits|-utf8"
     assert re.search(rf"{re.escape(file)}(:\d+|, article)|line \d+ column|{whole}", error) and file in error, error
     assert set(os.listdir()) == before
 

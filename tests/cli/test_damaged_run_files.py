@@ -1,0 +1,37 @@
+"""Files of a run that are damaged: what reads them says so in one line, or does without them."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from taskmask_cli import main
+
+CONTENTS = [
+    b"", b"null", b"[]", b"{}", b"{", b"0", b'"x"', b"[null]", b"\xff\xfe", b"[" * 5000, b'{"a": 1, "a": 2}',
+    b'{"exit_code": {}}', b'{"kind": []}\n{"step": "x"}\n', b'{"kind": "valid", "step": null}\n',
+]  # fmt: skip
+
+
+@pytest.mark.fault(47, 69)
+@pytest.mark.parametrize("name", ["settings.json", "log.jsonl", "exit.json", "environment.json", "vocab.model"])
+def test_damaged_files_of_a_run(name, trained, data, tiny, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    whole, file, draw = (Path(trained) / name).read_bytes(), Path("run") / name, random.Random(name)
+    changes = list(CONTENTS)
+    for bit in draw.sample(range(8 * len(whole)), 12):
+        changes.append(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+    shutil.copytree(trained, "run")
+    for content in [*changes, whole[: len(whole) // 2], whole]:
+        for command in (
+            ["predict", "--from", "run", "a <mask>"],
+            ["evaluate", "--from", "run", "--split", "valid"],
+            ["train", "--data", data, "--run", "run", *tiny],  # which is done
+        ):
+            file.write_bytes(content)
+            capfd.readouterr()
+            code = main.run(main.main, command)
+            error = capfd.readouterr().err
+            assert code in ((0,) if content is whole else (0, 2, 3, 4)), (command, content[:99], error)
+            assert "Traceback" not in error and error.count("taskmask: error: ") == (code != 0), (command, content[:99])
