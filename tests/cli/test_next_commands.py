@@ -5,10 +5,10 @@ import re
 import shlex
 
 import pytest
-from conftest import TINY, WORDS
 
 from taskmask_cli import main as front
 
+WORDS = ("function", "returns", "list", "of", "values", "when", "argument", "object", "raises", "error", "otherwise")
 COMMAND = re.compile(r"(?:taskmask-preprocess|taskmask-train|taskmask \w+|tensorboard) .*")
 
 
@@ -37,13 +37,13 @@ def again(command):
     return [command[0].removeprefix("taskmask-"), *command[1:]] if "-" in command[0] else command[1:]
 
 
-def test_they_run_as_they_stand(place, tmp_path, monkeypatch, capfd):
+def test_they_run_as_they_stand(place, tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     data, folder = place / "data", place / "run"
     files = ["--train", place / "train.jsonl", "--valid", place / "valid.jsonl", "--workers", 0]
     (command,) = run(capfd, "preprocess", *files, "--out", data, "--vocab-size", 290)
     assert again(command)[:3] == ["train", "--data", str(data)]
-    board, *commands = run(capfd, *again(command), *TINY, "--run", folder, "--run.tensorboard", "true")
+    board, *commands = run(capfd, *again(command), *tiny, "--run", folder, "--run.tensorboard", "true")
     assert board == ["tensorboard", "--logdir", str(folder)]
     assert [command[1] for command in commands] == ["evaluate", "predict"]
     (after,) = run(capfd, "annotate", "--data", data, "--from", folder, "--column", "mine=label")
@@ -54,18 +54,18 @@ def test_they_run_as_they_stand(place, tmp_path, monkeypatch, capfd):
         run(capfd, *again(command))
 
 
-def test_a_converted_model(place, tmp_path, monkeypatch, capfd):
+def test_a_converted_model(place, tiny, tmp_path, monkeypatch, capfd):
     pytest.importorskip("tokenizers")
     monkeypatch.chdir(tmp_path)
     run(capfd, "preprocess", "--train", place / "train.jsonl", "--out", "bin", "--vocab-size", 290, "--workers", 0)
-    run(capfd, "train", "--data", "bin", "--run", place / "lm", *TINY)
+    run(capfd, "train", "--data", "bin", "--run", place / "lm", *tiny)
     run(capfd, "convert", "--run", place / "lm", "--to-hf", place / "hf")
     prepare, train = run(capfd, "convert", "--from-hf", place / "hf", "--run", place / "back")
     files = [str(place / f"{name}.jsonl") for name in ("train", "valid")]
     words = [files[0] if word == "train.txt" else files[1] if word == "valid.txt" else word for word in again(prepare)]
     (following,) = run(capfd, *words)
     assert following[-2:] == ["--train.init_from", str(place / "back")] or str(place / "back") in following
-    run(capfd, *again(train), *[word for word in TINY if not word.startswith("--model")][3:])
+    run(capfd, *again(train), *[word for word in tiny if not word.startswith("--model")][3:])
 
 
 def test_errors_name_commands_that_run(place, tmp_path, monkeypatch, capfd):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TINY
 
 from taskmask.errors import StorageError
 from taskmask.training import loader
@@ -28,10 +27,10 @@ def run(words, kib, folder):
 @pytest.mark.fault(78)
 @pytest.mark.parametrize("kib", [300_000, 500_000])
 @pytest.mark.parametrize("verb", ["preprocess", "train", "predict", "--help", "train --help"])
-def test_a_limit_of_the_address_space(verb, kib, data, trained, texts, tmp_path):
+def test_a_limit_of_the_address_space(verb, kib, tiny, data, trained, texts, tmp_path):
     words = {
         "preprocess": ["preprocess", "--train", str(texts / "train.txt"), "--out", "d", "--vocab-size", "330"],
-        "train": ["train", "--data", data, "--run", "r", *TINY],
+        "train": ["train", "--data", data, "--run", "r", *tiny],
         "predict": ["predict", "--from", str(trained), "the <mask>"],
     }.get(verb, verb.split())
     code, lines = run(words, kib, tmp_path)
@@ -60,8 +59,8 @@ def test_no_room_for_semaphores(monkeypatch):
 
 @pytest.mark.fault(78)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
-def test_a_small_shm(data, tmp_path):
-    words = ["train", "--data", data, "--run", str(tmp_path / "r"), *TINY, "--run.workers", "2"]
+def test_a_small_shm(data, tiny, tmp_path):
+    words = ["train", "--data", data, "--run", str(tmp_path / "r"), *tiny, "--run.workers", "2"]
     shell = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$@"'
     command = [sys.executable, "-c", "from taskmask_cli.main import cli; cli()", *words]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
