@@ -51,6 +51,7 @@ for set in "${@:2}"; do
   [ -e $set-mixed-bin/dataset.json ] || taskmask-preprocess --train "$train" text/$set-sure.tsv --valid "$dev" --test "$test" --vocab $encoder --out $set-mixed-bin
   taskmask-train --data $set-mixed-bin --data.length 64 --run runs/$set-self-training --task classification --train.init_from $encoder \
     --train.steps 70 --train.valid_every 35 --train.max_tokens 1024 --optim.lr 5e-4 --train.seed 1 2 3 4 5
+  taskmask evaluate --from runs/$set-self-training --split test
 
   echo; echo "== $set: go on with each variant, fine-tune, report"
   taskmask compare "$here/$set.toml" --run runs/pseudo-$set
