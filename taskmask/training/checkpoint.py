@@ -171,10 +171,15 @@ def _check_content(state: dict[str, Any], file: Path) -> None:
         if not isinstance(name, str) or not _is_plain(tensor):
             raise CheckpointError("holds weights that are no tensors", where=str(file), fix=fix)
     for column, names in state["labels"].items():
-        if not isinstance(names, list) or not all(isinstance(text, str) for text in [column, *names]):
+        if not isinstance(names, list) or not all(map(_is_text, [column, *names])):
             raise CheckpointError("holds labels that are no texts", where=str(file), fix=fix)
     if type(state["step"]) is not int or state["step"] < 0:
         raise CheckpointError(f"is of step {str(state['step'])[:20]}", where=str(file), expected="0 or more", fix=fix)
+
+
+def _is_text(found: Any) -> bool:
+    """Returns whether it is a text that UTF-8 can hold."""
+    return isinstance(found, str) and found == found.encode(errors="ignore").decode()
 
 
 def _is_plain(found: Any) -> bool:
