@@ -33,7 +33,7 @@ def check_room(verb: str, words: Sequence[str]) -> None:
     library = "SentencePiece" if verb in WITHOUT_TORCH else "PyTorch"
     least = max(limit - MARGIN[library], 1)
     code = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({least}, {least}))\n{TRIAL[library]}"
-    done = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode:
         what = f"is limited to {limit >> 20:,} MiB, too little for {library} and the work"
         raise StorageError(what, where="address space (ulimit -v)", fix="raise the limit")

@@ -23,11 +23,11 @@ chinese() { # titles and reviews without labels; the last 500 of each set are he
 }
 
 for set in "${@:2}"; do
-  folder=$data/$set train=train.tsv dev=dev.tsv test=test.tsv encoder=english epochs=2 pair=()
+  folder=$data/$set train=train.tsv dev=dev.tsv test=test.tsv encoder=english epochs=2 columns=text pair=
   case $set in
     ag_news) test=test.tsv.gz ;;
     laptop | restaurant) # every tenth row of train is held out as dev; the second text is the aspect
-      folder=text epochs=3 train=$set-train.tsv dev=$set-dev.tsv test=$set-test.tsv pair=(--text text aspect)
+      folder=text epochs=3 train=$set-train.tsv dev=$set-dev.tsv test=$set-test.tsv columns="text aspect" pair=aspect
       awk 'NR == 1 || NR % 10' $data/semeval14/${set}_train.tsv > text/$train
       awk 'NR == 1 || NR % 10 == 0' $data/semeval14/${set}_train.tsv > text/$dev
       cp $data/semeval14/${set}_test.tsv text/$test
@@ -38,11 +38,11 @@ for set in "${@:2}"; do
   esac
   $encoder
   [ -e $set-bin/dataset.json ] || taskmask-preprocess --train $folder/$train --valid $folder/$dev --test $folder/$test \
-    ${pair[@]+"${pair[@]}"} --vocab runs/$encoder --out $set-bin
-  recipe=(--config "$here/settings.toml" --data $set-bin --train.epochs $epochs --train.precision bf16 --train.seed 1 2 3 4 5)
-  taskmask-train "${recipe[@]}" ${pair[@]+--task.pair aspect} --run runs/$set-pretrained --train.init_from runs/$encoder
-  taskmask-train --config runs/$encoder/settings.json "${recipe[@]}" ${pair[@]+--task.pair aspect} --run runs/$set-scratch \
-    --train.init_from "" --train.valid_every none
+    --text $columns --vocab runs/$encoder --out $set-bin
+  taskmask-train --config "$here/settings.toml" --data $set-bin --run runs/$set-pretrained --task.pair "$pair" \
+    --train.epochs $epochs --train.precision bf16 --train.seed 1 2 3 4 5 --train.init_from runs/$encoder
+  taskmask-train --config runs/$encoder/settings.json --config "$here/settings.toml" --data $set-bin --run runs/$set-scratch \
+    --task.pair "$pair" --train.epochs $epochs --train.precision bf16 --train.seed 1 2 3 4 5 --train.init_from "" --train.valid_every none
   for run in pretrained scratch; do
     echo "$set, $run:"
     taskmask evaluate --from runs/$set-$run --split test

@@ -8,20 +8,17 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/../environment.sh" "[report]"
 python "$here/texts.py" "${1:?the folder of the data}" text
 
-prepare() { # NAME OPTION ...: once
-  [ -e $1-bin/dataset.json ] || taskmask-preprocess "${@:2}" --out $1-bin
-}
-splits() { echo --train text/$1-train.jsonl --valid text/$1-valid.jsonl --test text/$1-test.jsonl; }
-
 echo; echo "== 1. prepare"
-prepare wiki --train text/wiki.txt --valid text/wiki-valid.txt --documents blank --vocab-size 8000
-prepare corpus --train text/corpus.txt --documents line --vocab wiki-bin
-prepare spans --train text/squad-train.jsonl --valid text/squad-valid.jsonl --vocab wiki-bin
-prepare episodes --train text/squad-train.jsonl --text context question --list answers --vocab wiki-bin
+[ -e wiki-bin/dataset.json ] || taskmask-preprocess --train text/wiki.txt --valid text/wiki-valid.txt --documents blank --vocab-size 8000 --out wiki-bin
+[ -e corpus-bin/dataset.json ] || taskmask-preprocess --train text/corpus.txt --documents line --vocab wiki-bin --out corpus-bin
+[ -e spans-bin/dataset.json ] || taskmask-preprocess --train text/squad-train.jsonl --valid text/squad-valid.jsonl --vocab wiki-bin --out spans-bin
+[ -e episodes-bin/dataset.json ] || taskmask-preprocess --train text/squad-train.jsonl --text context question --list answers --vocab wiki-bin --out episodes-bin
 for set in closed squadcb title; do
-  prepare $set $(splits $set) --text question --list answers --vocab wiki-bin
+  [ -e $set-bin/dataset.json ] || taskmask-preprocess --train text/$set-train.jsonl --valid text/$set-valid.jsonl \
+    --test text/$set-test.jsonl --text question --list answers --vocab wiki-bin --out $set-bin
 done
-prepare choose $(splits choose) --text question --list answers choices --vocab wiki-bin
+[ -e choose-bin/dataset.json ] || taskmask-preprocess --train text/choose-train.jsonl --valid text/choose-valid.jsonl \
+  --test text/choose-test.jsonl --text question --list answers choices --vocab wiki-bin --out choose-bin
 
 echo; echo "== 2. general pre-training, with BART's masks"
 taskmask-train --data wiki-bin --run runs/general-ed --task denoising --model bart_tiny --model.width 128 --model.heads 4 --model.norm pre \

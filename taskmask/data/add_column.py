@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from taskmask.data.columns import Column, Dataset, check_name, read_header
+from taskmask.data.mapped import map_file
 from taskmask.data.writer import ColumnWriter, column_entry, write_header
 from taskmask.errors import DataError, TaskmaskError, storage_errors
 from taskmask.locks import file_lock, folder_lock
@@ -100,7 +101,8 @@ class ColumnsWriter:
     def values(self, split: str, name: str) -> np.ndarray:
         """Returns the values of a column that was written."""
         column = self._written[split, name]
-        return np.fromfile(self.dataset.path / column.files["values"].path, np.dtype(column.dtype).newbyteorder("<"))
+        file = column.files["values"]
+        return map_file(self.dataset.path / file.path, file.bytes, column.dtype)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._held:

@@ -76,7 +76,9 @@ def test_a_tsv_has_the_same_columns_and_rows_when_it_is_read_again(evil_labels, 
     from taskmask.data.columns import Dataset
     from taskmask.training.selection import write_tsv
 
-    assert write_tsv(Dataset.open(evil_labels), ["train"], "label", str(tmp_path / "a.tsv")) == 40
+    dataset = Dataset.open(evil_labels)
+    labels = {"train": dataset.split("train").values("label")}
+    assert write_tsv(tmp_path / "a.tsv", dataset, labels, "label", dataset.labels["label"]) == 40
     lines = (tmp_path / "a.tsv").read_text(encoding="utf-8").splitlines()  # which ends a line at U+2028, too
     assert len(lines) == 41 and {line.count("\t") for line in lines} == {1} and not RAW & set("".join(lines))
     words = ["--train", str(tmp_path / "a.tsv"), "--vocab", str(evil_labels), "--out", str(tmp_path / "data")]

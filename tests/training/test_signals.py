@@ -14,9 +14,17 @@ LONG = {"train": {"steps": 100_000, "valid_every": 0}}
 SHORT = {"train": {"steps": 8}, "run": {"keep_last": 9}}
 
 
+@pytest.fixture
+def not_ignored():
+    """Lets the processes of a test hear SIGHUP, which they ignore if these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.fault(52)
 @pytest.mark.parametrize("kind", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
-def test_a_signal_saves_once_and_the_same_command_goes_on(kind, data, tmp_path):
+def test_a_signal_saves_once_and_the_same_command_goes_on(kind, data, tmp_path, not_ignored):
     train(make(data, tmp_path / "whole", **SHORT))
     config = tables(data, tmp_path / "run", **SHORT)
     launch = Launch(tmp_path, config, faults=[(kind, 6, 0)])
