@@ -90,7 +90,7 @@ def test_a_model_of_pairs_that_was_trained_here_is_one_when_it_comes_back(segmen
 
     data = prepared("vocab", "bin")
     task = {"name": "classification", "pair": "second"}
-    train(make(data, tmp_path / "run", task=task, train={"steps": 60, "valid_every": 60}, optim={"lr": 5e-3},
+    train(make(data, tmp_path / "run", task=task, train={"steps": 120, "valid_every": 120}, optim={"lr": 3e-3},
                data={"length": 64}, model={"segments": segments, "dropout": 0.0}))  # fmt: skip
     before = evaluate(str(tmp_path / "run"), data)
     assert before["accuracy"] > 0.9
