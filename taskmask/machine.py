@@ -9,7 +9,7 @@ from pathlib import Path
 
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_error
 
-SPIN_COUNT = "20000"
+SPIN_COUNT = "5000"
 """Rounds of waiting, about a millisecond: above all gaps within a step of one program, far below a turn of another."""
 
 
