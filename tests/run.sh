@@ -5,4 +5,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/../examples/environment.sh" "[dev]"
 cd "$root"
 ruff check .
 mypy
+# a process for each core, and so a thread for each process: more would wait for each other
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 python -m pytest -n auto --maxprocesses 4 "$@"
