@@ -11,7 +11,7 @@ from taskmask.errors import StorageError
 
 ENOUGH = 4 << 30
 """Bytes of address space in which every verb begins without a trial."""
-MARGIN = {"PyTorch": 96 << 20, "SentencePiece": 280 << 20}
+MARGIN = {"PyTorch": 96 << 20, "SentencePiece": 512 << 20}
 """Bytes that must be left after the trial: SentencePiece starts 16 threads."""
 NEED_NOTHING = ("-h", "--help", "--version", "help", "list")
 WITHOUT_TORCH = ("preprocess", "spans", "collocations")
