@@ -15,13 +15,19 @@ from taskmask.training.evaluate import evaluate
 from taskmask.training.run import train
 
 
+def copied(model, folder):
+    """Copies a run, with a second checkpoint; returns its best one."""
+    shutil.copytree(model, folder)
+    (best,) = checkpoint.all_of(folder)
+    shutil.copy(best, best.with_name("step-31.pt"))
+    return best
+
+
 @pytest.fixture
 def run(model, tmp_path, monkeypatch):
     """A copy of a run with two checkpoints; its best one is removed when it is about to be read."""
     folder = tmp_path / "pruned"
-    shutil.copytree(model, folder)
-    (best,) = checkpoint.all_of(folder)
-    shutil.copy(best, best.with_name("step-31.pt"))
+    best = copied(model, folder)
     load = checkpoint.load
 
     def pruned(file):
@@ -67,9 +73,7 @@ def test_every_verb_chooses_anew(verb, run, settings, copy, tmp_path):
 def test_a_checkpoint_that_is_removed_while_its_sum_is_taken(model, tmp_path, monkeypatch):
     """An experiment reads the file twice."""
     folder = tmp_path / "run"
-    shutil.copytree(model, folder)
-    (best,) = checkpoint.all_of(folder)
-    shutil.copy(best, best.with_name("step-31.pt"))
+    best = copied(model, folder)
     load = pretrained.load
 
     def then_pruned(source):
