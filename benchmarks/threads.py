@@ -1,7 +1,7 @@
 """Two programs at once on the same cores: how waiting threads behave, in units/s of each program.
 
 Each program has as many threads as there are cores, the default. With the command line's own setting, waiting threads
-spin for a short time; beside it stands that of the OpenMP library of torch, which spins long. All programs are started
+sleep; beside it is the default of torch's OpenMP library, which lets them spin. All programs are started
 once and take turns: each is asked to work for a few seconds, alone or at the same time as another.
 """
 
@@ -167,9 +167,9 @@ class Meter:
 
 def child(spec: dict[str, Any]) -> None:
     """Works without end, as the command line does; the meter interrupts it."""
-    from taskmask.machine import spin_briefly
+    from taskmask.machine import wait_passively
 
-    spin_briefly()  # as every command does
+    wait_passively()  # as every command does
     folder, meter = Path(spec["folder"]), Meter()
     WORKS[spec["kind"]](spec, str(folder / "bin"), str(folder / "run"), meter)
 

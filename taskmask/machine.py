@@ -9,9 +9,6 @@ from pathlib import Path
 
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_error
 
-SPIN_COUNT = "5000"
-"""Rounds of waiting, about a millisecond: above all gaps within a step of one program, far below a turn of another."""
-
 
 def num_cores() -> int:
     """Returns the cores that this process may use, which in a container or a batch job are not all of the machine."""
@@ -71,14 +68,14 @@ def num_threads(processes: int = 1) -> int:
     return given[0] if given else max(1, num_cores() // processes)
 
 
-def spin_briefly() -> None:
-    """Lets threads that wait for others spin for a short time only, unless the user has set it; before torch is loaded.
+def wait_passively() -> None:
+    """Lets waiting threads sleep instead of spin, unless the user has set it. Call it before torch is loaded.
 
-    libgomp, which comes with torch, lets them spin for milliseconds. Where two programs share cores, each then spins
-    while the other could work, and both are many times slower. Without any spinning one program alone is slower.
+    libgomp, which comes with torch, spins for milliseconds. If two programs share cores, each then spins while the
+    other could work, and both are several times slower.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
+        os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "can't start new thread", "failed to map segment")

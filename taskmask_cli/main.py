@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from taskmask import __version__
 from taskmask.errors import ConfigError, did_you_mean, visible
-from taskmask.machine import in_our_words, spin_briefly
+from taskmask.machine import in_our_words, wait_passively
 from taskmask_cli.room import check_room
 from taskmask_cli.streams import guard_streams, ignore_lost_output
 
@@ -114,7 +114,7 @@ def start(command: Callable[[Sequence[str] | None], int], prints_its_result: boo
     """
     guard_streams()
     faulthandler.enable()
-    spin_briefly()
+    wait_passively()
     if not prints_its_result:
         ignore_lost_output()
     sys.exit(run(command))

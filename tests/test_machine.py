@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from taskmask import machine
-from taskmask.machine import num_cores, num_threads, quota, spin_briefly
+from taskmask.machine import num_cores, num_threads, quota, wait_passively
 
 V1 = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
@@ -115,7 +115,7 @@ def test_threads_are_those_that_the_user_sets_else_one_a_core(variables, process
 @pytest.mark.parametrize("variables", [{"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "active"}])
 def test_what_the_user_has_set_stays(variables, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(variables))
-    spin_briefly()
+    wait_passively()
     assert os.environ == variables
 
 
@@ -130,11 +130,11 @@ def openmp_of(command, **variables):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch comes with libgomp on Linux alone")
-def test_a_command_lets_waiting_threads_spin_briefly():
-    """The library reads the environment once, as it is loaded with torch: this is early enough."""
-    code = "from taskmask.machine import spin_briefly; spin_briefly(); import torch"
-    assert openmp_of([sys.executable, "-c", code])["GOMP_SPINCOUNT"] == machine.SPIN_COUNT
-    late = "import torch; from taskmask.machine import spin_briefly; spin_briefly()"
-    assert openmp_of([sys.executable, "-c", late])["GOMP_SPINCOUNT"] != machine.SPIN_COUNT
-    assert openmp_of([sys.executable, "-c", code], OMP_WAIT_POLICY="PASSIVE")["GOMP_SPINCOUNT"] == "0"
+def test_waiting_threads_sleep():
+    """The library reads the environment once, when torch loads it: this is early enough."""
+    code = "from taskmask.machine import wait_passively; wait_passively(); import torch"
+    assert openmp_of([sys.executable, "-c", code])["GOMP_SPINCOUNT"] == "0"
+    late = "import torch; from taskmask.machine import wait_passively; wait_passively()"
+    assert openmp_of([sys.executable, "-c", late])["GOMP_SPINCOUNT"] != "0"
+    assert openmp_of([sys.executable, "-c", code], OMP_WAIT_POLICY="ACTIVE")["GOMP_SPINCOUNT"] != "0"
     assert openmp_of([sys.executable, "-c", code], GOMP_SPINCOUNT="77")["GOMP_SPINCOUNT"] == "77"
