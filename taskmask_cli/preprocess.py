@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from taskmask.errors import ConfigError, visible
 from taskmask.machine import num_cores
 from taskmask_cli.options import Parser, whole
+from taskmask_cli.room import check_room_to_train
 
 if TYPE_CHECKING:
     from taskmask.data.layout import Fields
@@ -353,6 +354,7 @@ def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
     if sys.stderr.isatty():
         megabytes = sum(map(len, sample)) / 1e6
         print(visible(f"training a vocabulary of {size} pieces on {megabytes:.1f} MB of text"), file=sys.stderr)
+    check_room_to_train(sum(map(len, sample)))
     coverage = 0.9995 if args.character_coverage is None else args.character_coverage
     kind, sentinels = args.vocab_kind or "unigram", args.vocab_sentinels or 0
     return Vocabulary(train_vocabulary(sample, size, kind, coverage, sentinels))

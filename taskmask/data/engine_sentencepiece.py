@@ -102,7 +102,7 @@ def _load(content: bytes, where: str) -> Any:
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=content) if content else None
         if processor is not None and processor.vocab_size() > 0:
-            processor.encode(["a"], out_type="numpy")
+            processor.encode(["a"], out_type="numpy", num_threads=1)
             processor.id_to_piece(list(range(processor.vocab_size())))  # those that are no UTF-8 cannot be read
             return processor
     except (RuntimeError, OSError, UnicodeDecodeError):

@@ -85,5 +85,9 @@ def is_sum_of_words(engine: Any, pieces: Sequence[str]) -> bool:
         return False
     sample = np.random.default_rng(0).choice([*pieces, "  ", " "], (300, 12))  # to be sure
     texts = ["".join(row).replace(SPACE, " ").encode() for row in sample]
-    by_words = WordCache(lambda words: engine.encode(words, out_type="numpy"), pieces).encode(texts)[0]
-    return np.array_equal(by_words, np.concatenate(engine.encode(texts, out_type="numpy")))
+
+    def encode(texts: list[bytes]) -> list[np.ndarray]:
+        found: list[np.ndarray] = engine.encode(texts, out_type="numpy", num_threads=1)
+        return found
+
+    return np.array_equal(WordCache(encode, pieces).encode(texts)[0], np.concatenate(encode(texts)))

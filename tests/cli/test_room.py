@@ -46,6 +46,18 @@ def test_a_limit_of_the_address_space(verb, kib, tiny, data, trained, texts, tmp
 
 
 @pytest.mark.fault(78)
+@pytest.mark.parametrize("kib", [300_000, 400_000, 440_000, 480_000, 700_000, 900_000])
+def test_a_vocabulary_is_trained_or_refused_before_its_threads_start(kib, texts, tmp_path):
+    words = ["preprocess", "--train", str(texts / "train.txt"), "--out", "d", "--vocab-size", "330"]
+    code, lines = run(words, kib, tmp_path)
+    if kib < 700_000 and code:
+        assert code == 7 and len(lines) == 1 and "training a vocabulary" in lines[0] and "--vocab" in lines[0], lines
+        assert not list(tmp_path.iterdir())
+    else:
+        assert code == 0, lines
+
+
+@pytest.mark.fault(78)
 def test_no_room_for_semaphores(monkeypatch):
     class Full:
         def Queue(self):
