@@ -4,7 +4,8 @@ The first lines of a file decide how it is read:
 
 - *Columns* are split at tabs if at least half of the lines of words have one, else at blanks.
 - *Words* are in column 1. If that column counts the words of each sentence (CoNLL-X, CoNLL-U, GermEval), they are in
-  column 2. A column 1 that cannot be the words is an error: numbers, or one value in each sentence, nearly everywhere.
+  column 2. A column 1 that cannot be the words is an error: numbers (also as `1.`, `T1` or `1-2`), or one value in each
+  sentence, nearly everywhere.
 - *Tags* are in the last column; in CoNLL-U, whose last column holds remarks, in column 4 (UPOS). Brackets around
   entities (CoNLL-2012: `(PER*`, `*`, `*)`, `(PER)`) become `B-PER`, `I-PER` and `O`.
 
@@ -35,6 +36,7 @@ _DOCUMENT_START = b"-DOCSTART-"
 _DOCUMENT_BOUNDS = (b"#begin document", b"#end document")
 _COLUMN_NAMES = re.compile(rb"#\s*global\.columns\s*=\s*(.*)")  # CoNLL-U Plus
 _NODE = re.compile(rb"\d+[-.]\d+")
+_NUMBERING = re.compile(rb"\W*[A-Za-z]?\W*\d+(?:\W+\d+)*\W*")  # 1, 1., (1), T1, 1-2
 _BRACKET = re.compile(r"(\((?P<type>[^()*]+))?(\*?\)|\*)")  # CoNLL-2012
 _ID_COMMENT = re.compile(rb"#\s+id\s")  # MultiCoNER
 _TO_SPACE_BUT_BOTH = TO_SPACE_BUT_TAB[:10] + b"\n" + TO_SPACE_BUT_TAB[11:]
@@ -240,6 +242,8 @@ def _counts(rows: Rows, is_expected: bool) -> bool:
         cells = [row[0] for row in sentence if not (len(row) > 1 and _NODE.fullmatch(row[0]))]
         if any(len(row) < 2 for row in sentence) or not all(cell.isdigit() and len(cell) < 10 for cell in cells):
             return False
+        if sentence and not cells:  # ranges alone, as 1-2 of WebAnno is, number the words
+            return False
         numbers = [int(cell) for cell in cells]
         if numbers and (numbers[0] not in (0, 1, before + 1) or numbers != list(range(numbers[0], numbers[-1] + 1))):
             return False
@@ -267,12 +271,14 @@ def _numbered(column: int | str, columns: Columns, where: str, option: str) -> i
 
 def _check_words(rows: Rows, width: int, where: str) -> None:
     """Raises DataError if column 1 cannot be the words, and another column can."""
-    several = [sentence for sentence in rows if len(sentence) > 1 and all(len(row) == width for row in sentence)]
+    even = [sentence for sentence in rows if all(len(row) == width for row in sentence)]
+    several = [sentence for sentence in even if len(sentence) > 1]
     others = range(1, width - 1)
-    varies = any(len({row[at] for row in sentence}) > 1 for at in others for sentence in several)
-    is_number = _are_most(row[0].isdigit() for sentence in rows for row in sentence)
+    is_number = _are_most(_NUMBERING.fullmatch(row[0]) for sentence in rows for row in sentence)
+    is_number = is_number and any(len({row[at] for sentence in even for row in sentence}) > 1 for at in others)
     is_constant = _are_most(len({row[0] for row in sentence}) == 1 for sentence in several)
-    if varies and (is_number or is_constant):
+    is_constant = is_constant and any(len({row[at] for row in sentence}) > 1 for at in others for sentence in several)
+    if is_number or is_constant:
         cells = [shown(cell.decode(errors="replace"), 20) for cell in rows[0][0]]
         raise DataError(
             f"column 1 holds {'numbers' if is_number else 'one value in each sentence'}",
@@ -283,9 +289,9 @@ def _check_words(rows: Rows, width: int, where: str) -> None:
         )
 
 
-def _are_most(values: Iterable[bool]) -> bool:
+def _are_most(values: Iterable[object]) -> bool:
     """Whether nine tenths are true."""
-    found = list(values)
+    found = list(map(bool, values))
     return bool(found) and 10 * sum(found) >= 9 * len(found)
 
 
