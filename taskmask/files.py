@@ -24,7 +24,7 @@ from taskmask.faults import reach
 from taskmask.locks import is_at, plain, try_lock
 
 DATASET_HEADER = "dataset.json"
-OF_DATA = (".bin", ".pt", ".model", ".safetensors")  # no page, list or table is called so
+OF_DATA = (".bin", ".pt", ".model", ".safetensors", ".json", ".jsonl", ".toml")  # no page, list or table is called so
 MIB = 1 << 20
 SMALL = 64 * MIB
 """Bytes of the largest header, record or file of settings of others."""
@@ -68,7 +68,7 @@ def resolve_output(path: str | Path, option: str) -> Path:
     Call it before the work, and give what it returns to `write_output`. A device or a pipe is fine, too.
 
     Raises:
-        ConfigError: the path is a folder, a link that leads nowhere, or holds data or weights.
+        ConfigError: the path is a folder, a link that leads nowhere, or holds data, weights or settings.
         StorageError: its folder cannot be written.
     """
     named, path = Path(path), Path(os.path.realpath(path))
@@ -81,7 +81,7 @@ def resolve_output(path: str | Path, option: str) -> Path:
         if named.is_symlink() and not path.exists():
             raise ConfigError("is a link that leads nowhere", where=where, fix="remove the link, or name another file")
         if path.name == DATASET_HEADER or (path.suffix in OF_DATA and path.exists()):
-            raise ConfigError("would replace data or weights", where=where, fix="name another file")
+            raise ConfigError("would replace data, weights or settings", where=where, fix="name another file")
         folder = next(folder for folder in path.parents if os.path.lexists(folder))  # others are made at the end
         temporary, descriptor = _new_file(folder / path.name)
         os.close(descriptor)

@@ -25,16 +25,19 @@ def test_what_cannot_be_an_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
     (tmp_path / "file").touch()
     (tmp_path / "d" / "train").mkdir(parents=True)
-    for name in ("d/dataset.json", "d/train/tokens.bin", "d/step-4.pt"):
-        (tmp_path / name).touch()
+    for name in ("dataset.json", "train/tokens.bin", "step-4.pt", "settings.json", "log.jsonl", "mine.toml"):
+        (tmp_path / "d" / name).touch()
     (tmp_path / "to-header").symlink_to("d/dataset.json")
     for name, error, said in (
         ("d", ConfigError, "--html .*d: is a folder"),
         ("link", ConfigError, "is a link that leads nowhere"),
-        ("d/dataset.json", ConfigError, "would replace data or weights"),
-        ("to-header", ConfigError, "would replace data or weights"),
-        ("d/train/tokens.bin", ConfigError, "would replace data or weights"),
-        ("d/step-4.pt", ConfigError, "would replace data or weights"),
+        ("d/dataset.json", ConfigError, "would replace data, weights or settings"),
+        ("to-header", ConfigError, "would replace data, weights or settings"),
+        ("d/train/tokens.bin", ConfigError, "would replace data, weights or settings"),
+        ("d/step-4.pt", ConfigError, "would replace data, weights or settings"),
+        ("d/settings.json", ConfigError, "would replace data, weights or settings"),
+        ("d/log.jsonl", ConfigError, "would replace data, weights or settings"),
+        ("d/mine.toml", ConfigError, "would replace data, weights or settings"),
         ("file/page.html", StorageError, "cannot be written: Not a directory"),
     ):
         with pytest.raises(error, match=said):
