@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import resource
 from pathlib import Path
@@ -76,6 +77,25 @@ def wait_passively() -> None:
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
         os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def check_semaphores(queues: int, instead: str) -> None:
+    """Tries what worker processes need beside their own memory: semaphores, which Linux keeps in /dev/shm.
+
+    Args:
+        queues: between the processes.
+        instead: the option that asks for no workers.
+
+    Raises:
+        StorageError: there is no room for them; a library would leave its workers half made, or blame another file.
+    """
+    try:
+        for queue in [multiprocessing.get_context().Queue() for _ in range(queues)]:
+            queue.close()
+    except (OSError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        what = f"has no room for the semaphores of worker processes: {reason}"
+        raise StorageError(what, where="/dev/shm", fix=f"enlarge it (docker: --shm-size), or give {instead}") from None
 
 
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "can't start new thread", "failed to map segment")

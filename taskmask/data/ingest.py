@@ -27,6 +27,7 @@ from taskmask.data.readers import CHUNK, Chunk, Source, total_bytes
 from taskmask.data.vocab import Vocabulary, cut_text
 from taskmask.data.writer import DatasetWriter, SplitWriter
 from taskmask.errors import DataError
+from taskmask.machine import check_semaphores
 
 MOST_LABELS = 1 << 16
 _SAMPLED_PART = 4000  # bytes; longer texts are sampled in parts
@@ -288,6 +289,7 @@ class _Encoder:
 
     def __enter__(self) -> _Encoder:
         if self.workers > 1:
+            check_semaphores(2, "--workers 1")  # one queue to the workers and one back
             self._pool = ProcessPoolExecutor(
                 self.workers, get_context("fork"), _start_worker, (self.vocabulary.model_bytes, os.getpid())
             )

@@ -18,8 +18,9 @@ from taskmask.data.columns import Dataset
 from taskmask.data.draws import Draw
 from taskmask.data.plan import Plan, plan_epoch, this_rank
 from taskmask.data.rows import Batch
-from taskmask.errors import DataError, StorageError, TaskmaskError
+from taskmask.errors import DataError, TaskmaskError
 from taskmask.faults import reach
+from taskmask.machine import check_semaphores
 from taskmask.registry import load_user_dir, user_dirs
 from taskmask.settings import Settings
 from taskmask.training.parts import DataParts, build_data
@@ -176,7 +177,7 @@ def batches(tickets: Iterable[Ticket], maker: BatchMaker, device: torch.device) 
         for ticket in tickets:
             yield ticket, on_device(maker.make(ticket), device)
         return
-    check_semaphores(run.workers)
+    check_semaphores(2 * (run.workers + 2), "--run.workers 0")  # twice: those of training wait while others validate
     sent: list[Ticket] = []
 
     def remember() -> Iterator[Ticket]:
@@ -196,24 +197,6 @@ def batches(tickets: Iterable[Ticket], maker: BatchMaker, device: torch.device) 
         if isinstance(batch, TaskmaskError):
             raise batch
         yield sent.pop(0), on_device(batch, device)
-
-
-def check_semaphores(workers: int) -> None:
-    """Tries what worker processes need beside their own memory: semaphores, which Linux keeps in /dev/shm.
-
-    A run needs them twice: the workers of the training wait while others validate.
-
-    Raises:
-        StorageError: there is no room for them; torch would leave its loader half made.
-    """
-    try:
-        for queue in [multiprocessing.get_context().Queue() for _ in range(2 * (workers + 2))]:
-            queue.close()
-    except (OSError, ImportError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        what = f"has no room for the semaphores of worker processes: {reason}"
-        fix = "enlarge it (docker: --shm-size), or give --run.workers 0"
-        raise StorageError(what, where="/dev/shm", fix=fix) from None
 
 
 def _waited_for(batches_of_workers: Iterator[Any], patience: float) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from taskmask.errors import StorageError
-from taskmask.training import loader
+from taskmask.machine import check_semaphores
 
 KIB = 1024
 
@@ -63,24 +63,30 @@ def test_no_room_for_semaphores(monkeypatch):
         def Queue(self):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    loader.check_semaphores(2)
+    check_semaphores(2, "--run.workers 0")
     monkeypatch.setattr(multiprocessing, "get_context", Full)
     with pytest.raises(StorageError, match=r"/dev/shm: has no room .*--run\.workers 0"):
-        loader.check_semaphores(2)
+        check_semaphores(2, "--run.workers 0")
 
 
 @pytest.mark.fault(78)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
-def test_a_small_shm(data, tiny, tmp_path):
-    words = ["train", "--data", data, "--run", str(tmp_path / "r"), *tiny, "--run.workers", "2"]
+@pytest.mark.parametrize("verb", ["train", "preprocess"])
+def test_a_small_shm(verb, data, tiny, tmp_path):
+    (tmp_path / "long.txt").write_text("the cat sat on the mat\n" * 100_000)
+    words = {
+        "train": ["--data", data, "--run", str(tmp_path / "r"), *tiny, "--run.workers", "2"],
+        "preprocess": ["--train", str(tmp_path / "long.txt"), "--vocab", data, "--workers", "2", "--out", "d"],
+    }[verb]
     shell = 'mount -t tmpfs -o size=4k tmpfs /dev/shm && exec "$@"'
-    command = [sys.executable, "-c", "from taskmask_cli.main import cli; cli()", *words]
+    command = [sys.executable, "-c", "from taskmask_cli.main import cli; cli()", verb, *words]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     whole = ["unshare", "-m", "sh", "-c", shell, "sh", *command]
-    done = subprocess.run(whole, env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(whole, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=90)
     if "mount" in done.stderr or "unshare" in done.stderr:
         pytest.skip("this machine mounts nothing")
     assert done.returncode == 7 and "/dev/shm" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert "workers" in done.stderr.splitlines()[-1]
 
 
 def test_without_a_limit_nothing_is_tried(monkeypatch):
