@@ -43,8 +43,10 @@ def file_lock(path: Path, where: str, keep: bool = True) -> Iterator[None]:
             file.close()
             raise ConfigError(f"{_BUSY} ({holder})", where=where, fix="wait until it ends, or name another")
         if is_at(descriptor, path):
-            break
-        file.close()  # its holder removed it between our open and our lock
+            if os.fstat(descriptor).st_nlink <= 1:
+                break
+            path.unlink()  # a hard link: our name would overwrite the file that shares its bytes
+        file.close()  # else its holder removed it between our open and our lock
     os.register_at_fork(after_in_child=file.close)  # else workers that outlive this process would hold the lock
     with file:
         file.truncate(0)

@@ -147,6 +147,7 @@ def test_links_of_a_stranger_are_not_followed(tmp_path, vocab):
     with pytest.raises(Exception, match=r"\.score\.lock: is a link, which is not followed; remove it"):
         add_column(folder, "train", "score", SCORE, [np.ones(2)])
     (folder / "train" / ".score.lock").unlink()
+    (folder / "train" / ".score.lock").hardlink_to(victim)
     add_column(folder, "train", "score", SCORE, [np.ones(2)])
     assert victim.read_text() == "precious"
     assert Dataset.open(folder).split("train").values("score").tolist() == [1, 1]

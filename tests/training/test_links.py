@@ -64,6 +64,20 @@ def test_links_in_a_run_folder_are_not_followed(name, settings, tmp_path):
 
 
 @pytest.mark.fault(64)
+def test_hard_links_in_a_run_folder_are_not_written_through(settings, tmp_path):
+    """Every file of a run also has a name elsewhere: going on makes new files, as in a copy made by `cp -al`."""
+    train(settings(train={"steps": 2}, run={"save_every": 1}))
+    run, copy = tmp_path / "run", tmp_path / "copy"
+    (run / ".lock").write_text("precious")
+    shutil.copytree(run, copy, copy_function=os.link)
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    (run / "exit.json").unlink()
+    max((run / "checkpoints").glob("step-2*")).unlink()
+    train(settings(train={"steps": 2}, run={"save_every": 1}))
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.fault(64)
 def test_runs_of_several_seeds_go_to_no_link(settings, tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "run").mkdir()
