@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 1 << 22
 CHECKED_AT_ONCE = 1 << 28  # bytes; what is larger is compared with its checksum by `taskmask list --verify` alone
+LARGEST = float(np.finfo(np.float32).max)
 ANSWER, DOCUMENT, WORD = "answer", "document", "word"
 STARTS, ENDS, TEXT = "starts", "ends", "text"  # the characters of tokens in the text of their row
 FIX = "check the dataset with taskmask list --data DIR --verify, and copy it again"
@@ -56,6 +57,33 @@ def check_all_values(split: Split) -> None:
         split.values(name)
     for start in range(0, split.num_tokens, AT_ONCE):
         split.tokens(start, start + AT_ONCE)
+
+
+def check_numbers(
+    split: Split, name: str, least: float = -LARGEST, most: float = LARGEST, labels: np.ndarray | None = None
+) -> None:
+    """Raises a DataError if a column of floats has a number outside of a range; one pass, bounded memory.
+
+    Infinite numbers mean something to a masker that compares them, but a loss cannot learn them. So who learns asks.
+
+    Args:
+        split: the split.
+        name: of the column.
+        least: the smallest number.
+        most: the largest.
+        labels: of each row or token; NaN, which says that there is none, is refused if the label is 0 or more.
+            None: NaN is fine.
+    """
+    values, expected = split.values(name).reshape(-1), f"{least:.4g} to {most:.4g}"
+    for start in range(0, len(values), AT_ONCE):
+        chunk = values[start : start + AT_ONCE].astype(np.float64)
+        wrong = (chunk < least) | (chunk > most)
+        if labels is not None:
+            of_values = np.arange(start, start + len(chunk)) // split.columns[name].width
+            wrong |= np.isnan(chunk) & (labels[of_values] >= 0)
+        if wrong.any():
+            place = int(wrong.argmax())
+            _blame(split, name, start + place, f"the value is {chunk[place]}", expected)
 
 
 def check_tokens(split: Split, tokens: np.ndarray, start: int) -> None:

@@ -13,6 +13,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.in_memory import MemorySplit
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source, labelled_rows
+from taskmask.data.value_checks import check_numbers
 from taskmask.data.values import texts_to_read
 from taskmask.errors import DataError
 from taskmask.metrics.bootstrap import Measure
@@ -249,6 +250,7 @@ class Regression(TextTask):
                 where=f"{split.folder}, split {split.name}",
                 fix="prepare the data with taskmask-preprocess --number " + self.config.label,
             )
+        check_numbers(split, self.config.label)
         return {}
 
     def _target(self, values: np.ndarray) -> np.ndarray:

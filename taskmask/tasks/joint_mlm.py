@@ -16,6 +16,7 @@ from taskmask.data.draws import Draw
 from taskmask.data.rows import Batch, Rows
 from taskmask.data.source import Examples, Source, labelled_rows
 from taskmask.data.units import content_of
+from taskmask.data.value_checks import LARGEST, check_numbers
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.limits import Limits
 from taskmask.modules.spec import HeadSpec
@@ -134,7 +135,10 @@ class JointMLM(MaskedLM):
             raise DataError(what, where=where, expected=f"of {', '.join(self.class_names[:20])}", fix=fix)
 
     def _check_scores(self, split: Split, names: list[str], where: str) -> None:
-        """Raises a DataError where the first scores are not what `soft_is` says, or those of other classes."""
+        """Raises a DataError where the first scores are not what `soft_is` says, or those of other classes.
+
+        Also where any cannot be learned: a logit of -inf can, it rules a class out.
+        """
         columns = [np.asarray(split.values(name)[:SAMPLE], np.float64) for name in self.config.soft]
         scores = np.concatenate([column.reshape(len(column), -1) for column in columns], axis=1)
         label = np.asarray(split.values(self.config.label)[:SAMPLE])
@@ -144,6 +148,9 @@ class JointMLM(MaskedLM):
         if len(scores) and are_chances != (self.config.soft_is == "probabilities"):
             what = f"is {self.config.soft_is}, and the scores are {'' if are_chances else 'no '}probabilities"
             raise DataError(what, where="task.soft_is", fix="say what the columns of task.soft hold")
+        least, most = (0.0, 1.0) if self.config.soft_is == "probabilities" else (-np.inf, LARGEST)
+        for name in self.config.soft:
+            check_numbers(split, name, least, most, labels=split.values(self.config.label))
         right = float((scores.argmax(axis=1) == label).mean()) if len(scores) else 1.0
         if len(scores) >= ENOUGH and right < 0.5 / len(names):
             what = f"the highest score of task.soft is that of the label in {right:.1%} of {len(scores):,} cases"

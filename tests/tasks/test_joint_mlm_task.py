@@ -127,6 +127,33 @@ def test_scores_of_other_classes_are_refused(vocab, tmp_path):
         build_data(chosen, ["train"], {"label": ["bad", "good", "other"]})
 
 
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_cannot_be_learned_are_named(value, kind, vocab, tmp_path):
+    """NaN says that there is no score, which is right if there is no label; a logit of -inf rules a class out."""
+    rows = [np.append(ids, vocab.eos) for ids in vocab.encode(TEXTS)]
+    scores, chosen = np.full((4, 2), 0.5, np.float32), np.array([0, 1, -1, 1])
+    columns = {
+        "tokens": (Column("ragged", vocab.token_dtype), ragged(rows)),
+        "label": (Column("row", "int32"), chosen),
+        "scores": (Column("row", "float16" if kind == "logits" else "float32", 2), scores),
+    }
+    task = {"name": "joint_mlm", "soft": ["scores"], "soft_is": kind}
+    if kind == "logits":
+        scores += 1
+    for row in (2, 3):
+        scores[2:] = 0.5
+        scores[row, 1] = value
+        folder = tmp_path / str(row)
+        write(folder, vocab, {"train": columns}, {"label": ["bad", "good"]})
+        settings = Settings.of(task=task, data={"path": str(folder)})
+        if (kind == "logits" and value == -np.inf) or (row == 2 and np.isnan(value)):
+            build_data(settings, ["train"])
+        else:
+            with pytest.raises(DataError, match=rf"scores\.bin, row {row} of split train: .* the value is {value}"):
+                build_data(settings, ["train"])
+
+
 def test_the_masked_text_is_that_of_masked_language_modelling(data):
     _, rows, batch, _ = make(data, read="masked")
     assert batch.inputs["tokens"].shape == rows.shape and batch.targets["pseudo"].tolist() == LABELS

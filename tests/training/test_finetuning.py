@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
-from taskmask.data.columns import Dataset
+from taskmask.data.add_column import add_column
+from taskmask.data.columns import Column, Dataset
 from taskmask.errors import ConfigError, DataError, Interrupted
 from taskmask.settings import Settings
 from taskmask.training import checkpoint, pretrained, seeds
@@ -192,6 +194,18 @@ def test_regression_learns_a_number(settings, labelled, tmp_path):
     assert answer[0]["number"] < answer[1]["number"]
     with pytest.raises(DataError, match=r"column 'label' holds int32, no numbers.*--number label"):
         train(settings("wrong", **{**tables, "task": "regression"}))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_a_number_that_is_infinite_is_named(value, settings, labelled, tmp_path):
+    split = Dataset.open(labelled).split("train")
+    numbers = np.array(split.values("number"))
+    numbers[3], numbers[4] = np.nan, value
+    shutil.copytree(labelled, tmp_path / "data")
+    add_column(tmp_path / "data", "train", "number", Column("row", "float32"), [numbers], overwrite=True)
+    tables = {"task": {"name": "regression", "label": "number"}, "data": {"path": str(tmp_path / "data")}}
+    with pytest.raises(DataError, match=rf"bin, row 4 of split train: column number: the value is {value}; expected"):
+        train(settings("number", **tables))
 
 
 def test_several_seeds(classified, tmp_path, capfd):
