@@ -17,4 +17,4 @@ def nothing_is_left_registered():
 
 
 def pytest_addoption(parser):
-    parser.addoption("--renew", action="store_true", help="write the losses of test_golden.py anew")
+    parser.addoption("--renew", action="store_true", help="write the files of expected results again")
