@@ -11,6 +11,8 @@ from taskmask.data.words import Piece
 
 PAD, BOS, EOS, UNK, MASK = SPECIALS = ("<pad>", "<s>", "</s>", "<unk>", "<mask>")
 VOCABULARY_FILE, TOKENIZER_FILE = "vocab.model", "tokenizer.json"
+CHECKSUM = ".sha256"
+"""End of the name of the file beside a run's vocabulary that holds its checksum, as the program sha256sum has it."""
 ANCHOR = "\U0010fffd"  # private use: part of no piece, so nothing merges across it
 
 Spans = tuple[np.ndarray, np.ndarray, np.ndarray]  # ids, first characters, one past the last characters: int32

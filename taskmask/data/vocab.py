@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taskmask.data.engine import BOS, EOS, MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
+from taskmask.data.engine import BOS, CHECKSUM, EOS, MASK, SPECIALS, TOKENIZER_FILE, VOCABULARY_FILE, Engine, Spans
 from taskmask.data.engine_sentencepiece import SentencePieceEngine, holds_other_spaces
 from taskmask.data.engine_tokenizers import TokenizersEngine
 from taskmask.data.hf_folder import check_config, roles_of_folder, tokenizer_of_folder
@@ -76,7 +76,8 @@ class Vocabulary:
 
         Raises:
             ConfigError: the package `tokenizers` is needed and not installed.
-            DataError: there is no vocabulary, it is damaged, or other files of the folder contradict it.
+            DataError: there is no vocabulary, it is damaged, or other files of the folder contradict it, such as the
+                checksum that a run keeps beside it.
         """
         path = Path(path)
         if path.is_dir():
@@ -89,13 +90,20 @@ class Vocabulary:
                 vocabulary = cls(tokenizer_of_folder(path), name=str(path))
             return vocabulary._with_roles(roles_of_folder(path), str(path))
         try:
-            return cls(read_bounded(path, LARGE), name=str(path))
+            content, sums = read_bounded(path, LARGE), path.with_name(path.name + CHECKSUM)
+            known = read_bounded(sums)[:64].decode(errors="replace") if sums.exists() else ""
         except OSError as error:
             raise DataError(
                 f"cannot read the vocabulary: {error.strerror}",
                 where=str(path),
                 expected="a SentencePiece .model file, a tokenizer.json, or a folder of a dataset or of Hugging Face",
             ) from error
+        if known and known != hashlib.sha256(content).hexdigest():
+            fix = "copy both files again, or take the vocabulary of the dataset that the run was trained on"
+            raise DataError(
+                "is damaged, or was replaced", where=str(path), expected=f"checksum of {sums.name}", fix=fix
+            )
+        return cls(content, name=str(path))
 
     def _with_roles(self, named: dict[str, str], name: str) -> Vocabulary:
         """The vocabulary in which tokens have the roles named, which are kept in its bytes if it cannot know them.

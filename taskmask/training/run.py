@@ -19,6 +19,7 @@ import torch
 from taskmask import __version__
 from taskmask.config import Problems, read_file
 from taskmask.data.columns import Dataset
+from taskmask.data.engine import CHECKSUM
 from taskmask.data.plan import plan_epoch
 from taskmask.data.vocab import TOKENIZER_FILE, VOCABULARY_FILE, Vocabulary
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_errors, visible
@@ -41,9 +42,10 @@ MAY_CHANGE = {"data.path"} | {
     f"train.{name}" for name in ("steps", "epochs", "valid_every", "patience", "max_bad_steps")
 }
 VALID_EVERY = 500
+KEPT_VOCABULARY = (VOCABULARY_FILE, TOKENIZER_FILE, VOCABULARY_FILE + CHECKSUM, TOKENIZER_FILE + CHECKSUM)
 OWN = (
     *("settings.json", "environment.json", "exit.json", "log.jsonl", "checkpoints", "tensorboard", "crash.pt"),
-    *(VOCABULARY_FILE, TOKENIZER_FILE),
+    *KEPT_VOCABULARY,
 )
 """What a run writes into its folder."""
 
@@ -281,18 +283,19 @@ def prepare(folder: Path, settings: Settings) -> None:
 
 
 def keep_vocabulary(folder: Path, vocab: Vocabulary) -> None:
-    """Writes the vocabulary beside the settings, so that other data can be prepared with `--vocab RUN`.
+    """Writes the vocabulary and its checksum beside the settings, so that data can be prepared with `--vocab RUN`.
 
     A run that was killed before its first checkpoint may have left that of other data, which is replaced.
     """
     there = [folder / name for name in (VOCABULARY_FILE, TOKENIZER_FILE) if (folder / name).exists()]
     if there and checkpoint.all_of(folder):
         return
-    with atomic_write(folder / vocab.file_name) as stream:
-        stream.write(vocab.model_bytes)
-    for file in there:
-        if file.name != vocab.file_name:
-            file.unlink()
+    for name in KEPT_VOCABULARY:
+        (folder / name).unlink(missing_ok=True)
+    checksum = f"{vocab.fingerprint}  {vocab.file_name}\n".encode()
+    for name, content in ((vocab.file_name, vocab.model_bytes), (vocab.file_name + CHECKSUM, checksum)):
+        with atomic_write(folder / name) as stream:
+            stream.write(content)
 
 
 def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:

@@ -35,3 +35,22 @@ def test_damaged_files_of_a_run(name, trained, data, tiny, tmp_path, monkeypatch
             error = capfd.readouterr().err
             assert code in ((0,) if content is whole else (0, 2, 3, 4)), (command, content[:99], error)
             assert "Traceback" not in error and error.count("taskmask: error: ") == (code != 0), (command, content[:99])
+
+
+@pytest.mark.fault(6)
+def test_a_damaged_vocabulary_of_a_run_is_not_lent(trained, texts, tmp_path, monkeypatch, capfd):
+    """A piece with another letter is a vocabulary, too: only the checksum tells."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "run")
+    command = ["preprocess", "--train", str(texts / "train.txt"), "--out", "d", "--workers", "0", "--vocab", "run"]
+    file, whole = Path("run/vocab.model"), Path("run/vocab.model").read_bytes()
+    for bit in range(5, 8 * len(whole), 1999):
+        file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        assert main.run(main.main, command) == 3 and not Path("d").exists()
+        assert "vocab.model: is damaged, or was replaced; expected checksum of" in capfd.readouterr().err
+    file.write_bytes(whole)
+    assert main.run(main.main, command) == 0
+    Path("run/vocab.model.sha256").write_bytes(b"\xff")
+    assert main.run(main.main, [*command, "--overwrite"]) == 3
+    Path("run/vocab.model.sha256").unlink()  # of an older run
+    assert main.run(main.main, [*command, "--overwrite"]) == 0

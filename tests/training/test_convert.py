@@ -173,7 +173,7 @@ def test_a_run_folder_like_any_other(tmp_path):
     tables = json.loads((tmp_path / "run/settings.json").read_bytes())
     assert Settings.of(tables).to_dict() == tables and tables["data"]["length"] == 98 and tables["masker"]
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
-        "checkpoints", "environment.json", "settings.json", "tokenizer.json"
+        "checkpoints", "environment.json", "settings.json", "tokenizer.json", "tokenizer.json.sha256"
     ]  # fmt: skip
     vocab = Vocabulary.load(tmp_path / "run")
     assert vocab.fingerprint == pretrained.load(str(tmp_path / "run")).vocab.fingerprint
