@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ from taskmask.analysis.planning import Planner, Stage
 from taskmask.analysis.stages import checkpoint_of
 from taskmask.config import from_tables
 from taskmask.errors import ConfigError
-from taskmask.files import atomic_write
+from taskmask.files import atomic_write, read_bounded
 from taskmask.metrics.bootstrap import Measure
 from taskmask.registry import CRITERIA, MASKERS, TASKS, Registry
 from taskmask.settings import Settings, parse
@@ -26,6 +27,7 @@ from taskmask.training.evaluate import examine
 from taskmask.training.parts import DataParts, build_data
 
 COMMON_MASKERS = ("uniform", "whole_word", "span")
+_LARGEST = 4 << 30  # bytes of answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +88,11 @@ class Answered:
     def kept(self, question: Question) -> Measure | None:
         """Returns the measure of the answers that are kept; None where there are none, or damaged ones."""
         try:
-            with np.load(self.file_of(question), allow_pickle=False) as found:
+            content = read_bounded(self.file_of(question), _LARGEST)
+            archive = content[: -hashlib.sha256().digest_size]  # numpy's checks let some damage pass, or raise anything
+            if content != _sealed(archive):
+                return None
+            with np.load(io.BytesIO(archive), allow_pickle=False) as found:
                 return self._measure(question, {name: found[name] for name in found.files})
         except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
             return None
@@ -97,13 +103,20 @@ class Answered:
         if not found.answers:
             raise ConfigError("gives no answers of single examples", where=f"task {question.settings.task.name}")
         if is_first:
+            archive = io.BytesIO()
+            np.savez(archive, **found.answers)  # type: ignore[arg-type]
             with atomic_write(self.file_of(question)) as file:
-                np.savez(file, **found.answers)  # type: ignore[arg-type]
+                file.write(_sealed(archive.getvalue()))
         return self._measure(question, found.answers)
 
     def _measure(self, question: Question, answers: Answers) -> Measure:
         parts = self.parts(question)
         return parts.task.measure(answers, parts.sources[question.split])
+
+
+def _sealed(archive: bytes) -> bytes:
+    """Returns an archive with its checksum behind it, where other readers do not look."""
+    return archive + hashlib.sha256(archive).digest()
 
 
 def of_tasks(planner: Planner, stages: list[Stage]) -> list[Question]:

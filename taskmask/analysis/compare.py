@@ -95,7 +95,7 @@ def claimed(folder: Path, experiment: Experiment) -> Iterator[None]:
         refuse_links(folder, [*OWN, *(str(Path("stages", path.name)) for path in folder.glob("stages/*"))], "--run")
         record = folder / "experiment.json"
         file, before = str(Path(experiment.file).resolve()), {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             before = dict(read_json(record))
         if before.get("name", experiment.name) != experiment.name:
             what = f"holds experiment {before['name']!r}, and {experiment.file} is {experiment.name!r}"

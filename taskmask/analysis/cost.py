@@ -17,6 +17,7 @@ import numpy as np
 from torch import nn
 
 from taskmask.analysis.results import Cost
+from taskmask.errors import DataError
 from taskmask.models.base import Model
 from taskmask.modules.spec import HeadSpec
 from taskmask.training.log import read_log
@@ -104,8 +105,18 @@ def bill(run: Path, shape: Shape, length: float) -> Cost:
         run: the run folder.
         shape: of its model.
         length: tokens that a token sees, on average.
+
+    Raises:
+        DataError: the log is damaged.
     """
     file = run / "log.jsonl"
+    try:
+        return _billed(file, shape, length)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError("is damaged", where=str(file), fix=f"remove {run}, which is trained anew") from error
+
+
+def _billed(file: Path, shape: Shape, length: float) -> Cost:
     lines = read_log(file, "train") if file.exists() else []
     if not lines:
         return Cost()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -41,7 +43,8 @@ def look(stage: Stage) -> Done | None:
     try:
         record = read_json(stage.folder / "stage.json")
         done = Done(Cost(**record["cost"]), str(record["failure"]))
-        whole = record["digest"] == stage.digest and (done.failure or not lacking(stage))
+        is_its_own = record["digest"] == stage.digest and record.pop("checksum") == _checksum(record)
+        whole = is_its_own and (done.failure or not lacking(stage))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return done if whole else None
@@ -111,8 +114,13 @@ def run_stage(stage: Stage, start: str, kept: str, said: set[str], is_first: boo
             "cost": dataclasses.asdict(done.cost),
             "failure": failure,
         }
-        write_json(stage.folder / "stage.json", record)
+        write_json(stage.folder / "stage.json", {**record, "checksum": _checksum(record)})
     return done
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    """Returns the sha256 of a record, hexadecimal: a cost with another digit is a cost, too."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _beginning(stage: Stage, start: str) -> str:

@@ -3,12 +3,16 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from compare_help import write_data, write_experiment
 
 from taskmask.analysis import stages as running
-from taskmask.analysis.compare import plan
+from taskmask.analysis.answers import Answered, Question
+from taskmask.analysis.compare import claimed, plan
+from taskmask.analysis.cost import bill
 from taskmask.analysis.stages import Done, FewWords, look, quietly, run_stage
+from taskmask.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,47 @@ def test_what_is_damaged_is_not_done(text, trained):
     assert look(stage) == done
 
 
+def test_no_bit_of_what_a_stage_has_cost_can_change(trained):
+    stage, done = trained
+    file = stage.folder / "stage.json"
+    whole = file.read_bytes()
+    for bit in range(0, 8 * len(whole)):
+        file.write_bytes(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
+        assert look(stage) in (None, done), bit
+    file.write_bytes(whole)
+    assert look(stage) == done
+
+
+def test_no_bit_of_the_answers_that_are_kept_can_change(trained):
+    question, answered = Question("uniform", trained[0], "valid", {}), Answered()
+    file = answered.file_of(question)
+    assert answered.kept(question) is None and answered.ask(question, is_first=True).size
+    content = file.read_bytes()
+    assert answered.kept(question).size and "mlm" in np.load(file)
+    for bit in range(3, 8 * len(content), 41):
+        file.write_bytes(content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :])
+        assert answered.kept(question) is None, bit
+    file.unlink()
+
+
+@pytest.mark.parametrize("content", [b"5", b"null", b"[1]", b'"x"', b"{", b"\xff"])
+def test_a_damaged_record_of_an_experiment_is_written_anew(content, trained, tmp_path):
+    planner, _ = plan(trained[0].folder.parents[2] / "tiny.json")
+    (tmp_path / "experiment.json").write_bytes(content)
+    with claimed(tmp_path, planner.experiment):
+        assert json.loads((tmp_path / "experiment.json").read_bytes())["name"] == "tiny"
+
+
+def test_a_damaged_log_is_no_cost(trained, tmp_path):
+    stage, done = trained
+    (tmp_path / "log.jsonl").write_bytes((stage.folder / "log.jsonl").read_bytes())
+    assert bill(tmp_path, stage.shape, stage.length) == done.cost
+    for text in ("[]", "{", "{}", '{"kind": "train", "step": 1}', '{"kind": "train", "tokens_per_second": "x"}'):
+        (tmp_path / "log.jsonl").write_text(text)
+        with pytest.raises(DataError, match=r"log\.jsonl: is damaged; remove .* trained anew"):
+            bill(tmp_path, stage.shape, stage.length)
+
+
 def test_a_stage_without_its_weights_is_not_done(trained, monkeypatch):
     monkeypatch.setattr(running.checkpoint, "all_of", lambda folder: [])
     assert look(trained[0]) is None
@@ -54,7 +99,9 @@ def test_a_failure_needs_no_weights(trained, monkeypatch):
     stage, done = trained
     file = stage.folder / "stage.json"
     whole = file.read_text()
-    file.write_text(json.dumps({**json.loads(whole), "failure": "diverged"}))
+    record = {**json.loads(whole), "failure": "diverged"}
+    del record["checksum"]
+    file.write_text(json.dumps({**record, "checksum": running._checksum(record)}))
     monkeypatch.setattr(running.checkpoint, "all_of", lambda folder: [])
     assert look(stage) == Done(done.cost, "diverged")
     file.write_text(whole)
