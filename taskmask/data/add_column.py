@@ -104,6 +104,13 @@ class ColumnsWriter:
         file = column.files["values"]
         return map_file(self.dataset.path / file.path, file.bytes, column.dtype)
 
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """Returns {split: {name: what dataset.json is to say of the column}} of those that were written."""
+        found: dict[str, dict[str, Any]] = {split: {} for split in self.splits}
+        for (split, name), column in self._written.items():
+            found[split][name] = column_entry(column)
+        return found
+
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         with self._held:
             try:
@@ -129,8 +136,8 @@ class ColumnsWriter:
         with folder_lock(folder / min(self.dataset.splits), str(folder), wait=True):
             self._check(Dataset.open(folder))
             header = read_header(folder)
-            for (split, name), column in self._written.items():
-                header["splits"][split]["columns"][name] = column_entry(column)
+            for split, columns in self.entries().items():
+                header["splits"][split]["columns"] |= columns
             for name, labels in self._labels.items():
                 header["labels"].pop(name, None)
                 if labels is not None:

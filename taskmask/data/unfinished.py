@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from taskmask.data.columns import HEADER_FILE, Dataset
+from taskmask.data.columns import HEADER_FILE, Dataset, read_header
+from taskmask.errors import TaskmaskError
+from taskmask.files import atomic_write
 from taskmask.folders import leftovers
+from taskmask.json_input import read_json
+from taskmask.locks import file_lock
+
+ANNOTATIONS = ".annotate-*"
+FINISHED = "finished.json"
+"""In such a folder: the columns that were made of it."""
 
 
 def unfinished(dataset: Dataset) -> list[str]:
     """Returns a line for people for each kind of such files: their names, whose they are, and what to do."""
     folder = dataset.path
-    parts = [path for path in folder.glob(".annotate-*") if path.is_dir()]
+    parts = [path for path in folder.glob(ANNOTATIONS) if path.is_dir()]
     found = [
         (parts, "taskmask annotate; the same command goes on with it, or remove it"),
         (list(_unnamed(dataset)), "taskmask spans or annotate; the same command removes it"),
@@ -27,6 +39,25 @@ def unfinished(dataset: Dataset) -> list[str]:
             shown = ", ".join(sorted(names)[:4]) + more
             lines.append(f"{shown} ({size / 2**20:,.1f} MiB): of unfinished work of {whose}")
     return lines
+
+
+def note_finished(folder: Path, entries: dict[str, dict[str, Any]]) -> None:
+    """Writes into the folder of an annotation which columns are about to be named by dataset.json."""
+    with atomic_write(folder / FINISHED) as file:
+        file.write(json.dumps(entries).encode())
+
+
+def remove_finished(dataset: Dataset) -> None:
+    """Removes the folders of annotations that were killed when dataset.json named their columns already."""
+    splits = read_header(dataset.path)["splits"]
+    for folder in dataset.path.glob(ANNOTATIONS):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, TaskmaskError):
+            if folder.is_symlink() or not (entries := read_json(folder / FINISHED)):
+                continue
+            with file_lock(folder / ".lock", str(folder)):
+                named = {split: splits[split]["columns"] for split in entries}
+                if all(named[split] | columns == named[split] for split, columns in entries.items()):
+                    shutil.rmtree(folder)
 
 
 def _unnamed(dataset: Dataset) -> Iterator[Path]:

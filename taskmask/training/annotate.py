@@ -25,6 +25,7 @@ from taskmask.data.add_column import ColumnsWriter, check_new
 from taskmask.data.columns import Column, Dataset
 from taskmask.data.rows import Batch
 from taskmask.data.source import Source
+from taskmask.data.unfinished import note_finished, remove_finished
 from taskmask.errors import DataError, storage_errors
 from taskmask.faults import reach
 from taskmask.files import atomic_write, resolve_output
@@ -118,6 +119,7 @@ def annotate(
                 notes += work.merge(folder, writer)
                 if tsv:
                     notes.append(f"{to_tsv}: {work.write_tsv(tsv, writer)}")
+                note_finished(folder, writer.entries())
             world.wait()
         work.remove(folder)
     rows = sum(len(source) for source in parts.sources.values())
@@ -199,6 +201,8 @@ class Work:
     @contextlib.contextmanager
     def writer(self, overwrite: bool) -> Iterator[ColumnsWriter | None]:
         """Holds the new columns in the first process, which adds them all at once at the end; None in the others."""
+        if self.world.is_first:
+            remove_finished(self.parts.dataset)
         for name in self.written:
             self.check_labels(name)
             for split in self.parts.sources:

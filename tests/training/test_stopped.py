@@ -3,6 +3,7 @@
 Each is a real process, killed at a point of the program; then the same command is run again.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,8 +19,9 @@ from training_help import SPAWN, Launch, tables
 from taskmask.analysis import compare as comparing
 from taskmask.data.columns import Dataset
 from taskmask.data.unfinished import unfinished
-from taskmask.errors import ConfigError
+from taskmask.errors import ConfigError, DataError
 from taskmask.settings import Settings
+from taskmask.training.annotate import Work
 from taskmask.training.run import train
 from taskmask_cli import annotate, spans
 from taskmask_cli import main as front
@@ -78,6 +80,23 @@ def test_an_unfinished_annotation_is_named_and_goes_on(model, copy, capsys):
     assert "note: .annotate-" in shown and "taskmask annotate; the same command goes on with it, or remove it" in shown
     assert annotate.main(words) == 0 and "(0 tokens a second)" in capsys.readouterr().out
     assert listed(["--data", str(copy)]) == 0 and "note: " not in capsys.readouterr().out
+
+
+@pytest.mark.fault(80)
+@pytest.mark.parametrize("column", ["guess", "other"])
+def test_the_folder_of_a_finished_annotation_is_removed_by_the_next_one(column, model, copy, monkeypatch):
+    """It was killed after dataset.json named its column, and before its folder was removed."""
+    words = ["--data", str(copy), "--from", model]
+    assert run(["annotate", *words, "--column", "third=label"], "kill@annotate.merge") == -signal.SIGKILL
+    (unfinished_one,) = copy.glob(".annotate-*")
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "remove", lambda *_: None)
+        annotate.main([*words, "--column", "guess=label"])
+    assert len(list(copy.glob(".annotate-*"))) == 2
+    with contextlib.nullcontext() if column == "other" else pytest.raises(DataError, match="column 'guess' exists"):
+        annotate.main([*words, "--column", f"{column}=label"])
+    assert list(copy.glob(".annotate-*")) == [unfinished_one]
+    assert {"guess", column} <= Dataset.open(copy).split("train").columns.keys()
 
 
 @pytest.mark.fault(35)
