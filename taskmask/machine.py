@@ -10,6 +10,9 @@ from pathlib import Path
 
 from taskmask.errors import ConfigError, StorageError, TaskmaskError, storage_error
 
+MOST_THREADS = 1024
+"""Of a process, and processes that prepare batches: far more of them end in a crash or take all memory."""
+
 
 def num_cores() -> int:
     """Returns the cores that this process may use, which in a container or a batch job are not all of the machine."""
@@ -65,7 +68,7 @@ def num_threads(processes: int = 1) -> int:
     }
     if "TORCHELASTIC_RUN_ID" in os.environ and processes > 1 and asked["OMP_NUM_THREADS"] == "1":
         del asked["OMP_NUM_THREADS"]  # torchrun sets 1 where the user sets nothing
-    given = [int(text) for text in asked.values() if text.isdecimal() and int(text) > 0]
+    given = [int(text) for text in asked.values() if text.isdecimal() and 0 < int(text) <= MOST_THREADS]
     return given[0] if given else max(1, num_cores() // processes)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from taskmask import config
 from taskmask.config import Assignment, Problems, opt
 from taskmask.errors import ConfigError, did_you_mean
+from taskmask.machine import MOST_THREADS
 from taskmask.registry import REGISTRIES, Entry
 from taskmask.run_paths import from_their_homes
 
@@ -152,7 +153,11 @@ class RunSettings:
         for name in ("log_every", "save_every", "keep_last"):
             value = getattr(self, name)
             problems.check(value >= 1, f"is {value}", where=f"run.{name}", expected="at least 1")
-        for name in ("threads", "workers", "keep_every", "keep_best", "stop_after_minutes"):
+        for name in ("threads", "workers"):
+            value = getattr(self, name)
+            expected = f"0 to {MOST_THREADS:,}"
+            problems.check(0 <= value <= MOST_THREADS, f"is {value}", where=f"run.{name}", expected=expected)
+        for name in ("keep_every", "keep_best", "stop_after_minutes"):
             value = getattr(self, name)
             problems.check(value >= 0, f"is {value}", where=f"run.{name}", expected="0 or more")
         problems.check(

@@ -98,6 +98,7 @@ def test_cores_are_those_of_the_affinity_and_of_the_quota(allowed, limit, expect
         ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "5"}, 1, 1),
         ({"OMP_NUM_THREADS": "many"}, 1, 8),
         ({"OMP_NUM_THREADS": "0"}, 1, 8),
+        ({"OMP_NUM_THREADS": "99999999999"}, 1, 8),
         ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 2, 4),  # torchrun's own
         ({"OMP_NUM_THREADS": "2", "TORCHELASTIC_RUN_ID": "none"}, 2, 2),
         ({"OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"}, 1, 1),  # torchrun sets nothing for one process

@@ -146,6 +146,7 @@ def test_a_flag_without_its_section(flag, hint):
         "--optim.lr 0", "--optim.lr nan", "--optim.lr inf", "--optim.beta2 1", "--optim.epsilon 0", "--optim.clip -1",
         "--optim.schedule step", "--optim.warmup_steps -1", "--optim.lr_end 1", "--data.length 2", "--data.blocks page",
         "--run.log_every 0", "--run.keep_last 0", "--run.workers -1", "--run.timeout_minutes 0", "--run.compile maybe",
+        "--run.threads 9999", "--run.workers 2000",
         "--masker.ratio 1.5", "--masker.ratio -0.1", "--masker span --masker.p 0", "--masker span --masker.longest 0",
         "--masker.never the --masker.always the", "--task.mask_share 0.9 --task.random_share 0.2",
         "--model.width 30 --model.heads 4", "--train.max_tokens 100", "--optim.warmup_steps 10000", "--train 5",
