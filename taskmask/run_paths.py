@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from taskmask.config import Assignment
+from taskmask.errors import ConfigError
 from taskmask.files import DATASET_HEADER
 
 RESOLVED = ("data.path", "run.folder")
+_SHORT = {"data": "data.path", "run": "run.folder"}
 
 
 def home_of(run: Path, folder: str) -> Path | None:
@@ -48,7 +50,12 @@ def find_data(path: str, run: Path, folder: str) -> str:
 
 
 def from_their_homes(given: Sequence[Assignment]) -> list[Assignment]:
-    """Returns assignments whose paths lead from here, also those of the settings.json of a run that is elsewhere."""
+    """Returns assignments whose paths lead from here, also those of the settings.json of a run that is elsewhere.
+
+    Raises:
+        ConfigError: a file names another folder than a flag before it: the flag would have no effect.
+    """
+    _check_order(given)
     folders = {one.source: one.value for one in given if one.key == "run.folder"}
     homes = {
         source: home_of(Path(source).parent, folder)
@@ -56,6 +63,20 @@ def from_their_homes(given: Sequence[Assignment]) -> list[Assignment]:
         if Path(source).name == "settings.json" and isinstance(folder, str)
     }
     return [_from_home(one, homes.get(one.source)) for one in given]
+
+
+def _check_order(given: Sequence[Assignment]) -> None:
+    flags: dict[str, Assignment] = {}
+    for one in given:
+        key = _SHORT.get(one.key, one.key)
+        if key not in RESOLVED:
+            continue
+        flag = flags.get(key)
+        if one.source.startswith("--"):
+            flags[key] = one
+        elif flag and flag.value != one.value:
+            what = f"is {flag.value}, and {one.source}, which comes after it, says {one.value}"
+            raise ConfigError(what, where=flag.source, fix=f"give --config before {flag.source}")
 
 
 def _from_home(one: Assignment, home: Path | None) -> Assignment:

@@ -11,7 +11,7 @@ import training_help as helpful
 from taskmask import config, settings
 from taskmask.analysis.inspect import inspect
 from taskmask.analysis.variance import variance
-from taskmask.errors import DataError
+from taskmask.errors import ConfigError, DataError
 from taskmask.run_paths import find_data, home_of, places_of
 from taskmask.training import checkpoint, pretrained
 from taskmask.training.annotate import annotate
@@ -111,3 +111,14 @@ def test_the_places_in_their_order(tmp_path, monkeypatch):
     assert places_of("../d", Path("/a/b/runs/x"), "runs/x")[:2] == ["/a/d", "../d"]
     assert places_of("d", Path("/a/runs/y"), "runs/x")[:3] == ["d", "/a/runs/d", "/a/d"]
     assert find_data("d", Path("/a/runs/x"), "runs/x") == "d" and find_data("", Path("/a"), "a") == ""
+
+
+def test_a_settings_file_does_not_undo_a_folder_of_the_command_line(tmp_path):
+    """Its run would be gone on with in place of the new one."""
+    file = tmp_path / "settings.json"
+    file.write_text('{"data": {"path": "d"}, "run": {"folder": "old"}}')
+    for flag, named in (("--run", "run: is new.* says old"), ("--data.path", "data.path: is new.* says d")):
+        with pytest.raises(ConfigError, match=f"{named}; give --config before {flag}"):
+            settings.inherit(config.read_flags([flag, "new", "--config", str(file)]))
+        found = settings.inherit(config.read_flags(["--config", str(file), flag, "new"]))
+        assert found[-1].value == "new"
