@@ -48,6 +48,13 @@ def test_one_mistake_is_caught_and_one_survives(toy):
     assert (toy / "taskmask" / "toy.py").read_bytes() == before, "the tree itself is never touched"
 
 
+def test_a_test_that_fails_anyway_is_no_witness(toy, capsys):
+    test = toy / "tests" / "test_toy.py"
+    test.write_text(test.read_text().replace("== 3", "== 4"))
+    assert run(toy, "--only", "toy.sum") == 1
+    assert "tests/test_toy.py::test_add fails without a mistake, too" in capsys.readouterr().out
+
+
 def test_places_that_are_missing_or_not_the_only_one_are_shown(toy, capsys):
     assert run(toy, "--list") == 0
     other = toy / "taskmask_cli" / "other.py"
