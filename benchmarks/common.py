@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from taskmask.machine import num_cores
+from taskmask.system.hardware import num_cores
 
 PEERS = ("transformers", "datasets", "accelerate", "tokenizers")
 VERSIONS = ("taskmask", "torch", "numpy", "sentencepiece", *PEERS)

@@ -58,7 +58,7 @@ def write_rows(folder: Path, num_rows: int, arrow: bool) -> None:
     """Writes the rows as a dataset of taskmask (which keeps <s> to itself) and as an arrow file."""
     from inputs import hf_tokenizer_of, word_vocabulary
 
-    from taskmask.data.columns import Column
+    from taskmask.data.dataset import Column
     from taskmask.data.writer import DatasetWriter
 
     vocab = word_vocabulary(VOCAB)
@@ -84,8 +84,8 @@ def write_rows(folder: Path, num_rows: int, arrow: bool) -> None:
 
 def source_of(folder: Path) -> Any:
     """Opens the dataset of taskmask and cuts it into rows."""
-    from taskmask.data.columns import Dataset
-    from taskmask.data.source import RowSource
+    from taskmask.data.dataset import Dataset
+    from taskmask.data.sequences.base import RowSource
 
     dataset = Dataset.open(folder / "bin")
     return RowSource(dataset.split("train"), dataset.vocabulary(), LONGEST, "sentence")
@@ -108,7 +108,7 @@ def padded(rows: list[np.ndarray]) -> np.ndarray:
 
 def open_times(args: argparse.Namespace, folder: Path) -> common.Table:
     """Measures how long it takes to open the dataset, and to have the first batch."""
-    from taskmask.data.columns import Dataset
+    from taskmask.data.dataset import Dataset
 
     absent = common.missing(args, "datasets")
     first = np.arange(args.batch) % args.rows
@@ -174,7 +174,7 @@ def read_rates(args: argparse.Namespace, folder: Path) -> common.Table:
 
 def plans(args: argparse.Namespace, folder: Path) -> list[common.Table]:
     """Measures how long it takes to order an epoch, and what share of the batches is no padding."""
-    from taskmask.data.plan import plan_epoch
+    from taskmask.data.batching import plan_epoch
 
     lengths = np.array(source_of(folder).lengths)
     shares: dict[str, list[float]] = {}

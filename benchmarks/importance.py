@@ -65,12 +65,12 @@ def measure(args: argparse.Namespace, data: str, run: str, whole: bool) -> commo
     import torch
 
     from taskmask.config import from_tables
-    from taskmask.settings import parse
+    from taskmask.config.settings import parse
+    from taskmask.inference import loaded_model
     from taskmask.tasks.word_importance import WordImportance
-    from taskmask.training import pretrained
-    from taskmask.training.parts import build_data
+    from taskmask.training.build import build_data
 
-    loaded = pretrained.load(run)
+    loaded = loaded_model.load(run)
     options = {"name": "word_importance", "label": "family", "sentences": not whole, "delta": 0.05, "guard": False}
     settings = parse(from_tables({**loaded.settings.to_dict(), "task": options}, "benchmark"))
     parts = build_data(settings, ["train"], loaded.labels)
@@ -106,8 +106,8 @@ def padded_to(length: int) -> type:
     """Returns the task with batches of a fixed number of texts, padded to a fixed length, in the order of the texts."""
     import numpy as np
 
+    from taskmask.data.batch import Batch
     from taskmask.data.compact import compact
-    from taskmask.data.rows import Batch
     from taskmask.tasks.word_importance import WordImportance
 
     class Padded(WordImportance):

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from taskmask.data import pydocs
-from taskmask.data.columns import Column
-from taskmask.data.engine import BOS, EOS, MASK, PAD, UNK
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.dataset import Column
 from taskmask.data.writer import DatasetWriter
+from taskmask.preprocess import python_docs
+from taskmask.tokenizer.backend import BOS, EOS, MASK, PAD, UNK
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 SPECIALS = {"pad_token": PAD, "bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "mask_token": MASK}
 
@@ -26,7 +26,7 @@ def base_lines(text: str | None) -> list[bytes]:
     if text:
         lines = Path(text).read_bytes().splitlines()
     else:
-        records = pydocs.open_records("python-docs:train").read().splitlines()
+        records = python_docs.open_records("python-docs:train").read().splitlines()
         lines = [json.loads(record)["text"].encode() for record in records]
         for file in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("**/*.py")):
             if not {"site-packages", "dist-packages", "test", "tests"} & set(file.parts):

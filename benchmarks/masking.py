@@ -59,8 +59,8 @@ def measure(table: common.Table, args: argparse.Namespace, data: str, rows: int)
     import numpy as np
     import torch
 
-    from taskmask.data.columns import Dataset
-    from taskmask.data.source import RowSource
+    from taskmask.data.dataset import Dataset
+    from taskmask.data.sequences.base import RowSource
     from taskmask.errors import TaskmaskError
     from taskmask.registry import MASKERS
 
@@ -100,8 +100,8 @@ def our_maker(data: str, masker: str, batches: list[Any]) -> Callable[[], int]:
     import torch
 
     from taskmask import Settings
-    from taskmask.data.draws import Draw
-    from taskmask.training.parts import build_data
+    from taskmask.data.rng import RowRng
+    from taskmask.training.build import build_data
 
     settings = Settings.of(data={"path": data, "length": LENGTH}, masker=masker, train={"max_tokens": 1 << 20})
     parts = build_data(settings, ["train"])
@@ -111,7 +111,7 @@ def our_maker(data: str, masker: str, batches: list[Any]) -> Callable[[], int]:
 
     def make() -> int:
         ids = next(stream)
-        batch = task.make_batch(source[ids], Draw(1, next(epochs), ids))
+        batch = task.make_batch(source[ids], RowRng(1, next(epochs), ids))
         return batch.map(torch.from_numpy).num_tokens
 
     return make

@@ -69,7 +69,7 @@ def prepare(args: argparse.Namespace, kind: str, lines: list[bytes], folder: Pat
     """Trains the vocabulary and gives the peer the same one; returns a note on how far they agree."""
     from inputs import hf_tokenizer_of
 
-    from taskmask.data.vocab import Vocabulary, train_vocabulary
+    from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
     some = lines[:: max(1, len(lines) // 20000)]
     vocab = Vocabulary(train_vocabulary(some, args.vocab_size, kind))
@@ -125,7 +125,7 @@ def arguments(text: Path, model: Path, processes: int, out: Path) -> list[str]:
 
 def taskmask(spec: dict[str, Any], folder: Path, out: Path) -> float:
     """Runs taskmask-preprocess in this process."""
-    import taskmask.data.ingest  # noqa: F401 - so that it is not timed
+    import taskmask.preprocess.pipeline  # noqa: F401 - so that it is not timed
     from taskmask_cli import preprocess
 
     words = arguments(folder / "text.txt", folder / f"{spec['kind']}.model", spec["processes"], out)

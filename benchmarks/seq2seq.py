@@ -103,7 +103,7 @@ def encoder_decoder(sizes: dict[str, int], theirs: Any, folder: str) -> Any:
     """Makes our model, with the weights of theirs if there is one."""
     from taskmask.models import EncoderDecoderConfig
     from taskmask.models.encoder_decoder import EncoderDecoder
-    from taskmask.modules.spec import HeadSpec
+    from taskmask.modules.heads_spec import HeadSpec
 
     layers = {"layers": sizes["layers"], "decoder_layers": sizes["layers"]}
     config = EncoderDecoderConfig(
@@ -112,7 +112,7 @@ def encoder_decoder(sizes: dict[str, int], theirs: Any, folder: str) -> Any:
     heads = {"seq2seq": HeadSpec("lm")}
     model = EncoderDecoder(config, vocab_size=sizes["vocab"], max_length=sizes["source"], heads=heads)
     if theirs is not None:
-        from taskmask.models.hf import read_folder
+        from taskmask.hf.model_folder import read_folder
 
         theirs.save_pretrained(folder)
         model.load_state_dict(read_folder(folder).weights)
@@ -121,7 +121,7 @@ def encoder_decoder(sizes: dict[str, int], theirs: Any, folder: str) -> Any:
 
 def ours_says(model: Any, tokens: Any, keep: Any, beams: int, longest: int, said: dict[str, Any]) -> Callable[[], int]:
     """Returns a function that generates with taskmask, notes the texts and returns their number."""
-    from taskmask.modules.spec import GenerationConfig
+    from taskmask.modules.heads_spec import GenerationConfig
 
     config = GenerationConfig(beams=beams, max_length=longest)
 

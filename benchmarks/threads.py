@@ -167,7 +167,7 @@ class Meter:
 
 def child(spec: dict[str, Any]) -> None:
     """Works without end, as the command line does; the meter interrupts it."""
-    from taskmask.machine import wait_passively
+    from taskmask.system.hardware import wait_passively
 
     wait_passively()  # as every command does
     folder, meter = Path(spec["folder"]), Meter()
@@ -231,7 +231,7 @@ def evaluate(spec: dict[str, Any], data: str, run: str, meter: Meter) -> None:
 
 def annotate(spec: dict[str, Any], data: str, run: str, meter: Meter) -> None:
     """Writes probabilities into a dataset."""
-    from taskmask.training.annotate import annotate
+    from taskmask.inference.annotate import annotate
 
     while True:
         name = f"chances{os.getpid()}"

@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
   exit 1
 }
 stamp="$root/.venv/installed$1"
-if [ ! -e "$stamp" ] || [ "$root/setup.py" -nt "$stamp" ] || [ "$root/constraints.txt" -nt "$stamp" ]; then
+if [ ! -e "$stamp" ] || [ "$root/pyproject.toml" -nt "$stamp" ] || [ "$root/constraints.txt" -nt "$stamp" ]; then
   echo "installing taskmask$1 into .venv ..."
   "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$root/constraints.txt" --editable "$root$1"

@@ -11,11 +11,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # so that type checkers know them
-    from taskmask.analysis.check import check_masker as check_masker
-    from taskmask.analysis.compare import compare as compare
-    from taskmask.analysis.inspect import inspect as inspect
+    from taskmask.analysis.check.harness import check_masker as check_masker
+    from taskmask.analysis.compare.runner import compare as compare
+    from taskmask.analysis.inspect.inspection import inspect as inspect
     from taskmask.config import opt as opt
+    from taskmask.config.settings import Settings as Settings
     from taskmask.errors import TaskmaskError as TaskmaskError
+    from taskmask.inference.evaluate import evaluate as evaluate
+    from taskmask.inference.loaded_model import load as load
     from taskmask.maskers.base import Masker as Masker
     from taskmask.maskers.base import MaskerConfig as MaskerConfig
     from taskmask.maskers.base import register_masker as register_masker
@@ -23,15 +26,12 @@ if TYPE_CHECKING:  # so that type checkers know them
     from taskmask.registry import register_criterion as register_criterion
     from taskmask.registry import register_model as register_model
     from taskmask.registry import register_task as register_task
-    from taskmask.settings import Settings as Settings
-    from taskmask.training.evaluate import evaluate as evaluate
-    from taskmask.training.pretrained import load as load
-    from taskmask.training.run import train as train
+    from taskmask.training.train import train as train
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Settings": "taskmask.settings",
+    "Settings": "taskmask.config.settings",
     "TaskmaskError": "taskmask.errors",
     "Masker": "taskmask.maskers.base",
     "MaskerConfig": "taskmask.maskers.base",
@@ -41,12 +41,12 @@ _HOMES = {
     "register_model": "taskmask.registry",
     "register_criterion": "taskmask.registry",
     "opt": "taskmask.config",
-    "train": "taskmask.training.run",
-    "evaluate": "taskmask.training.evaluate",
-    "load": "taskmask.training.pretrained",
-    "inspect": "taskmask.analysis.inspect",
-    "check_masker": "taskmask.analysis.check",
-    "compare": "taskmask.analysis.compare",
+    "train": "taskmask.training.train",
+    "evaluate": "taskmask.inference.evaluate",
+    "load": "taskmask.inference.loaded_model",
+    "inspect": "taskmask.analysis.inspect.inspection",
+    "check_masker": "taskmask.analysis.check.harness",
+    "compare": "taskmask.analysis.compare.runner",
 }
 __all__ = sorted(_HOMES)
 

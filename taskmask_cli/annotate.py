@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, overrides = add_options(Parser("taskmask annotate", DESCRIPTION, EPILOG)).parse_settings(argv)
     columns = columns_of(options.column)
 
-    from taskmask.data.columns import Dataset
-    from taskmask.training.annotate import annotate
-    from taskmask.training.log import duration
-    from taskmask.training.selection import Selection, shares
+    from taskmask.data.dataset import Dataset
+    from taskmask.inference.annotate import annotate
+    from taskmask.inference.label_selection import Selection, shares
+    from taskmask.training.monitor.run_log import duration
 
     splits = list(dict.fromkeys(options.split)) or list(Dataset.open(options.data).splits)
     learned = ["train"]

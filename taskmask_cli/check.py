@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from taskmask.errors import visible
-from taskmask.json_output import to_json
 from taskmask.registry import MASKERS
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import Parser, add_user_dir, load_user_dirs
 
 DESCRIPTION = """Puts maskers to the test, in some seconds each: over vocabularies (SentencePiece unigram and bpe;
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.analysis.check import check_masker
+    from taskmask.analysis.check.harness import check_masker
     from taskmask.maskers.policy import read_policy
 
     for policy in policies:

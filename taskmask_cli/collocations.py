@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.data.collocations import collocations, write_collocations
-    from taskmask.data.columns import Dataset
-    from taskmask.files import resolve_output
+    from taskmask.data.dataset import Dataset
+    from taskmask.span_columns.collocations import collocations, write_collocations
+    from taskmask.system.files import resolve_output
 
     out = resolve_output(options.out, "--out")
     dataset = Dataset.open_to_read(options.data)

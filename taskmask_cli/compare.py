@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import visible
-from taskmask.json_output import to_json
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import Parser, add_user_dir, is_first, load_user_dirs
 
 if TYPE_CHECKING:
-    from taskmask.analysis.planning import Stage
-    from taskmask.analysis.results import Results, Scores
+    from taskmask.analysis.compare.planner import Stage
+    from taskmask.analysis.compare.results import Results, Scores
 
 DESCRIPTION = """Compares masking policies as one experiment file says: pre-training (or a checkpoint), an intermediate
 stage with each policy, fine-tuning on labelled datasets, all with several seeds and the same budget. Writes
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_all(argv)
     load_user_dirs(options)
 
-    from taskmask.analysis import compare as engine
+    from taskmask.analysis.compare import runner as engine
 
     if options.dry_run:
         _, stages = engine.plan(options.file, options.run)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(to_json(_record(results, folder)))
         return 0
 
-    from taskmask.analysis.report import summary_lines
+    from taskmask.analysis.compare.export import summary_lines
 
     hints = [f"report        {folder}/report.html (also .md and .csv)", f"stages        {folder}/by-name"]
     hints.append(f"curves        tensorboard --logdir {shlex.quote(str(folder / 'by-name'))}")
@@ -102,7 +102,7 @@ def _planned(stage: Stage, done: dict[str, Any]) -> dict[str, Any]:
 
 def _table(listed: list[dict[str, Any]]) -> list[str]:
     """Returns the stages as lines for people."""
-    from taskmask.analysis.terminal import aligned
+    from taskmask.system.text_tables import aligned
 
     rows = [("stage", "state", "steps", "tokens", "targets", "FLOPs")]
     for one in listed:
@@ -123,7 +123,7 @@ def _record(results: Results, folder: Path) -> dict[str, Any]:
         found = {str(seed): measure.value()[metric] for seed, measure in one.measures.items()}
         return {"of": one.of, "policy": one.policy, "share": one.share, "metric": metric, "seeds": found}
 
-    from taskmask.analysis.verdicts import shown
+    from taskmask.analysis.compare.verdicts import shown
 
     metrics = {asked.name: asked.metric for asked in results.tasks}
     return {

@@ -12,7 +12,7 @@ from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser, add_user_dir
 
 if TYPE_CHECKING:
-    from taskmask.training.convert import Converted
+    from taskmask.hf.convert import Converted
 
 DESCRIPTION = """Makes a run folder of a Hugging Face folder (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, BART),
 which can then be trained on, evaluated, and asked; or writes the best checkpoint of a run as a Hugging Face folder with
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that half a folder is removed, as after Ctrl-C
 
-    from taskmask.training.convert import from_hf, to_hf
+    from taskmask.hf.convert import from_hf, to_hf
 
     if options.from_hf:
         lines = report_run(from_hf(options.from_hf, options.run, overrides), options.run)
@@ -95,7 +95,7 @@ def report_run(done: Converted, run: str) -> list[str]:
 
 def report_folder(done: Converted, folder: str) -> list[str]:
     """Returns what became of a run, as lines for people."""
-    from taskmask.training.model_card import AUTO_CLASSES
+    from taskmask.hf.model_card import AUTO_CLASSES
 
     load = f"{AUTO_CLASSES[done.kind]}.from_pretrained({folder!r})"
     pair = [f"reads: pairs of texts; config.json keeps the name of the second one, {done.pair!r}"] if done.pair else []

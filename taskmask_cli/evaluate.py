@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from taskmask.errors import visible
-from taskmask.json_output import to_json
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir, is_first
 
 DESCRIPTION = """Prints the metrics of a checkpoint on a split of a dataset, with 95 % intervals over the examples. One
@@ -34,9 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.training.log import say
-    from taskmask.training.pretrained import runs_in
-    from taskmask.training.seeds import evaluate_runs, how_made, table, unfinished
+    from taskmask.checkpoints.find import runs_in
+    from taskmask.inference.multi_seed import evaluate_runs, how_made, table, unfinished
+    from taskmask.system.console import say
 
     if is_first() and (names := unfinished(runs_in(options.source))):
         say(f"warning: not finished: {', '.join(names)}")

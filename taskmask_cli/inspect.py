@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from taskmask import config
 from taskmask.config import Assignment, Problems
+from taskmask.config.settings import DataSettings
 from taskmask.errors import ConfigError, visible
-from taskmask.json_output import to_json
-from taskmask.settings import DataSettings
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import DATA_HELP, FROM_HELP, Parser, add_user_dir, whole
 
 DESCRIPTION = """Shows what maskers do: rows with what each policy masks, and figures over a sample of the corpus: how
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.analysis.inspect import inspect
-    from taskmask.files import resolve_output, write_text
+    from taskmask.analysis.inspect.inspection import inspect
+    from taskmask.system.files import resolve_output, write_text
 
     page = resolve_output(options.html, "--html") if options.html else None
     bar = tqdm(unit="row", disable=options.json or not sys.stderr.isatty(), leave=False)

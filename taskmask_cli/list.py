@@ -67,7 +67,7 @@ def list_options(kind: str, name: str) -> int:
 
 def list_dataset(path: str, verify: bool) -> int:
     """Prints splits and columns of a dataset."""
-    from taskmask.data.columns import Dataset
+    from taskmask.data.dataset import Dataset
     from taskmask.data.unfinished import unfinished
 
     dataset = Dataset.open(path)

@@ -12,9 +12,9 @@ from typing import NoReturn
 
 from taskmask import __version__
 from taskmask.errors import ConfigError, did_you_mean, visible
-from taskmask.machine import in_our_words, wait_passively
-from taskmask_cli.room import check_room
-from taskmask_cli.streams import guard_streams, ignore_lost_output
+from taskmask.system.address_space import check_room
+from taskmask.system.hardware import in_our_words, wait_passively
+from taskmask.system.streams import guard_streams, ignore_lost_output
 
 VERBS = {
     "preprocess": "text files to a binarized dataset (also: taskmask-preprocess)",

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from taskmask import __version__, config, settings
-from taskmask.config import Assignment
+from taskmask import __version__, config
+from taskmask.config import Assignment, settings
 from taskmask.errors import ConfigError, did_you_mean
 from taskmask.registry import load_user_dir
 

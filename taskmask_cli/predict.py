@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from taskmask.config import read_flags
 from taskmask.errors import ConfigError, DataError, visible
-from taskmask.json_input import from_json
-from taskmask.json_output import to_json
+from taskmask.system.json_input import from_json
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import FROM_HELP, Parser, add_user_dir, load_user_dirs, whole
 
 if TYPE_CHECKING:
-    from taskmask.training.pretrained import Pretrained
+    from taskmask.inference.loaded_model import Pretrained
 
 DESCRIPTION = """Says what a trained model makes of texts: fills for every <mask>, classes, numbers, tags, answers to
 questions, other texts. Texts come from the command line or, a text a line, from standard input. Where a task needs two
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jsonl and options.texts:
         raise ConfigError("reads standard input, not TEXT", where="--jsonl", fix="leave one of them out")
 
-    from taskmask.training.log import say
-    from taskmask.training.pretrained import load
+    from taskmask.inference.loaded_model import load
+    from taskmask.system.console import say
     from taskmask.training.unread import unread_after_tab
 
     model = load(options.source).changed(read_flags(of_task))

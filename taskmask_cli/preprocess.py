@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
-from taskmask.machine import num_cores
+from taskmask.system.hardware import num_cores
 from taskmask_cli.options import Parser, whole
 from taskmask_cli.room import check_room_to_train
 
 if TYPE_CHECKING:
-    from taskmask.data.layout import Fields
-    from taskmask.data.readers import Source
-    from taskmask.data.vocab import Vocabulary
+    from taskmask.preprocess.readers import Source
+    from taskmask.preprocess.schema import Fields
+    from taskmask.tokenizer.tokenizer import Vocabulary
 
 DESCRIPTION = "Trains a vocabulary (or takes one) and turns text files into a binarized dataset."
 
@@ -262,10 +262,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     useless = [flag for flag, value in of_a_new_one.items() if value is not None]
     if args.vocab and useless:
         raise ConfigError(f"goes with a new vocabulary, not with --vocab {args.vocab}", where=useless[0])
-    from taskmask.data.guesses import guesses_of, guesses_of_marks
-    from taskmask.data.ingest import encode_files
-    from taskmask.data.readers import find_sources
     from taskmask.data.writer import check_out
+    from taskmask.preprocess.guesses import guesses_of, guesses_of_marks
+    from taskmask.preprocess.pipeline import encode_files
+    from taskmask.preprocess.readers import find_sources
     from taskmask_cli import preprocess_summary as summary
 
     _stop_on_terminate()
@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fields(args: argparse.Namespace) -> Fields:
     """The fields asked for; what is asked for must be of one form."""
-    from taskmask.data.layout import Fields
+    from taskmask.preprocess.schema import Fields
 
     forms = [("--text", args.text), ("--answers", args.answers)]
     forms += [("--words", args.words), ("--tags", args.tags)]
@@ -331,7 +331,7 @@ def _fields(args: argparse.Namespace) -> Fields:
 
 def _label_names(given: list[str] | None, sources: Sequence[Source]) -> dict[str, list[str]]:
     """Label column -> names; empty if none are given."""
-    from taskmask.data.label_names import read_label_names
+    from taskmask.preprocess.label_names import read_label_names
 
     if not given:
         return {}
@@ -341,9 +341,9 @@ def _label_names(given: list[str] | None, sources: Sequence[Source]) -> dict[str
 
 def _vocabulary(args: argparse.Namespace, train: list[Any]) -> Vocabulary:
     """The vocabulary given, or a new one trained on a sample of the split train."""
-    from taskmask.data.columns import HEADER_FILE, Dataset
-    from taskmask.data.ingest import sample_texts
-    from taskmask.data.vocab import Vocabulary, train_vocabulary
+    from taskmask.data.dataset import HEADER_FILE, Dataset
+    from taskmask.preprocess.pipeline import sample_texts
+    from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
     if args.vocab and (Path(args.vocab) / HEADER_FILE).exists():
         return Dataset.open(args.vocab).vocabulary()  # which is the one that the dataset was made with

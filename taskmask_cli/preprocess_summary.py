@@ -8,14 +8,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from taskmask.data.guesses import Guess
-from taskmask.data.ingest import SplitSummary
-from taskmask.data.label_names import plain_name
-from taskmask.data.layout import Fields, Layout
-from taskmask.data.readers import Source
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import visible
 from taskmask.metrics.tag_schemes import scheme_of
+from taskmask.preprocess.guesses import Guess
+from taskmask.preprocess.label_names import plain_name
+from taskmask.preprocess.pipeline import SplitSummary
+from taskmask.preprocess.readers import Source
+from taskmask.preprocess.schema import Fields, Layout
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 MOST_SHOWN = 10  # labels of a column
 

@@ -11,7 +11,7 @@ from taskmask.errors import ConfigError, visible
 from taskmask_cli.options import Parser
 
 if TYPE_CHECKING:
-    from taskmask.data.span_file import SpanFile
+    from taskmask.span_columns.tagger_file import SpanFile
 
 DESCRIPTION = """Writes a column of spans into a dataset: for each token the number of the span that it stands in, or 0.
 The masker listed masks the spans, whole_unit the spans and the words between them. They come from
@@ -50,12 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from taskmask.data.add_column import ColumnsWriter, check_new
-    from taskmask.data.collocations import read_collocations
-    from taskmask.data.columns import Dataset
-    from taskmask.data.salient import Salient
-    from taskmask.data.segment import Segmenter
-    from taskmask.data.span_column import found_by, write_spans
-    from taskmask.data.span_file import SpanFile
+    from taskmask.data.dataset import Dataset
+    from taskmask.span_columns.collocations import read_collocations
+    from taskmask.span_columns.heuristic import Salient
+    from taskmask.span_columns.segmenter import Segmenter
+    from taskmask.span_columns.tagger_file import SpanFile
+    from taskmask.span_columns.write import found_by, write_spans
 
     dataset = Dataset.open_to_read(options.data)
     splits, vocab = options.split or list(dataset.splits), dataset.vocabulary()

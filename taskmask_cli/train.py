@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskmask import config, settings
-from taskmask.data.columns import Dataset
+from taskmask import config
+from taskmask.config import settings
+from taskmask.data.dataset import Dataset
 from taskmask.errors import ConfigError, visible
 from taskmask.registry import TASKS
 from taskmask_cli.options import Parser, add_user_dir, is_first
 
 if TYPE_CHECKING:
     from taskmask.tasks.base import Task
-    from taskmask.training.run import Summary
+    from taskmask.training.train import Summary
 
 DESCRIPTION = """Trains a model on a dataset made by taskmask-preprocess.
 
@@ -56,15 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     seeds, assignments = seeds_in(assignments)
     chosen = settings.parse(settings.inherit(assignments))
     if options.dry_run:
-        from taskmask.training.dryrun import dry_run
+        from taskmask.training.dry_run import dry_run
 
         lines = dry_run(chosen)
         if is_first():
             print(visible("\n".join(lines)))
         return 0
 
-    from taskmask.training import seeds as several
-    from taskmask.training.run import train
+    from taskmask.inference import multi_seed as several
+    from taskmask.training.train import train
 
     plug_ins = "".join(f" --user-dir {shlex.quote(path)}" for path in options.user_dir)
     if len(seeds) > 1:
@@ -106,8 +107,8 @@ def print_summary(summaries: list[Summary], chosen: settings.Settings, table: li
     """Prints what was reached, where it lies, and what to do next; in the first process only."""
     if not is_first():
         return
-    from taskmask.training.checkpoint import score_of
-    from taskmask.training.log import duration, figure
+    from taskmask.checkpoints.checkpoint import score_of
+    from taskmask.training.monitor.run_log import duration, figure
 
     split = next((name for name in ("valid", "test") if Path(chosen.data.path, name).is_dir()), "train")
     last, folder = summaries[-1], chosen.run.folder

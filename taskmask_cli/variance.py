@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
-from taskmask.json_output import to_json
+from taskmask.system.json_output import to_json
 from taskmask_cli.options import DATA_HELP, Parser, add_user_dir, load_user_dirs, whole
 
 if TYPE_CHECKING:
-    from taskmask.analysis.variance import Variance
+    from taskmask.analysis.variance.measure import Variance
 
 DESCRIPTION = """Measures how much of the gradient's variance comes from the choice of masks, and how much from that of
 rows: for a checkpoint and several policies, of an update and at the cost of a forward pass, by group of weights. The
@@ -62,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from taskmask.analysis.variance import variance
-    from taskmask.analysis.variance_page import check_board
-    from taskmask.files import resolve_output
+    from taskmask.analysis.variance.measure import variance
+    from taskmask.analysis.variance.render import check_board
+    from taskmask.system.files import resolve_output
 
     page = resolve_output(options.html, "--html") if options.html else None
     if options.tensorboard:
@@ -97,13 +97,13 @@ def tell(seen: Sequence[Variance], options: Any, page: Path | None) -> None:
         print(visible("\n\n".join("\n".join(one.lines()) for one in seen)))
     hints = []
     if page:
-        from taskmask.analysis.variance_page import page_of
-        from taskmask.files import write_text
+        from taskmask.analysis.variance.render import page_of
+        from taskmask.system.files import write_text
 
         write_text(page, page_of(seen))
         hints.append(f"the page: {options.html}")
     if options.tensorboard:
-        from taskmask.analysis.variance_page import write_board
+        from taskmask.analysis.variance.render import write_board
 
         write_board(options.tensorboard, seen)
         hints.append(f"histograms: tensorboard --logdir {shlex.quote(options.tensorboard)}")

@@ -5,8 +5,8 @@ import random
 import sys
 import types
 
-from taskmask.analysis import stages as running
-from taskmask.analysis.compare import compare
+from taskmask.analysis.compare import stage as running
+from taskmask.analysis.compare.runner import compare
 from taskmask_cli.preprocess import main as preprocess
 
 WORDS = ["amber", "basin", "candle", "dapper", "eagle", "fabric", "garden", "harbor", "island", "jacket"]
@@ -68,7 +68,7 @@ def write_experiment(folder, data, name="tiny", **changes):
 
 def no_report():
     """A module in the place of the report: it writes nothing."""
-    fake = types.ModuleType("taskmask.analysis.report")
+    fake = types.ModuleType("taskmask.analysis.compare.export")
     fake.write_reports = lambda results, folder: []
     fake.summary_lines = lambda results: [f"{len(results.scores)} scores"]
     return fake
@@ -84,7 +84,7 @@ def run_counted(file, folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", train)
-        patch.setitem(sys.modules, "taskmask.analysis.report", no_report())
+        patch.setitem(sys.modules, "taskmask.analysis.compare.export", no_report())
         return compare(file, folder), trained
 
 

@@ -4,11 +4,11 @@ import functools
 
 import torch
 
-from taskmask.data.vocab import Vocabulary, train_vocabulary
-from taskmask.settings import Settings
-from taskmask.training import checkpoint
-from taskmask.training.parts import build_objective, build_task
-from taskmask.training.progress import Progress, snapshot
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_objective, build_task
+from taskmask.training.state import Progress, snapshot
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog, unreasonably often.",
@@ -115,7 +115,7 @@ def write_run(folder, task, model="bert", kind="sentencepiece", pair="", more=No
     objective = build_objective(settings, build_task(settings, vocab, labels))
     shake(objective)
     folder.mkdir(parents=True)
-    from taskmask.training.run import prepare
+    from taskmask.training.run_folder import prepare
 
     prepare(folder, settings)
     weights = dict(objective.state_dict())

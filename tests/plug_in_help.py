@@ -3,24 +3,24 @@
 import contextlib
 import sys
 
-from taskmask import registry
+from taskmask.registry import components, plugins
 
 
 @contextlib.contextmanager
 def plug_ins_taken_back():
     """Restores registries, loaded plug-ins and their modules when the `with` ends."""
-    for known in registry.REGISTRIES.values():
+    for known in components.REGISTRIES.values():
         known._load_builtin()
-    entries = {kind: dict(known._entries) for kind, known in registry.REGISTRIES.items()}
-    loaded, modules = dict(registry._user_dirs), set(sys.modules)
+    entries = {kind: dict(known._entries) for kind, known in components.REGISTRIES.items()}
+    loaded, modules = dict(plugins._user_dirs), set(sys.modules)
     try:
         yield
     finally:
         for kind, before in entries.items():
-            registry.REGISTRIES[kind]._entries.clear()
-            registry.REGISTRIES[kind]._entries.update(before)
-        registry._user_dirs.clear()
-        registry._user_dirs.update(loaded)
+            components.REGISTRIES[kind]._entries.clear()
+            components.REGISTRIES[kind]._entries.update(before)
+        plugins._user_dirs.clear()
+        plugins._user_dirs.update(loaded)
         for name in set(sys.modules) - modules:
             if name.startswith(("taskmask_user_", "plug_in_")) and name != "plug_in_help":
                 del sys.modules[name]

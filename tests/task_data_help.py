@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from taskmask.data.columns import Column, Dataset
+from taskmask.data.dataset import Column, Dataset
 from taskmask.data.writer import DatasetWriter
 
 ALIGNED = Column("aligned", "int32", of="tokens")

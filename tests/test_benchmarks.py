@@ -107,7 +107,7 @@ def test_text_has_the_size_that_was_asked_for(tmp_path):
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_the_peer_gets_the_same_vocabulary(kind):
     pytest.importorskip("tokenizers")
-    from taskmask.data.vocab import Vocabulary, train_vocabulary
+    from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
     paragraphs = Path(argparse.__file__).read_text(encoding="utf-8").split("\n\n")
     lines = [" ".join(paragraph.split()) for paragraph in paragraphs]

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS, load_user_dir
+from taskmask.tokenizer.tokenizer import Vocabulary
 from taskmask_cli import main as front
 from taskmask_cli import preprocess
 
@@ -84,9 +84,9 @@ def masked(name, vocab, text, ratio=0.25, num=400, **options):
     """How often each token of a text is masked, and which words they are."""
     tokens = np.tile(np.concatenate([[vocab.bos], vocab.encode([text])[0], [vocab.eos]]), (num, 1)).astype(np.int64)
     ids = np.arange(num)
-    rows = Rows(tokens, np.full(num, tokens.shape[1]), ids, vocab)
+    rows = TokenBatch(tokens, np.full(num, tokens.shape[1]), ids, vocab)
     config = MASKERS.get(name).config(ratio=ratio, **options)
-    mask = build_masker(name, config, vocab)(rows, Draw(1, 1, ids))
+    mask = build_masker(name, config, vocab)(rows, RowRng(1, 1, ids))
     return mask[0].mean(axis=0), rows
 
 
@@ -141,12 +141,12 @@ from taskmask import register_masker
 from taskmask.maskers.base import Masker, MaskerConfig
 
 @register_masker("wrong")
-def choose(rows, draw, *, ratio: float = 0.15):
+def choose(batch, rng, *, ratio: float = 0.15):
     {body}
 """
-RAISES = """if 3 in rows.ids % 7:
-        return rows.columns["nothing"]
-    return np.zeros(rows.shape, bool)"""
+RAISES = """if 3 in batch.ids % 7:
+        return batch.columns["nothing"]
+    return np.zeros(batch.shape, bool)"""
 
 
 @pytest.fixture
@@ -182,10 +182,10 @@ def test_a_policy_that_raises_on_a_row_names_itself_its_line_and_the_row(workers
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("return rows.maskable[:, 1:]", r"returned bool \[1, \d+, \d+\]; expected bool \[1, \d+, \d+\]"),
-        ("return rows.maskable * np.nan", r"returned float64 .*; expected bool"),
+        ("return batch.maskable[:, 1:]", r"returned bool \[1, \d+, \d+\]; expected bool \[1, \d+, \d+\]"),
+        ("return batch.maskable * np.nan", r"returned float64 .*; expected bool"),
         ("return None", r"returned None; expected bool"),
-        ("return np.ones(rows.shape, bool)", r"chose position 0 of row \d+, '<s>', which is not maskable"),
+        ("return np.ones(batch.shape, bool)", r"chose position 0 of row \d+, '<s>', which is not maskable"),
     ],
 )
 def test_a_policy_that_returns_nonsense_is_named(body, says, train):
@@ -196,7 +196,7 @@ def test_a_policy_that_returns_nonsense_is_named(body, says, train):
 
 @pytest.mark.fault(28)
 def test_nothing_masked_is_a_loss_of_nothing_and_everything_masked_is_trained(train):
-    for body, targets in (("return np.zeros(rows.shape, bool)", 0), ("return rows.maskable", None)):
+    for body, targets in (("return np.zeros(batch.shape, bool)", 0), ("return batch.maskable", None)):
         code, shown, run = train(WRONG.format(body=body), "--run.restart", "--run.log_every", "1")
         assert code == 0, shown
         text = (run / "log.jsonl").read_text()
@@ -235,8 +235,8 @@ def test_a_policy_that_cannot_be_made_names_its_line(arguments, body, line, says
 
 def test_the_run_tells_which_code_it_ran_and_nothing_of_the_environment(train, tmp_path, monkeypatch):
     monkeypatch.setenv("SECRET_OF_THE_SHELL", "hunter2")
-    monkeypatch.setattr("taskmask.registry._user_dirs", {})
-    code, shown, run = train(WRONG.format(body="return rows.maskable"))
+    monkeypatch.setattr("taskmask.registry.plugins._user_dirs", {})
+    code, shown, run = train(WRONG.format(body="return batch.maskable"))
     assert code == 0, shown
     text = (run / "environment.json").read_text()
     file = tmp_path / "mine.py"

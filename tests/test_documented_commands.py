@@ -12,15 +12,16 @@ import torch.distributed.run as torchrun
 from plug_in_help import plug_ins_taken_back
 
 import taskmask
-from taskmask import config, settings
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask import config
+from taskmask.config import settings
+from taskmask.config.settings import Settings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
+from taskmask.inference.loaded_model import Pretrained
 from taskmask.maskers.base import build_masker
 from taskmask.maskers.policy import read_policy
 from taskmask.registry import MASKERS, REGISTRIES, load_user_dir
-from taskmask.settings import Settings
-from taskmask.training.pretrained import Pretrained
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 from taskmask_cli import annotate, collocations, convert, evaluate, main, predict, preprocess, spans, train
 from taskmask_cli import check as check_command
 from taskmask_cli import compare as compare_command
@@ -117,19 +118,19 @@ def run(tmp_path, monkeypatch):
         assert all(read_policy(text) for text in maskers)
         raise Reached
 
-    monkeypatch.setattr("taskmask.training.run.train", trains)
-    monkeypatch.setattr("taskmask.training.dryrun.dry_run", trains)
-    monkeypatch.setattr("taskmask.training.seeds.train_seeds", trains)
-    monkeypatch.setattr("taskmask.training.seeds.evaluate_runs", evaluates)
-    monkeypatch.setattr("taskmask.training.annotate.annotate", annotates)
-    monkeypatch.setattr("taskmask.analysis.inspect.inspect", inspects)
-    monkeypatch.setattr("taskmask.data.columns.Dataset.open", reached)  # of spans and collocations
-    monkeypatch.setattr("taskmask.analysis.compare.compare", reached)
-    monkeypatch.setattr("taskmask.analysis.compare.plan", reached)
-    monkeypatch.setattr("taskmask.analysis.check.check_masker", reached)
-    monkeypatch.setattr("taskmask.training.convert.from_hf", reached)
-    monkeypatch.setattr("taskmask.training.convert.to_hf", reached)
-    monkeypatch.setattr("taskmask.training.pretrained.load", reached)
+    monkeypatch.setattr("taskmask.training.train.train", trains)
+    monkeypatch.setattr("taskmask.training.dry_run.dry_run", trains)
+    monkeypatch.setattr("taskmask.inference.multi_seed.train_seeds", trains)
+    monkeypatch.setattr("taskmask.inference.multi_seed.evaluate_runs", evaluates)
+    monkeypatch.setattr("taskmask.inference.annotate.annotate", annotates)
+    monkeypatch.setattr("taskmask.analysis.inspect.inspection.inspect", inspects)
+    monkeypatch.setattr("taskmask.data.dataset.Dataset.open", reached)  # of spans and collocations
+    monkeypatch.setattr("taskmask.analysis.compare.runner.compare", reached)
+    monkeypatch.setattr("taskmask.analysis.compare.runner.plan", reached)
+    monkeypatch.setattr("taskmask.analysis.check.harness.check_masker", reached)
+    monkeypatch.setattr("taskmask.hf.convert.from_hf", reached)
+    monkeypatch.setattr("taskmask.hf.convert.to_hf", reached)
+    monkeypatch.setattr("taskmask.inference.loaded_model.load", reached)
     monkeypatch.setattr(list_command, "list_dataset", reached)
 
     def file_of(flag, word):
@@ -246,11 +247,11 @@ def test_the_policy_of_the_readme_is_that_of_the_example(tmp_path, monkeypatch):
     vocab = Vocabulary(train_vocabulary(["the quick brown foxes jump over the lazy dogs"] * 20, 310, "bpe"))
     content = vocab.encode(["the unforgettable foxes jump over lazy dogs quickly"])[0]
     tokens = np.tile([vocab.bos, *content, vocab.eos], (50, 1))
-    rows = Rows(tokens, np.full(50, tokens.shape[1]), np.arange(50), vocab)
+    rows = TokenBatch(tokens, np.full(50, tokens.shape[1]), np.arange(50), vocab)
 
     def masks(power):
         options = MASKERS.get("long_words").config(ratio=0.3, power=power)
-        return build_masker("long_words", options, vocab)(rows, Draw(1, 1, rows.ids))
+        return build_masker("long_words", options, vocab)(rows, RowRng(1, 1, rows.ids))
 
     assert MASKERS.where("long_words").startswith(str(MY_MASKER))
     example = {power: masks(power) for power in (0.0, 1.0, 3.0)}

@@ -10,18 +10,19 @@ import pytest
 import torch
 from task_data_help import question_columns, ragged, tagged_columns, text_columns, write
 
-from taskmask import config, settings
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask import config
+from taskmask.config import settings
+from taskmask.config.settings import Settings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.dataset import Column, Dataset
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import CRITERIA, MASKERS, MODELS, REGISTRIES, TASKS
-from taskmask.settings import Settings
-from taskmask.training.evaluate import Found, metrics_of
-from taskmask.training.parts import build_data, build_objective
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_data, build_objective
+from taskmask.training.eval_loop import Found, metrics_of
 from taskmask_cli import main as front
 from taskmask_cli import train
 
@@ -42,7 +43,7 @@ def rows(vocab):
     tokens = np.full((2, LENGTH), vocab.pad)
     for row, content in zip(tokens, contents, strict=True):
         row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
-    return Rows(tokens, (tokens != vocab.pad).sum(axis=1), np.array([3, 4]), vocab)
+    return TokenBatch(tokens, (tokens != vocab.pad).sum(axis=1), np.array([3, 4]), vocab)
 
 
 def options_of(kind, name):
@@ -80,9 +81,9 @@ def test_every_model_builds_and_answers(name, vocab):
 @pytest.mark.parametrize("name", MASKERS.names())
 def test_every_masker_builds_and_chooses(name, vocab, rows):
     masker = build_masker(name, options_of("masker", name), vocab)
-    columns = {column: Draw(0, 0, rows.ids).uniform(column, LENGTH) for column in masker.columns}
+    columns = {column: RowRng(0, 0, rows.ids).uniform(column, LENGTH) for column in masker.columns}
     rows = dataclasses.replace(rows, columns=columns)
-    masks = [masker(rows, Draw(seed, 1, rows.ids)) for seed in range(20)]
+    masks = [masker(rows, RowRng(seed, 1, rows.ids)) for seed in range(20)]
     assert all(mask.shape == (masker.views, *rows.shape) for mask in masks) and np.any(masks)
 
 
@@ -154,7 +155,7 @@ def test_every_task_trains_with_its_own_masker_and_criterion(name, datasets):
     parts = build_data(chosen, ["train"])
     task, source = parts.task, parts.sources["train"]
     rows = source[np.arange(len(source))]
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids)).map(torch.from_numpy)
+    batch = task.make_batch(rows, RowRng(1, 1, rows.ids)).map(torch.from_numpy)
     objective = build_objective(chosen, task).eval()  # so that losses can be compared
     sums, counts = objective(batch), objective.criterion.count(batch)
     weights = objective.criterion.weights

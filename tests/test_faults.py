@@ -8,56 +8,56 @@ import sys
 
 import pytest
 
-from taskmask import faults
 from taskmask.errors import ConfigError
+from taskmask.system import failpoints
 
 
 @pytest.fixture
 def order(monkeypatch):
     """order("error@data.read") orders a fault, with nothing counted yet."""
-    monkeypatch.setattr(faults, "_times", faults.collections.Counter())
+    monkeypatch.setattr(failpoints, "_times", failpoints.collections.Counter())
     return lambda text: monkeypatch.setenv("TASKMASK_FAULT", text)
 
 
 def test_without_an_order_nothing_happens_and_nothing_is_counted(order, monkeypatch):
     monkeypatch.delenv("TASKMASK_FAULT", raising=False)
-    assert [faults.reach(point) for point in faults.POINTS] == [""] * len(faults.POINTS)
-    assert not faults._times
+    assert [failpoints.reach(point) for point in failpoints.POINTS] == [""] * len(failpoints.POINTS)
+    assert not failpoints._times
 
 
 def test_errors_come_at_their_place_and_time(order):
     order("error@step.loss#2; full@save.write; memory@data.read")
-    assert faults.reach("step.loss") == ""
+    assert failpoints.reach("step.loss") == ""
     with pytest.raises(RuntimeError, match="a fault on order"):
-        faults.reach("step.loss")
-    assert faults.reach("step.loss") == ""
+        failpoints.reach("step.loss")
+    assert failpoints.reach("step.loss") == ""
     with pytest.raises(MemoryError):
-        faults.reach("data.read")
+        failpoints.reach("data.read")
     with pytest.raises(OSError) as error:
-        faults.reach("save.write")
+        failpoints.reach("save.write")
     assert error.value.errno == errno.ENOSPC
 
 
-@pytest.mark.parametrize("action", faults.LEFT_TO_THE_PLACE)
+@pytest.mark.parametrize("action", failpoints.LEFT_TO_THE_PLACE)
 def test_what_only_the_place_can_do_is_returned_to_it(action, order):
     order(f"{action}@step.loss#1")
-    assert [faults.reach("step.loss"), faults.reach("step.loss")] == [action, ""]
+    assert [failpoints.reach("step.loss"), failpoints.reach("step.loss")] == [action, ""]
 
 
 def test_other_processes_and_restarted_ones_are_left_alone(order, monkeypatch):
     order("nan@step.loss,rank=1")
-    assert faults.reach("step.loss") == ""
+    assert failpoints.reach("step.loss") == ""
     order("nan@step.loss#2,rank=1")
     monkeypatch.setenv("RANK", "1")
-    assert faults.reach("step.loss") == "nan"
+    assert failpoints.reach("step.loss") == "nan"
     order("nan@step.loss#3,rank=1")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert faults.reach("step.loss") == ""
+    assert failpoints.reach("step.loss") == ""
 
 
-@pytest.mark.parametrize("action, number", [item for item in faults.SIGNALS.items() if item[0] != "hang"])
+@pytest.mark.parametrize("action, number", [item for item in failpoints.SIGNALS.items() if item[0] != "hang"])
 def test_signals(action, number):
-    code = "from taskmask.faults import reach; reach('save.rename')"
+    code = "from taskmask.system.failpoints import reach; reach('save.rename')"
     environment = {**os.environ, "TASKMASK_FAULT": f"{action}@save.rename"}
     process = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert -process.returncode == number or (number == signal.SIGINT and b"KeyboardInterrupt" in process.stderr)
@@ -69,4 +69,4 @@ def test_signals(action, number):
 def test_an_order_that_cannot_be_read_is_named(text, order):
     order(text)
     with pytest.raises(ConfigError, match="TASKMASK_FAULT"):
-        faults.reach("data.read")
+        failpoints.reach("data.read")

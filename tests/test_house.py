@@ -6,39 +6,41 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.package_graph import drawing, imports
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*ROOT.glob("taskmask/**/*.py"), *ROOT.glob("taskmask_cli/*.py")])
-LAYERS = {
-    "taskmask.errors": 0.0,
-    "taskmask.faults": 0.1,
-    "taskmask.locks": 0.2,
-    "taskmask.files": 0.3,
-    "taskmask.folders": 0.4,
-    "taskmask.machine": 0.5,
-    "taskmask.json_output": 0.6,
-    "taskmask.json_input": 0.6,
-    "taskmask.process_state": 0.7,
-    "taskmask.registry": 1.0,
-    "taskmask.config": 1.1,
-    "taskmask.run_paths": 1.15,
-    "taskmask.settings": 1.2,
-    "taskmask.metrics": 1.5,
-    "taskmask.data": 2.0,
-    "taskmask.modules": 3.0,
-    "taskmask.maskers": 3.0,
-    "taskmask.models": 4.0,
-    "taskmask.criteria": 4.0,
-    "taskmask.tasks": 5.0,
-    "taskmask.training": 6.0,
-    "taskmask.analysis": 7.0,
-    "taskmask_cli": 8.0,
-}
-TORCH_FREE = ("taskmask.errors", "taskmask.registry", "taskmask.config", "taskmask.settings", "taskmask.data")
-TORCH_FREE += ("taskmask.run_paths", "taskmask.process_state")
-TORCH_FREE += ("taskmask.locks", "taskmask.files", "taskmask.folders", "taskmask.machine", "taskmask.faults")
-TORCH_FREE += ("taskmask.maskers", "taskmask.metrics", "taskmask.tasks")
-TORCH_FREE += ("taskmask.json_input", "taskmask.json_output", "taskmask_cli")
+LAYERS = (
+    ("taskmask.errors",),
+    ("taskmask.system",),
+    ("taskmask.registry",),
+    ("taskmask.config",),
+    ("taskmask.tokenizer", "taskmask.stats"),
+    ("taskmask.metrics",),
+    ("taskmask.data",),
+    ("taskmask.data.sequences",),
+    ("taskmask.preprocess", "taskmask.masking", "taskmask.maskers", "taskmask.modules", "taskmask.checkpoints"),
+    ("taskmask.span_columns", "taskmask.models", "taskmask.criteria"),
+    ("taskmask.tasks",),
+    ("taskmask.training.monitor",),
+    ("taskmask.training",),
+    ("taskmask.inference",),
+    ("taskmask.hf", "taskmask.analysis.reporting"),
+    ("taskmask.analysis", "taskmask.analysis.check", "taskmask.analysis.compare"),
+    ("taskmask.analysis.inspect",),
+    ("taskmask.analysis.variance",),
+    ("taskmask_cli",),
+)
+"""Packages and single modules, the lowest first. A module imports what is in its own package or in a lower layer."""
+LAYER = {home: number for number, homes in enumerate(LAYERS) for home in homes}
+MOST_MODULES = 17  # in a folder
+NEED_TORCH = ("taskmask.criteria", "taskmask.models", "taskmask.modules", "taskmask.stats.gradient_moments")
+NEED_TORCH += ("taskmask.checkpoints", "taskmask.training", "taskmask.inference", "taskmask.hf", "taskmask.analysis")
+FREE_OF_TORCH = (
+    "taskmask.models",
+    "taskmask.criteria",
+    "taskmask.modules.heads_spec",
+)  # nevertheless: `--help` is quick
 BASES = {"taskmask.models.base", "taskmask.criteria.base", "taskmask.tasks.base", "taskmask.maskers.base"}
 LEAVES = (
     "taskmask.tasks.word_importance",
@@ -46,7 +48,6 @@ LEAVES = (
     "taskmask.criteria.meta_mask",
 )  # of one paper each: what nothing imports can be deleted
 PRINTED_AS_IT_IS = (r"inspect.py '\n'.join(lines)",)  # `lines_of` has made them visible, but for its own colours
-ABOUT_ONE_MODEL = ("taskmask.training.convert",)  # what Hugging Face has a counterpart of is the encoder
 
 
 def module_of(file):
@@ -55,7 +56,8 @@ def module_of(file):
 
 
 def home_of(module):
-    return next((home for home in LAYERS if module == home or module.startswith(home + ".")), None)
+    """The longest of the layers' names that a module begins with."""
+    return max((home for home in LAYER if f"{module}.".startswith(f"{home}.")), key=len, default=None)
 
 
 def imports_of(tree):
@@ -81,6 +83,7 @@ def trees():
 def test_there_are_files_to_check():
     assert len(FILES) > 40
     assert [module_of(file) for file in FILES if not home_of(module_of(file))] == ["taskmask"]
+    assert [home for home in LAYER if home not in {module_of(file) for file in FILES}] == []
 
 
 def test_imports_point_downwards(trees):
@@ -92,7 +95,7 @@ def test_imports_point_downwards(trees):
             continue
         for name, line in imports_of(tree):
             target = home_of(name)
-            if target and target != home and LAYERS[target] >= LAYERS[home]:
+            if target and target != home and LAYER[target] >= LAYER[home]:
                 wrong.append(f"{file}:{line} {module} imports {name}")
     assert not wrong, "\n".join(wrong)
 
@@ -102,7 +105,7 @@ def test_training_imports_no_concrete_component(trees):
     wrong = [
         f"{file}:{line} {name}"
         for file, tree in trees.items()
-        if module_of(file).startswith("taskmask.training") and module_of(file) not in ABOUT_ONE_MODEL
+        if module_of(file).startswith("taskmask.training")
         for name, line in imports_of(tree)
         if name.startswith(kinds) and not any(name == base or name.startswith(base + ".") for base in BASES)
     ]
@@ -110,7 +113,7 @@ def test_training_imports_no_concrete_component(trees):
 
 
 def test_tasks_import_no_concrete_masker_or_module(trees):
-    allowed = ("taskmask.maskers.base.", "taskmask.modules.spec.")
+    allowed = ("taskmask.maskers.base.", "taskmask.modules.heads_spec.")
     wrong = [
         f"{file}:{line} {name}"
         for file, tree in trees.items()
@@ -150,12 +153,31 @@ def test_lower_layers_import_no_torch(trees):
     wrong = [
         f"{file} imports {name}"
         for file, tree in trees.items()
-        if module_of(file) in ("taskmask", "taskmask.models", "taskmask.criteria", "taskmask.modules.spec")
-        or module_of(file).startswith(TORCH_FREE)
+        if module_of(file) in FREE_OF_TORCH or not module_of(file).startswith(NEED_TORCH)
         for name in top_level_imports(tree)
         if name.split(".")[0] == "torch"
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_way_of_others(trees):
+    """Also by imports inside functions and for type checkers. The root is left out: it only names what others hold."""
+    modules = {module_of(file) for file in trees} - {"taskmask"}
+    needs = {module_of(file): set() for file in trees}
+    for file, tree in trees.items():
+        for name, _ in imports_of(tree):
+            found = [m for m in (name, name.rpartition(".")[0]) if m in modules and m != module_of(file)]
+            needs[module_of(file)].update(found[:1])
+    while free := {module for module, needed in needs.items() if not needed & needs.keys()}:
+        needs = {module: needed for module, needed in needs.items() if module not in free}
+    assert not needs, {module: sorted(needed & needs.keys()) for module, needed in needs.items()}
+
+
+def test_folders_are_small_and_say_what_they_are(trees):
+    folders = {file.parent for file in trees}
+    sizes = {folder: len([file for file in trees if file.parent == folder]) - 1 for folder in folders}
+    assert not {str(folder): size for folder, size in sizes.items() if size > MOST_MODULES}
+    assert not [folder for folder in folders if not ast.get_docstring(trees[folder / "__init__.py"])]
 
 
 def test_only_known_packages_are_imported(trees):
@@ -219,3 +241,7 @@ def test_exports_of_the_package_exist():
 def test_tests_mirror_the_package():
     for package in ("data", "metrics", "maskers", "modules", "models", "criteria", "tasks", "training", "analysis"):
         assert list((ROOT / "tests" / package).glob("test_*.py")), f"tests/{package} has no test"
+
+
+def test_the_drawing_of_the_packages_is_true():
+    assert drawing(imports()) in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from taskmask.json_input import from_json
+from taskmask.system.json_input import from_json
 
 
 @pytest.mark.parametrize("value", [None, 1.5, "ü", [1, {"a": []}], {"a": {"b": 1}, "c": "\u2028"}])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from taskmask.json_output import json_types, to_json
+from taskmask.system.json_output import json_types, to_json
 
 VERBS = Path(__file__).parent.parent / "taskmask_cli"
 

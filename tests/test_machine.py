@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from taskmask import machine
-from taskmask.machine import num_cores, num_threads, quota, wait_passively
+from taskmask.system import hardware
+from taskmask.system.hardware import num_cores, num_threads, quota, wait_passively
 
 V1 = "cpu.cfs_quota_us", "cpu.cfs_period_us"
 
@@ -81,7 +81,7 @@ def test_without_control_groups_there_is_no_limit(tmp_path):
 )
 def test_cores_are_those_of_the_affinity_and_of_the_quota(allowed, limit, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)), raising=False)
-    monkeypatch.setattr(machine, "quota", lambda: limit)
+    monkeypatch.setattr(hardware, "quota", lambda: limit)
     assert num_cores() == expected
 
 
@@ -109,7 +109,7 @@ def test_threads_are_those_that_the_user_sets_else_one_a_core(variables, process
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(machine, "num_cores", lambda: 8)
+    monkeypatch.setattr(hardware, "num_cores", lambda: 8)
     assert num_threads(processes) == expected
 
 
@@ -133,9 +133,9 @@ def openmp_of(command, **variables):
 @pytest.mark.skipif(sys.platform != "linux", reason="torch comes with libgomp on Linux alone")
 def test_waiting_threads_sleep():
     """The library reads the environment once, when torch loads it: this is early enough."""
-    code = "from taskmask.machine import wait_passively; wait_passively(); import torch"
+    code = "from taskmask.system.hardware import wait_passively; wait_passively(); import torch"
     assert openmp_of([sys.executable, "-c", code])["GOMP_SPINCOUNT"] == "0"
-    late = "import torch; from taskmask.machine import wait_passively; wait_passively()"
+    late = "import torch; from taskmask.system.hardware import wait_passively; wait_passively()"
     assert openmp_of([sys.executable, "-c", late])["GOMP_SPINCOUNT"] != "0"
     assert openmp_of([sys.executable, "-c", code], OMP_WAIT_POLICY="ACTIVE")["GOMP_SPINCOUNT"] != "0"
     assert openmp_of([sys.executable, "-c", code], GOMP_SPINCOUNT="77")["GOMP_SPINCOUNT"] == "77"

@@ -11,9 +11,9 @@ import pytest
 
 import taskmask
 from taskmask import Settings, TaskmaskError, evaluate, load, register_masker, train
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
 from taskmask.registry import MASKERS
+from taskmask.tokenizer.tokenizer import Vocabulary
 from taskmask_cli import preprocess
 
 NOUNS, VERBS, THINGS = ("function", "method"), ("returns", "takes"), ("list", "set", "tuple")
@@ -69,10 +69,10 @@ def test_a_masker_of_ones_own(data, tmp_path):
     seen = []
 
     @register_masker("first_tokens")
-    def first_tokens(rows, draw, *, ratio: float = 0.5, budget):
+    def first_tokens(batch, rng, *, ratio: float = 0.5, budget):
         """Masks the first tokens of a row."""
         seen.append(ratio)
-        return rows.maskable & (np.cumsum(rows.maskable, axis=1) <= budget[:, None])
+        return batch.maskable & (np.cumsum(batch.maskable, axis=1) <= budget[:, None])
 
     masker = {"name": "first_tokens", "ratio": 0.25}
     summary = train(settings(data, tmp_path / "run", masker=masker, train={"steps": 2}))

@@ -127,7 +127,7 @@ def test_what_cannot_be_options_is_refused(registry):
 
 GOOD = """from taskmask import register_masker
 @register_masker('{0}')
-def choose(rows, draw, *, budget):
+def choose(batch, rng, *, budget):
     '''Nothing.'''
 """
 
@@ -267,7 +267,7 @@ def test_what_anybody_may_change_is_warned_of(tmp_path, capfd):
 
 
 def test_what_was_loaded_is_known_by_its_content(tmp_path, monkeypatch):
-    monkeypatch.setattr("taskmask.registry._user_dirs", {})
+    monkeypatch.setattr("taskmask.registry.plugins._user_dirs", {})
     seen = set()
     for text in ("A = 1", "A = 2", "A = 1"):
         (tmp_path / "a.py").write_text(text)

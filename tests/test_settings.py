@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask import config, settings
+from taskmask import config
+from taskmask.config import settings
+from taskmask.config.settings import SECTIONS, Settings, help_text
 from taskmask.errors import ConfigError
 from taskmask.registry import TASKS
-from taskmask.settings import SECTIONS, Settings, help_text
 from taskmask.tasks.base import Task
 from taskmask_cli import main as front
 
@@ -78,7 +79,7 @@ def test_help_has_every_fixed_setting():
 
 
 def test_help_imports_no_torch():
-    program = "import sys; from taskmask.settings import help_text; help_text([]); print('torch' in sys.modules)"
+    program = "import sys; from taskmask.config.settings import help_text; help_text([]); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
 
 

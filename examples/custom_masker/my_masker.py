@@ -7,13 +7,13 @@ from taskmask.maskers.base import sample_tokens
 
 
 @register_masker("long_words")
-def long_words(rows, draw, *, budget, power: float = 1.0):
+def long_words(batch, rng, *, budget, power: float = 1.0):
     """Masks the pieces of long words more often: in proportion to the pieces of the word, to the power of `power`.
 
     Rare words have many pieces, so this is masking rare words first. Power 0 is the masker uniform.
     """
-    words = np.maximum(rows.words, 0)  # [B, T], the number of each token's word; special tokens are not maskable
-    pieces = np.zeros(rows.shape)  # [B, T], read as [B, words]
-    np.add.at(pieces, (np.arange(len(words))[:, None], words), rows.maskable)
-    weights = rows.maskable * np.take_along_axis(pieces, words, axis=1) ** power
-    return sample_tokens(weights, budget, draw.uniform("long_words", rows.shape[1]))
+    words = np.maximum(batch.words, 0)  # [B, T], the number of each token's word; special tokens are not maskable
+    pieces = np.zeros(batch.shape)  # [B, T], read as [B, words]
+    np.add.at(pieces, (np.arange(len(words))[:, None], words), batch.maskable)
+    weights = batch.maskable * np.take_along_axis(pieces, words, axis=1) ** power
+    return sample_tokens(weights, budget, rng.uniform("long_words", batch.shape[1]))

@@ -4,7 +4,7 @@
 # The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$here/../environment.sh" "[dev]"
+source "$here/../environment.sh" "[examples]"
 data=${1:?the folder of the data}
 mkdir -p text
 

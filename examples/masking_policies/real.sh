@@ -5,7 +5,7 @@
 # The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$here/../environment.sh" "[report]"
+source "$here/../environment.sh" ""
 python "$here/texts.py" "${1:?the folder of the data}" text
 
 echo; echo "== 1. prepare"

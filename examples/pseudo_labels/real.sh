@@ -5,7 +5,7 @@
 # Half an hour to an hour a set, on one slow CPU core. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$here/../environment.sh" "[report]"
+source "$here/../environment.sh" ""
 data=${1:?the folder of the data}
 mkdir -p text
 

@@ -5,7 +5,7 @@
 # An hour to two a task, on one slow CPU core. The same command again goes on where it stopped.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$here/../environment.sh" "[report]"
+source "$here/../environment.sh" ""
 data=${1:?the folder of the data}
 source "$here/../reviews.sh"
 

@@ -8,10 +8,10 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from taskmask.training.log import read_log
+from taskmask.training.monitor.run_log import read_log
 
 
-def draw(run: Path, out: Path) -> None:
+def rng(run: Path, out: Path) -> None:
     """Draws loss and accuracy over the steps, in training and in validation."""
     train, valid = (read_log(run / "log.jsonl", kind) for kind in ("train", "valid"))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -29,4 +29,4 @@ def draw(run: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), Path(sys.argv[2]))
+    rng(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -4,7 +4,7 @@
 #   bash examples/wikipedia/run.sh TRAIN.txt VALID.txt [FOLDER]
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash examples/wikipedia/run.sh TRAIN.txt VALID.txt [FOLDER]" >&2; exit 2; }
-source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" "[report]"
+source "$(dirname "${BASH_SOURCE[0]}")/../environment.sh" "[examples]"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${3:-"$root/runs/wikipedia"}
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Batch, Rows
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys
 from taskmask.tasks.base import Task
@@ -36,10 +36,10 @@ class Windows(Masker):
         size = np.minimum(np.maximum(wanted, 1), total // 2)
         return np.stack([np.rint(size * n / (WINDOWS - 1)).astype(np.int64) for n in range(WINDOWS)]), size
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [K, B, T]."""
-        keys = random_keys(rows.maskable, "windows", draw)
-        begins, size = self.places(rows.maskable.sum(axis=1))
+        keys = random_keys(batch.maskable, "windows", rng)
+        begins, size = self.places(batch.maskable.sum(axis=1))
         return np.stack([highest(keys, begin + size) & ~highest(keys, begin) for begin in begins])
 
 
@@ -48,21 +48,21 @@ def windows(ratio: float, vocab: Any) -> Windows:
     return Windows(MaskerConfig(ratio=ratio), vocab)
 
 
-def draws_of(masker: Masker, rows: Rows, num: int, seed: int, number: int) -> list[Draw]:
+def draws_of(masker: Masker, batch: TokenBatch, num: int, seed: int, number: int) -> list[RowRng]:
     """Returns independent draws of a row's masks: at epochs and turns that are themselves drawn at random.
 
     So each draw is of any mask that the masker makes of the row in training: of any part, where it takes turns.
 
     Args:
         masker: says how many turns there are.
-        rows: one row.
+        batch: one row.
         num: how many draws.
         seed: of all masks.
         number: of the policy, else policies that draw alike would err alike.
     """
-    epochs, turns = Draw(seed, number, rows.ids).bits("variance", 2 * num).reshape(num, 2).T.tolist()
+    epochs, turns = RowRng(seed, number, batch.ids).bits("variance", 2 * num).reshape(num, 2).T.tolist()
     chosen = zip(epochs, turns, strict=True)
-    return [Draw(seed, 1 + e % 2**31, rows.ids, progress=1.0, turn=turn % masker.turns) for e, turn in chosen]
+    return [RowRng(seed, 1 + e % 2**31, batch.ids, progress=1.0, turn=turn % masker.turns) for e, turn in chosen]
 
 
 def views_of(batch: Batch, task: Task) -> list[Batch]:

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal
 
 from taskmask.config import Problems, opt
-from taskmask.modules.spec import MOST_DRAWS
+from taskmask.modules.heads_spec import MOST_DRAWS
 from taskmask.registry import CRITERIA, NoOptions
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 
 
 class Criterion(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from taskmask.criteria import ClassificationLossConfig
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.errors import ConfigError, did_you_mean
 
 

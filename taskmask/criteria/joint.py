@@ -11,7 +11,7 @@ from torch import Tensor
 
 from taskmask.criteria import JointLossConfig
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.errors import ConfigError
 
 

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from taskmask.criteria import MetaMaskLossConfig
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.modules.subsets import (
     BLOCKED,
     inclusion,

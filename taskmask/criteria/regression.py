@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 
 
 class RegressionCriterion(Criterion):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 
 
 class Seq2SeqCriterion(Criterion):

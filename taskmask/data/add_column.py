@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from taskmask.data.columns import Column, Dataset, check_name, read_header
+from taskmask.data.dataset import Column, Dataset, check_name, read_header
 from taskmask.data.mapped import map_file
 from taskmask.data.writer import ColumnWriter, column_entry, write_header
 from taskmask.errors import DataError, TaskmaskError, storage_errors
-from taskmask.locks import file_lock, folder_lock
+from taskmask.system.locks import file_lock, folder_lock
 
 
 def add_column(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from taskmask.data.columns import Column, Split
+from taskmask.data.dataset import Column, Split
 
 
 class MemorySplit(Split):

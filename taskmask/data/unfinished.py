@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from taskmask.data.columns import HEADER_FILE, Dataset, read_header
+from taskmask.data.dataset import HEADER_FILE, Dataset, read_header
 from taskmask.errors import TaskmaskError
-from taskmask.files import atomic_write
-from taskmask.folders import leftovers
-from taskmask.json_input import read_json
-from taskmask.locks import file_lock
+from taskmask.system.files import atomic_write
+from taskmask.system.folders import leftovers
+from taskmask.system.json_input import read_json
+from taskmask.system.locks import file_lock
 
 ANNOTATIONS = ".annotate-*"
 FINISHED = "finished.json"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
 from taskmask.errors import DataError
-
-if TYPE_CHECKING:
-    from taskmask.data.columns import Split
 
 AT_ONCE = 1 << 22
 CHECKED_AT_ONCE = 1 << 28  # bytes; what is larger is compared with its checksum by `taskmask list --verify` alone
@@ -19,13 +18,35 @@ STARTS, ENDS, TEXT = "starts", "ends", "text"  # the characters of tokens in the
 FIX = "check the dataset with taskmask list --data DIR --verify, and copy it again"
 
 
-def check_values(split: Split, name: str, values: np.ndarray) -> None:
+class _Split(Protocol):
+    """What the checks read of a `taskmask.data.dataset.Split`."""
+
+    name: str
+    folder: Path
+    rows: int
+    vocab_size: int
+    columns: dict[str, Any]
+
+    @property
+    def num_labels(self) -> Mapping[str, int]: ...
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    def offsets(self, name: str) -> np.ndarray: ...
+
+    def values(self, name: str) -> np.ndarray: ...
+
+    def tokens(self, start: int, stop: int) -> np.ndarray: ...
+
+
+def check_values(split: _Split, name: str, values: np.ndarray) -> None:
     """Raises a DataError if a column holds a value that none of its kind has; one pass, bounded memory.
 
     Args:
         split: the split.
         name: of the column.
-        values: the flat column. Very many tokens are left to `Split.tokens`, and to `Source`.
+        values: the flat column. Very many tokens are left to `_Split.tokens`, and to `Source`.
     """
     column = split.columns[name]
     if name == "tokens":
@@ -49,7 +70,7 @@ def check_values(split: Split, name: str, values: np.ndarray) -> None:
         _check_range(split, name, values, -1, max(len(values) - 1, 0))
 
 
-def check_all_values(split: Split) -> None:
+def check_all_values(split: _Split) -> None:
     """Checks all columns of a split and all of its tokens; see `check_values`."""
     for name, column in split.columns.items():
         if column.kind == "ragged":
@@ -60,7 +81,7 @@ def check_all_values(split: Split) -> None:
 
 
 def check_numbers(
-    split: Split, name: str, least: float = -LARGEST, most: float = LARGEST, labels: np.ndarray | None = None
+    split: _Split, name: str, least: float = -LARGEST, most: float = LARGEST, labels: np.ndarray | None = None
 ) -> None:
     """Raises a DataError if a column of floats has a number outside of a range; one pass, bounded memory.
 
@@ -86,7 +107,7 @@ def check_numbers(
             _blame(split, name, start + place, f"the value is {chunk[place]}", expected)
 
 
-def check_tokens(split: Split, tokens: np.ndarray, start: int) -> None:
+def check_tokens(split: _Split, tokens: np.ndarray, start: int) -> None:
     """Raises a DataError if one of these tokens, the first of which is number `start`, is not in the vocabulary."""
     if len(tokens) and split.vocab_size and tokens.max() >= split.vocab_size:
         place = int((tokens >= split.vocab_size).argmax())
@@ -103,7 +124,7 @@ def check_offsets(offsets: np.ndarray, num_values: int, where: str) -> None:
         raise DataError(what, where=where, expected=f"0 to {num_values}", fix=FIX)
 
 
-def _check_range(split: Split, name: str, values: np.ndarray, least: int, most: int) -> None:
+def _check_range(split: _Split, name: str, values: np.ndarray, least: int, most: int) -> None:
     for start in range(0, len(values), AT_ONCE):
         chunk = values[start : start + AT_ONCE]
         if chunk.min() < least or chunk.max() > most:
@@ -111,7 +132,7 @@ def _check_range(split: Split, name: str, values: np.ndarray, least: int, most: 
             _blame(split, name, start + place, f"the value is {chunk[place]}", f"{least} to {most}")
 
 
-def _check_texts(split: Split, name: str, values: np.ndarray) -> None:
+def _check_texts(split: _Split, name: str, values: np.ndarray) -> None:
     """Texts are UTF-8 on their own, so the column is, and no row begins inside of a character."""
     offsets = split.offsets(name)
     starts = np.asarray(offsets[:-1])[np.diff(offsets) > 0]
@@ -129,7 +150,7 @@ def _check_texts(split: Split, name: str, values: np.ndarray) -> None:
         begin = end
 
 
-def _check_answers(split: Split, answers: np.ndarray) -> None:
+def _check_answers(split: _Split, answers: np.ndarray) -> None:
     """Answers are (-1, -1), or the first and the last token of a span of their row."""
     sizes = np.diff(split.offsets("tokens"))
     first, last = answers[:, 0], answers[:, 1]
@@ -140,7 +161,7 @@ def _check_answers(split: Split, answers: np.ndarray) -> None:
         _blame(split, ANSWER, 2 * row, what, f"tokens of the row's {sizes[row]}, or -1 and -1")
 
 
-def _blame(split: Split, name: str, place: int, what: str, expected: str) -> NoReturn:
+def _blame(split: _Split, name: str, place: int, what: str, expected: str) -> NoReturn:
     """Raises the error of the value at a place of the flat column."""
     column = split.columns[name]
     if column.kind == "row":

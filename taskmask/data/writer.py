@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from taskmask.data.columns import (
+from taskmask.data.dataset import (
     DTYPES,
     FORMAT,
     HEADER_FILE,
@@ -27,12 +27,12 @@ from taskmask.data.columns import (
     check_name,
     checksum_of,
 )
-from taskmask.data.engine import TOKENIZER_FILE, VOCABULARY_FILE
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError, StorageError, storage_errors
-from taskmask.faults import reach
-from taskmask.files import as_utf8, atomic_write, create_file, sync_folder
-from taskmask.folders import atomic_directory, check_output, resolve_folder
+from taskmask.system.failpoints import reach
+from taskmask.system.files import as_utf8, atomic_write, create_file, sync_folder
+from taskmask.system.folders import atomic_directory, check_output, resolve_folder
+from taskmask.tokenizer.backend import TOKENIZER_FILE, VOCABULARY_FILE
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 Chunk = Mapping[str, "np.ndarray | tuple[np.ndarray, np.ndarray]"]
 

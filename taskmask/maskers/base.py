@@ -15,13 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from taskmask.config import Problems, fields_of, opt, type_name
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError, RegistryError, TaskmaskError, did_you_mean
 from taskmask.maskers.exchange import as_array, described, failing_line, read_only, undeclared_column
-from taskmask.process_state import process_kept
 from taskmask.registry import MASKERS, caller
+from taskmask.system.process_state import process_kept
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 PROMISES = {
     "exact_budget": "in every row the share, rounded up or down, is masked exactly",
@@ -80,7 +80,7 @@ class Masker:
 
     Attributes:
         views: masks of each row; the plan divides its token budget by it.
-        turns: updates in succession that see the same rows, told apart by `draw.turn`.
+        turns: updates in succession that see the same rows, told apart by `rng.turn`.
         over_epochs: whether its masks of successive epochs belong together, so that a row must stay as it is.
         columns: columns that it reads besides "tokens".
         note: what people should know before they train with it, if anything.
@@ -105,61 +105,61 @@ class Masker:
         self._allowed = ~(self._always | never)
         self._has_lists = not self._allowed.all()
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [K, B, T], or [B, T] for one view: True at the chosen positions, all of them maskable."""
-        raise NotImplementedError(f"{type(self).__name__} must define select(rows, draw)")
+        raise NotImplementedError(f"{type(self).__name__} must define select(batch, rng)")
 
-    def scores(self, rows: Rows) -> np.ndarray | None:
+    def scores(self, batch: TokenBatch) -> np.ndarray | None:
         """Returns float [B, T], what the policy goes by, for people to look at; None where it goes by no score."""
         return None
 
-    def units(self, rows: Rows, draw: Draw) -> np.ndarray | None:
+    def units(self, batch: TokenBatch, rng: RowRng) -> np.ndarray | None:
         """Returns int [B, T], the unit that each token is taken with, -1 where none; None: it knows no units."""
         return None
 
-    def wanted(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def wanted(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns float64 [B]: the tokens to choose in each row, before they are rounded; at most the maskable ones.
 
         Tokens that `always` masks are taken off.
         """
-        everything = rows.maskable.sum(axis=1)
-        taken = (rows.keep & self._always[rows.tokens]).sum(axis=1) if self._has_lists else 0
-        return np.clip((everything + taken) * self.config.ratio_at(draw.progress) - taken, 0, everything)
+        everything = batch.maskable.sum(axis=1)
+        taken = (batch.keep & self._always[batch.tokens]).sum(axis=1) if self._has_lists else 0
+        return np.clip((everything + taken) * self.config.ratio_at(rng.progress) - taken, 0, everything)
 
-    def budget(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def budget(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int64 [B]: how many tokens to choose in each row.
 
         What is wanted is rounded up or down at random, so that it is met exactly on average.
         """
-        return (self.wanted(rows, draw) + draw.once[:, 0]).astype(np.int64)  # rounds down
+        return (self.wanted(batch, rng) + rng.once[:, 0]).astype(np.int64)  # rounds down
 
-    def __call__(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def __call__(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [K, B, T]: the checked choice of the policy, with the lists of pieces seen to.
 
         Raises:
             ConfigError: the policy failed or returned nonsense; names it, and the line that failed.
         """
         if not self._has_lists:
-            return self._checked(rows, draw)
-        allowed = self._allowed if rows.allowed is None else self._allowed & rows.allowed
-        mask = self._checked(dataclasses.replace(rows, allowed=allowed), draw)
-        return mask | (rows.maskable & self._always[rows.tokens])
+            return self._checked(batch, rng)
+        allowed = self._allowed if batch.allowed is None else self._allowed & batch.allowed
+        mask = self._checked(dataclasses.replace(batch, allowed=allowed), rng)
+        return mask | (batch.maskable & self._always[batch.tokens])
 
-    def _checked(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def _checked(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         try:
-            with read_only(rows), self._harmless():
-                mask = as_array(self.select(rows, draw))
+            with read_only(batch), self._harmless():
+                mask = as_array(self.select(batch, rng))
         except (TaskmaskError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
             line = failing_line(error)
-            where = f"{self._title()}{self._failing_row(rows, draw)}, {line.filename}:{line.lineno}"
-            if column := undeclared_column(error, rows):
+            where = f"{self._title()}{self._failing_row(batch, rng)}, {line.filename}:{line.lineno}"
+            if column := undeclared_column(error, batch):
                 fix = f"name it: columns = ({column!r},) in the class, or in @register_masker"
                 raise ConfigError(f"reads column {column!r}, which it does not name", where=where, fix=fix) from error
             raise ConfigError(f"{type(error).__name__}: {error}", where=where, fix=self._remedy()) from error
         mask = mask[None] if mask.ndim == 2 else mask
-        self._check(mask, rows)
+        self._check(mask, batch)
         return mask
 
     def _harmless(self) -> contextlib.AbstractContextManager[None]:
@@ -167,13 +167,13 @@ class Masker:
         author = getattr(type(self), "__wrapped__", type(self))
         return contextlib.nullcontext() if author.__module__.startswith("taskmask.maskers.") else process_kept()
 
-    def _failing_row(self, rows: Rows, draw: Draw) -> str:
+    def _failing_row(self, batch: TokenBatch, rng: RowRng) -> str:
         """Returns ", row N" of the first row on which the policy fails alone as well, "" where there is none."""
-        for number, row in enumerate(rows.ids):
+        for number, row in enumerate(batch.ids):
             index = np.array([number])
             try:
                 with self._harmless():
-                    self.select(rows.take(index), draw.take(index))
+                    self.select(batch.take(index), rng.take(index))
             except (Exception, SystemExit):
                 return f", row {row}"
         return ""
@@ -184,8 +184,8 @@ class Masker:
     def _remedy(self) -> str:
         return f"mend it; it is registered at {MASKERS.where(self.name)}" if self.name else ""
 
-    def _check(self, mask: np.ndarray, rows: Rows) -> None:
-        expected = (self.views, *rows.shape)
+    def _check(self, mask: np.ndarray, batch: TokenBatch) -> None:
+        expected = (self.views, *batch.shape)
         if mask.dtype != np.bool_ or mask.shape != expected:
             raise ConfigError(
                 f"returned {described(mask)}",
@@ -193,12 +193,12 @@ class Masker:
                 expected=f"bool {list(expected)}",
                 fix=self._remedy(),
             )
-        wrong = mask > rows.maskable
+        wrong = mask > batch.maskable
         if wrong.any():
             _, row, position = np.argwhere(wrong)[0]
-            piece = rows.vocab.piece(int(rows.tokens[row, position]))
+            piece = batch.vocab.piece(int(batch.tokens[row, position]))
             raise ConfigError(
-                f"chose position {position} of row {rows.ids[row]}, {piece!r}, which is not maskable",
+                f"chose position {position} of row {batch.ids[row]}, {piece!r}, which is not maskable",
                 where=self._title(),
                 expected="a choice among rows.maskable",
                 fix=self._remedy(),
@@ -242,9 +242,9 @@ def sample_tokens(weights: np.ndarray, budget: np.ndarray, random: np.ndarray) -
     return highest(np.where(able, keys, -np.inf), np.minimum(budget, able.sum(axis=1)))
 
 
-def random_keys(inside: np.ndarray, stream: str, draw: Draw) -> np.ndarray:
-    """Returns uint32 [B, T], high where `draw.uniform` of the stream is low; 0 where not `inside`, and only there."""
-    return np.maximum(~draw.small(stream, inside.shape[1], "<u4"), np.uint32(1)) * inside
+def random_keys(inside: np.ndarray, stream: str, rng: RowRng) -> np.ndarray:
+    """Returns uint32 [B, T], high where `rng.uniform` of the stream is low; 0 where not `inside`, and only there."""
+    return np.maximum(~rng.small(stream, inside.shape[1], "<u4"), np.uint32(1)) * inside
 
 
 def highest(keys: np.ndarray, num: np.ndarray) -> np.ndarray:
@@ -260,7 +260,7 @@ def highest(keys: np.ndarray, num: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, draw: Draw) -> np.ndarray:
+def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, rng: RowRng) -> np.ndarray:
     """Chooses whole units so that every token is as likely as any other, whatever the size of its unit.
 
     The units of a row are laid in random order around a circle. Those that start in an arc of `budget` tokens, at a
@@ -282,11 +282,11 @@ def sample_units(units: np.ndarray, maskable: np.ndarray, budget: np.ndarray, dr
     row = np.arange(num_rows) * num_tokens  # where each begins in a flat array
     inside = maskable & (units >= 0)
     # Each token has the key of its unit, so sorting lays the circle out, token by token, after those of no unit.
-    numbers = draw.small("units", num_tokens, "<u4").reshape(-1)
+    numbers = rng.small("units", num_tokens, "<u4").reshape(-1)
     keys = numbers.take(units + row[:, None]) * inside
     circle = np.sort(keys, axis=1).reshape(-1)
     total = np.maximum(inside.sum(axis=1), 1)
-    begin = (draw.once[:, 1] * total).astype(np.int64) + 1  # a place of the circle, counted from 1 to `total`
+    begin = (rng.once[:, 1] * total).astype(np.int64) + 1  # a place of the circle, counted from 1 to `total`
     end = begin + np.minimum(budget, total)
     wraps = end > total
     # A unit starts at or after a place if its key is above that of the place before.
@@ -301,7 +301,7 @@ def register_masker(
 ) -> Callable[[Any], Any]:
     """Decorator: makes a `Masker` class, or a plain function, known as masker `name`.
 
-    A function is called as `function(rows, draw, **options)` and returns bool [B, T] or [1, B, T]. Its keyword-only
+    A function is called as `function(rows, rng, **options)` and returns bool [B, T] or [1, B, T]. Its keyword-only
     parameters become its options; `ratio` follows the schedule of the ratio, and a parameter called `budget` is not an
     option but int [B], the tokens to choose. `promises` are names of `PROMISES`, `columns` those that it reads.
 
@@ -352,7 +352,7 @@ def _options_of(function: Callable, name: str) -> type:
     for number, parameter in enumerate(inspect.signature(function).parameters.values()):
         where = f"masker {name!r}, parameter {parameter.name!r}"
         if parameter.kind is parameter.POSITIONAL_OR_KEYWORD and number > 1:
-            raise RegistryError("is not keyword-only", where=where, expected=f"{name}(rows, draw, *, {parameter.name})")
+            raise RegistryError("is not keyword-only", where=where, expected=f"{name}(rows, rng, *, {parameter.name})")
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name == "budget":
             continue
         if parameter.default is parameter.empty:
@@ -375,13 +375,13 @@ def _function_masker(function: Callable, name: str) -> type[Masker]:
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
 
     class FunctionMasker(Masker):
-        def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+        def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
             options = {key: getattr(self.config, key) for key in names if key != "budget"}
             if "ratio" in options:
-                options["ratio"] = self.config.ratio_at(draw.progress)
+                options["ratio"] = self.config.ratio_at(rng.progress)
             if "budget" in names:
-                options["budget"] = self.budget(rows, draw)
-            return function(rows, draw, **options)
+                options["budget"] = self.budget(batch, rng)
+            return function(batch, rng, **options)
 
     FunctionMasker.__doc__, FunctionMasker.name = function.__doc__, name
     FunctionMasker.__wrapped__ = function  # type: ignore[attr-defined]

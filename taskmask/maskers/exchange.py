@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
 
 
 @contextlib.contextmanager
-def read_only(rows: Rows) -> Iterator[None]:
+def read_only(batch: TokenBatch) -> Iterator[None]:
     """Makes tokens and maskable [B, T] read-only for a while: a policy that wrote to them would corrupt the text that
     the model learns from, or get round the check of its own mask."""
-    arrays = [array for array in (rows.tokens, rows.maskable) if array.flags.writeable]
+    arrays = [array for array in (batch.tokens, batch.maskable) if array.flags.writeable]
     for array in arrays:
         array.flags.writeable = False
     try:
@@ -47,9 +47,9 @@ def failing_line(error: BaseException) -> traceback.FrameSummary:
     return ([frame for frame in frames if not frame.filename.startswith(tuple(helpers))] or frames)[-1]
 
 
-def undeclared_column(error: BaseException, rows: Rows) -> str:
+def undeclared_column(error: BaseException, batch: TokenBatch) -> str:
     """Returns the column that a policy reads without having named it, "" where it failed otherwise."""
-    if not isinstance(error, KeyError) or not error.args or error.args[0] in rows.columns:
+    if not isinstance(error, KeyError) or not error.args or error.args[0] in batch.columns:
         return ""
     return str(error.args[0]) if ".columns[" in (failing_line(error).line or "") else ""
 

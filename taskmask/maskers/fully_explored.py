@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
 from taskmask.maskers.policy import read_policy, shared_options
 from taskmask.maskers.runs import begins
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 MOST = 100  # masks of a row
 BIASED = "masker.partition contiguous: the gradient is biased, on average another one than that of uniform masks"
@@ -93,24 +93,24 @@ class FullyExplored(Masker):
         promised = tuple(name for name in self.inner.promises if name in kept)
         self.promises = (*promised, "own_budget") if asked < 1 else promised
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [K, B, T], or [1, B, T] of the mask whose turn it is."""
-        turn, masks = draw.turn, np.arange(self.num_masks)
+        turn, masks = rng.turn, np.arange(self.num_masks)
         if self.config.mode == "in_turn":
-            cycle, turn = divmod(draw.epoch - 1, self.num_masks)
-            draw = dataclasses.replace(draw, epoch=cycle)
-        of_tokens = self.deal(rows, draw)
+            cycle, turn = divmod(rng.epoch - 1, self.num_masks)
+            rng = dataclasses.replace(rng, epoch=cycle)
+        of_tokens = self.deal(batch, rng)
         return of_tokens == (masks if self.config.mode == "together" else masks[turn : turn + 1])[:, None, None]
 
-    def deal(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def deal(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int64 [B, T], the number of the mask that each token is in; -1 where it is in none."""
-        units = self.inner.units(rows, draw)
+        units = self.inner.units(batch, rng)
         assert units is not None  # as was checked
-        inside = rows.maskable & (units >= 0)
+        inside = batch.maskable & (units >= 0)
         total = np.maximum(inside.sum(axis=1), 1)[:, None]
-        first = draw.once[:, 1:]
+        first = rng.once[:, 1:]
         if self.config.partition == "random":
-            keys = np.take_along_axis(draw.small("units", rows.shape[1], "<u4"), np.maximum(units, 0), axis=1)
+            keys = np.take_along_axis(rng.small("units", batch.shape[1], "<u4"), np.maximum(units, 0), axis=1)
             arc = self._arcs(begins(keys, inside) - first * total, total)
         else:
             arc = self._arcs(begins(units.astype(np.uint32), inside), total)

@@ -8,12 +8,12 @@ import math
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker
 from taskmask.maskers.runs import composition, laid_out
 from taskmask.maskers.span import length_table, poisson
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,29 +53,29 @@ class Infilling(Masker):
         super().__init__(config, vocab)
         self.table = length_table(poisson(config.mean, 12 + math.ceil(config.mean + 12 * math.sqrt(config.mean))))
 
-    def lengths(self, budget: np.ndarray, draw: Draw) -> np.ndarray:
+    def lengths(self, budget: np.ndarray, rng: RowRng) -> np.ndarray:
         """Returns int64 [B, S], the words of each span, then zeros; in each row they add up to the budget, int [B]."""
-        drawn = self.table.take(draw.small("infilling length", max(int(budget.max(initial=1)), 1), "<u2"))
+        drawn = self.table.take(rng.small("infilling length", max(int(budget.max(initial=1)), 1), "<u2"))
         drawn = drawn.astype(np.int64)
         before = np.cumsum(drawn, axis=1) - drawn
         return np.clip(budget[:, None] - before, 0, drawn)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        words = np.where(rows.maskable, rows.words, -1)
+        words = np.where(batch.maskable, batch.words, -1)
         is_new = words >= 0
         is_new[:, 1:] &= words[:, 1:] > np.maximum.accumulate(words, axis=1)[:, :-1]
         place, total = np.maximum(np.cumsum(is_new, axis=1) - 1, 0), is_new.sum(axis=1)  # words with a maskable token
-        share = self.wanted(rows, draw) / np.maximum(rows.maskable.sum(axis=1), 1)
+        share = self.wanted(batch, rng) / np.maximum(batch.maskable.sum(axis=1), 1)
         budget = np.minimum(
             np.ceil(share * total - 1e-9).astype(np.int64), total
         )  # not rounded up for a rounding error
-        lengths = self.lengths(budget, draw)
+        lengths = self.lengths(budget, rng)
         spans, rest = (lengths > 0).sum(axis=1), total - budget
         lengths = lengths[:, : max(int(spans.max(initial=1)), 1)]
         touch = (rest < spans)[:, None]  # gaps may then be empty
-        keys = draw.small("infilling gap", rows.shape[1], "<u4")
+        keys = rng.small("infilling gap", batch.shape[1], "<u4")
         gaps = composition(rest + spans * touch[:, 0], spans, keys) - (touch & (lengths > 0))
-        turn = (draw.once[:, 1:] * total[:, None]).astype(np.int64)
-        laid = laid_out(gaps, lengths, rows.shape[1])
-        return np.take_along_axis(laid, (place + turn) % np.maximum(total, 1)[:, None], axis=1) & rows.maskable
+        turn = (rng.once[:, 1:] * total[:, None]).astype(np.int64)
+        laid = laid_out(gaps, lengths, batch.shape[1])
+        return np.take_along_axis(laid, (place + turn) % np.maximum(total, 1)[:, None], axis=1) & batch.maskable

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys, register_masker
 from taskmask.maskers.runs import begins, spans_of, token_column
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,23 +67,23 @@ class Listed(Masker):
         if config.choose in ("best", "all") and config.fallback == "none" and not config.control:
             self.promises += ("same_every_epoch",)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        spans = np.where(rows.maskable, spans_of(token_column(rows, self.config.column, "masker.column")), -1)
-        chosen = spans >= 0 if self.config.choose == "all" else self._drawn(spans, rows, draw)
+        spans = np.where(batch.maskable, spans_of(token_column(batch, self.config.column, "masker.column")), -1)
+        chosen = spans >= 0 if self.config.choose == "all" else self._drawn(spans, batch, rng)
         if self.config.fallback == "uniform":
-            budget = np.where((spans >= 0).any(axis=1), 0, self.budget(rows, draw))
-            chosen |= highest(random_keys(rows.maskable, "fallback", draw), budget)
+            budget = np.where((spans >= 0).any(axis=1), 0, self.budget(batch, rng))
+            chosen |= highest(random_keys(batch.maskable, "fallback", rng), budget)
         if self.config.control:
-            return highest(random_keys(rows.maskable, "control", draw), chosen.sum(axis=1))
+            return highest(random_keys(batch.maskable, "control", rng), chosen.sum(axis=1))
         return chosen
 
-    def _drawn(self, spans: np.ndarray, rows: Rows, draw: Draw) -> np.ndarray:
+    def _drawn(self, spans: np.ndarray, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T], the spans that come first in an order drawn without replacement."""
         inside, number = spans >= 0, np.maximum(spans, 0)
-        waits = -np.log1p(-np.take_along_axis(draw.uniform("listed", rows.shape[1]), number, axis=1))
+        waits = -np.log1p(-np.take_along_axis(rng.uniform("listed", batch.shape[1]), number, axis=1))
         if self.config.probability:
-            given = token_column(rows, self.config.probability, "masker.probability").astype(np.float64)
+            given = token_column(batch, self.config.probability, "masker.probability").astype(np.float64)
             inside &= given > 0
             if self.config.choose == "best":
                 best = np.where(inside, given, 0).argmax(axis=1)[:, None]
@@ -94,5 +94,5 @@ class Listed(Masker):
             return inside & (before == 0)
         row = np.arange(len(spans))[:, None] * spans.shape[1]
         size = np.bincount((number + row)[inside], minlength=spans.size).reshape(spans.shape)
-        end = before + draw.once[:, 1:] * np.take_along_axis(size, number, axis=1)
-        return inside & (end < self.budget(rows, draw)[:, None])
+        end = before + rng.once[:, 1:] * np.take_along_axis(size, number, axis=1)
+        return inside & (end < self.budget(batch, rng)[:, None])

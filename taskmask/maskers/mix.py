@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker, register_masker
 from taskmask.maskers.policy import read_policy, shared_options
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Mix(Masker):
             raise ConfigError(what, expected="one mask a row, drawn anew at every epoch")
         return part
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        which = np.searchsorted(self.cumulative, draw.uniform(self.stream, 1)[:, 0], side="right")
-        mask = np.zeros(rows.shape, dtype=bool)
+        which = np.searchsorted(self.cumulative, rng.uniform(self.stream, 1)[:, 0], side="right")
+        mask = np.zeros(batch.shape, dtype=bool)
         for number, part in enumerate(self.parts):
             index = np.flatnonzero(np.minimum(which, len(self.parts) - 1) == number)
             if len(index):
-                mask[index] = part(rows.take(index), draw.take(index))[0]
+                mask[index] = part(batch.take(index), rng.take(index))[0]
         return mask

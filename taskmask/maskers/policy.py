@@ -6,10 +6,10 @@ from typing import Any
 
 from taskmask import config
 from taskmask.config import Assignment, Problems
+from taskmask.config.settings import Component
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import MaskerConfig
 from taskmask.registry import MASKERS
-from taskmask.settings import Component
 
 
 def read_policy(text: str, **shared: Any) -> Component:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker
 from taskmask.maskers.exchange import as_array, described
@@ -28,17 +28,17 @@ class RowMasker(Masker):
         """
         raise NotImplementedError(f"{type(self).__name__} must define select_row(tokens, maskable, budget, random)")
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Calls `select_row` for each row."""
-        mask = np.zeros(rows.shape, dtype=bool)
-        budget, random = self.budget(rows, draw), draw.uniform("row", rows.shape[1])
-        for i, length in enumerate(rows.lengths):
+        mask = np.zeros(batch.shape, dtype=bool)
+        budget, random = self.budget(batch, rng), rng.uniform("row", batch.shape[1])
+        for i, length in enumerate(batch.lengths):
             row = slice(0, int(length))
-            own = (rows.tokens[i, row], rows.maskable[i, row], int(budget[i]), random[i, row])
+            own = (batch.tokens[i, row], batch.maskable[i, row], int(budget[i]), random[i, row])
             chosen = as_array(self.select_row(*own))
             if chosen.dtype != np.bool_ or chosen.shape != (length,):
                 raise ConfigError(
-                    f"returned {described(chosen)} for row {rows.ids[i]}",
+                    f"returned {described(chosen)} for row {batch.ids[i]}",
                     where=self._title(),
                     expected=f"bool [{length}]",
                     fix=self._remedy(),

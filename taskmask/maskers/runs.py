@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import highest
 
 
-def token_column(rows: Rows, name: str, where: str) -> np.ndarray:
+def token_column(batch: TokenBatch, name: str, where: str) -> np.ndarray:
     """Returns a column, [B, T].
 
     Args:
-        rows: the rows.
+        batch: the rows.
         name: of the column.
         where: the setting that names it.
 
     Raises:
         ConfigError: the column has values of rows.
     """
-    values = rows.columns[name]
-    if values.shape != rows.shape:
+    values = batch.columns[name]
+    if values.shape != batch.shape:
         what = f"column {name!r} has a value for each row"
         fix = "write one of tokens: taskmask annotate, or taskmask spans"
         raise ConfigError(what, where=where, expected="one for each token", fix=fix)

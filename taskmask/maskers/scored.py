@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig, highest, random_keys, register_masker, sample_tokens
 from taskmask.maskers.runs import token_column
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,40 +48,40 @@ class Scored(Masker):
         super().__init__(config, vocab)
         self.columns = (config.column,)
 
-    def scores(self, rows: Rows) -> np.ndarray:
+    def scores(self, batch: TokenBatch) -> np.ndarray:
         """Returns the column, float64 [B, T]; -inf where a token has no score.
 
         Raises:
             ConfigError: the column has values of rows.
         """
-        values = token_column(rows, self.config.column, "masker.column").astype(np.float64)
+        values = token_column(batch, self.config.column, "masker.column").astype(np.float64)
         return np.where(np.isnan(values), -np.inf, values)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        chosen = self._by_score(rows, draw)
+        chosen = self._by_score(batch, rng)
         if not self.config.control:
             return chosen
-        return highest(random_keys(rows.maskable, "control", draw), chosen.sum(axis=1))
+        return highest(random_keys(batch.maskable, "control", rng), chosen.sum(axis=1))
 
-    def _by_score(self, rows: Rows, draw: Draw) -> np.ndarray:
-        budget, scores = self.budget(rows, draw), self.scores(rows)
+    def _by_score(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
+        budget, scores = self.budget(batch, rng), self.scores(batch)
         is_drawn = self.config.choose == "sample"
         lowest = -np.inf if self.config.above is None else self.config.above
-        candidates = rows.maskable & (scores > (max(lowest, 0.0) if is_drawn else lowest))
+        candidates = batch.maskable & (scores > (max(lowest, 0.0) if is_drawn else lowest))
         if is_drawn:
-            chosen = sample_tokens(np.where(candidates, scores, 0.0), budget, draw.uniform("scored", rows.shape[1]))
+            chosen = sample_tokens(np.where(candidates, scores, 0.0), budget, rng.uniform("scored", batch.shape[1]))
         else:
-            chosen = highest_at_random(scores, candidates, budget, draw)
+            chosen = highest_at_random(scores, candidates, budget, rng)
         if self.config.fallback == "uniform":
             lost = ~candidates.any(axis=1)
-            chosen |= highest(random_keys(rows.maskable, "fallback", draw), np.where(lost, budget, 0))
+            chosen |= highest(random_keys(batch.maskable, "fallback", rng), np.where(lost, budget, 0))
         return chosen
 
 
-def highest_at_random(scores: np.ndarray, candidates: np.ndarray, budget: np.ndarray, draw: Draw) -> np.ndarray:
+def highest_at_random(scores: np.ndarray, candidates: np.ndarray, budget: np.ndarray, rng: RowRng) -> np.ndarray:
     """Returns bool [B, T], the `budget` [B] candidates of each row with the highest scores; of equal ones any."""
-    random = draw.small("scored", scores.shape[1], "<u4")
+    random = rng.small("scored", scores.shape[1], "<u4")
     order = np.lexsort((random, scores, candidates), axis=1)  # the best candidates last
     place = np.empty_like(order)
     np.put_along_axis(place, order, np.arange(scores.shape[1])[None, ::-1] + np.zeros_like(order), axis=1)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker, sample_units
 
 
@@ -59,16 +59,16 @@ class Span(Masker):
         self.mean = float(self.lengths.mean())
         self.promises = ("mean_budget", "whole_words") if config.unit == "word" else ("mean_budget",)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        return sample_units(self.units(rows, draw), rows.maskable, self.budget(rows, draw), draw)
+        return sample_units(self.units(batch, rng), batch.maskable, self.budget(batch, rng), rng)
 
-    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def units(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int32 [B, T], the number of the span of each token in a random tiling of the row."""
-        units = rows.words
+        units = batch.words
         if self.config.unit == "token":
             units = np.where(units < 0, np.int32(-1), np.arange(units.shape[1], dtype=np.int32))
-        begins = self._begins(len(units), int(units.max(initial=0)) + 1, draw)
+        begins = self._begins(len(units), int(units.max(initial=0)) + 1, rng)
         first = np.arange(len(units)) * begins.shape[1] + 1
         starts = begins.reshape(-1).take(units + first[:, None])
         flat_units, flat_starts = units.reshape(-1), starts.reshape(-1)
@@ -79,24 +79,24 @@ class Span(Masker):
         numbers -= 1
         return numbers
 
-    def _begins(self, num_rows: int, num_units: int, draw: Draw) -> np.ndarray:
+    def _begins(self, num_rows: int, num_units: int, rng: RowRng) -> np.ndarray:
         """Returns bool [B, U + 2], whether a span begins before unit 0, at unit 0, ..., at unit U - 1, after it.
 
         The first column, where special tokens look, is True, the last means nothing.
         """
         num = min(num_units, int(1.5 * num_units / self.mean) + 8)  # spans that mostly are enough to fill a row
-        ends = self._ends(num, draw)
+        ends = self._ends(num, rng)
         if ends[:, -1].min(initial=num_units) < num_units:
-            ends = self._ends(num_units, draw)
+            ends = self._ends(num_units, rng)
         begins = np.zeros((num_rows, num_units + 2), dtype=bool)
         first = np.arange(num_rows) * begins.shape[1] + 1
         begins.reshape(-1)[np.minimum(ends, num_units) + first[:, None]] = True
         begins[:, 0] = True
         return begins
 
-    def _ends(self, num: int, draw: Draw) -> np.ndarray:
+    def _ends(self, num: int, rng: RowRng) -> np.ndarray:
         """Returns int [B, num], the unit before which each span of the tiling ends."""
-        random = draw.small("span length", num, "<u2")
+        random = rng.small("span length", num, "<u2")
         lengths = self.lengths.take(random)
         lengths[:, 0] = self.first_lengths.take(random[:, 0])
         return np.cumsum(lengths, axis=1)

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker
 from taskmask.maskers.runs import composition, laid_out
 
@@ -45,14 +45,14 @@ class T5Span(Masker):
 
     config: T5SpanConfig
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        total, wanted = rows.maskable.sum(axis=1), self.wanted(rows, draw)
+        total, wanted = batch.maskable.sum(axis=1), self.wanted(batch, rng)
         noise = np.minimum(np.maximum(np.rint(wanted).astype(np.int64), 1), total - 1) * ((wanted > 0) & (total > 1))
         spans = np.maximum(np.rint(noise / self.config.mean).astype(np.int64), 1)
         spans = np.minimum(np.minimum(spans, noise), total - noise)
-        width = rows.shape[1]
-        rest_keys, noise_keys = (draw.small(f"t5 {name}", width, "<u4") for name in ("rest", "noise"))
+        width = batch.shape[1]
+        rest_keys, noise_keys = (rng.small(f"t5 {name}", width, "<u4") for name in ("rest", "noise"))
         laid = laid_out(composition(total - noise, spans, rest_keys), composition(noise, spans, noise_keys), width)
-        place = np.maximum(np.cumsum(rows.maskable, axis=1) - 1, 0)  # among the maskable tokens
-        return np.take_along_axis(laid, place, axis=1) & rows.maskable
+        place = np.maximum(np.cumsum(batch.maskable, axis=1) - 1, 0)  # among the maskable tokens
+        return np.take_along_axis(laid, place, axis=1) & batch.maskable

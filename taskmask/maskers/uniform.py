@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, highest, random_keys, register_masker
 
 
@@ -15,10 +15,10 @@ class Uniform(Masker):
     as is done here.
     """
 
-    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def units(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int64 [B, T]: each token by itself."""
-        return np.broadcast_to(np.arange(rows.shape[1]), rows.shape)
+        return np.broadcast_to(np.arange(batch.shape[1]), batch.shape)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        return highest(random_keys(rows.maskable, "uniform", draw), self.budget(rows, draw))
+        return highest(random_keys(batch.maskable, "uniform", rng), self.budget(batch, rng))

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker, sample_units
 from taskmask.maskers.runs import spans_of, token_column
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +39,14 @@ class WholeUnit(Masker):
         super().__init__(config, vocab)
         self.columns = (config.column,)
 
-    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def units(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int64 [B, T], the number of each token's unit; -1 at special tokens."""
-        words, spans = rows.words, spans_of(token_column(rows, self.config.column, "masker.column"))
-        starts = np.ones(rows.shape, bool)
+        words, spans = batch.words, spans_of(token_column(batch, self.config.column, "masker.column"))
+        starts = np.ones(batch.shape, bool)
         starts[:, 1:] = words[:, 1:] != words[:, :-1]
         starts[:, 1:] &= (spans[:, 1:] < 0) | (spans[:, 1:] != spans[:, :-1]) | (words[:, :-1] < 0)
         return np.where(words < 0, -1, np.cumsum(starts, axis=1) - 1)
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        return sample_units(self.units(rows, draw), rows.maskable, self.budget(rows, draw), draw)
+        return sample_units(self.units(batch, rng), batch.maskable, self.budget(batch, rng), rng)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, register_masker, sample_units
 
 
@@ -19,10 +19,10 @@ class WholeWord(Masker):
     may pass the budget, where BERT's code leaves out a word that would and so masks long words too rarely.
     """
 
-    def units(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def units(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns int32 [B, T], the words."""
-        return rows.words
+        return batch.words
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        return sample_units(self.units(rows, draw), rows.maskable, self.budget(rows, draw), draw)
+        return sample_units(self.units(batch, rng), batch.maskable, self.budget(batch, rng), rng)

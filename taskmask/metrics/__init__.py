@@ -1,1 +1,1 @@
-"""Metrics of what models answer, and how certain they are: pure functions of numpy arrays."""
+"""Metrics of what models answer: pure functions of numpy arrays."""

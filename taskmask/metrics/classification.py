@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from taskmask.metrics.limits import SHARE, Limits
+from taskmask.stats.limits import SHARE, Limits
 
 
 def classification_metrics(

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taskmask.metrics.limits import Limits
 from taskmask.metrics.tag_schemes import ALONE, FIRST, INSIDE, OUTSIDE, Scheme
+from taskmask.stats.limits import Limits
 
 
 class _Entities(NamedTuple):

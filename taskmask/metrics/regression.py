@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from taskmask.metrics.limits import CORRELATION, LOSS
+from taskmask.stats.limits import CORRELATION, LOSS
 
 LIMITS = {"mse": LOSS, "pearson": CORRELATION, "spearman": CORRELATION}
 

@@ -12,8 +12,8 @@ from taskmask.models import BiLSTMConfig
 from taskmask.models.base import Model
 from taskmask.modules.dropout import Dropout
 from taskmask.modules.heads import build_head
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.modules.init import init_weights
-from taskmask.modules.spec import HeadSpec
 
 
 class BiLSTM(Model):

@@ -13,9 +13,9 @@ from taskmask.models.base import Model
 from taskmask.modules.attention import Rotation, local_mask, rotary_angles
 from taskmask.modules.embeddings import Blend, Embeddings
 from taskmask.modules.heads import RowHead, build_head
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.modules.init import init_weights, residual_scale_of
 from taskmask.modules.layers import EncoderLayer
-from taskmask.modules.spec import HeadSpec
 
 
 class Encoder(Model):

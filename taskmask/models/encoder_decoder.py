@@ -17,9 +17,9 @@ from taskmask.modules.decoder import Cache, DecoderLayer
 from taskmask.modules.embeddings import Blend, Embeddings, TargetEmbeddings
 from taskmask.modules.generation import generate
 from taskmask.modules.heads import TiedHead, build_head
+from taskmask.modules.heads_spec import GenerationConfig, HeadSpec
 from taskmask.modules.init import init_weights, residual_scale_of
 from taskmask.modules.layers import EncoderLayer
-from taskmask.modules.spec import GenerationConfig, HeadSpec
 
 
 class EncoderDecoder(Model):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from taskmask.modules.spec import GenerationConfig
+from taskmask.modules.heads_spec import GenerationConfig
 
 Step = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """Reads tokens and scores what may come next.

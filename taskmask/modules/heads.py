@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from taskmask.modules.dropout import Dropout
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 
 HeadStyle = Literal["tanh", "relu", "gelu", "gelu_norm"]
 Pool = Literal["first", "mean"]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from taskmask.data.columns import Column, Dataset, Split
-from taskmask.data.draws import Draw
-from taskmask.data.plan import plan_epoch
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import RowSource, Source
-from taskmask.data.vocab import Vocabulary
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.batching import plan_epoch
+from taskmask.data.dataset import Column, Dataset, Split
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import RowSource, Source
 from taskmask.errors import DataError, did_you_mean
 from taskmask.maskers.base import Masker
-from taskmask.metrics.bootstrap import Measure
-from taskmask.modules.spec import HeadSpec
-from taskmask.settings import DataSettings
+from taskmask.modules.heads_spec import HeadSpec
+from taskmask.stats.bootstrap import Measure
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -125,9 +125,9 @@ class Task:
         """Returns the heads that the model needs, by name."""
         raise NotImplementedError(f"{type(self).__name__} must define heads()")
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Returns the batch of numpy arrays made from `rows`."""
-        raise NotImplementedError(f"{type(self).__name__} must define make_batch(rows, draw)")
+        raise NotImplementedError(f"{type(self).__name__} must define make_batch(rows, rng)")
 
     def metrics(self, totals: Totals) -> dict[str, float]:
         """Returns the metrics of summed losses and counts, "loss" among them; NaN for those without a target.
@@ -216,7 +216,7 @@ class Task:
         found: dict[str, list[Any]] = {name: [None] * len(ids) for name in what}
         for place in range(len(plan)):
             some = ids[plan[place]]
-            outputs, batch = ask(self.make_batch(source[some], Draw(0, 0, some, progress=1.0)))
+            outputs, batch = ask(self.make_batch(source[some], RowRng(0, 0, some, progress=1.0)))
             for name, values in self.annotate(outputs, batch, what).items():
                 for row, value in zip(plan[place], values, strict=True):
                     found[name][row] = value

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.columns import Column, Dataset, Split
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.dataset import Column, Dataset, Split
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source, labelled_rows
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Examples, Source, labelled_rows
 from taskmask.data.value_checks import check_numbers
-from taskmask.data.values import texts_to_read
 from taskmask.errors import DataError
-from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.classification import classification_limits, classification_metrics
-from taskmask.metrics.limits import LOSS
 from taskmask.metrics.regression import LIMITS, regression_metrics
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
+from taskmask.stats.bootstrap import Measure
+from taskmask.stats.limits import LOSS
 from taskmask.tasks.base import Answers, Task, Totals, losses_of, mean, relabelling
 from taskmask.tasks.class_scores import described
+from taskmask.tokenizer.text import texts_to_read
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ class TextTask(Task):
         """Raises a DataError unless the column holds what the task predicts; returns what `relabelling` does."""
         raise NotImplementedError
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Rows as they are, with the targets of those that have one in the dataset."""
         inputs: dict[str, Any] = {"tokens": rows.tokens}
         if not rows.is_full:
@@ -110,7 +110,7 @@ class TextTask(Task):
             columns[name] = [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]
         source = Examples(MemorySplit(columns), self.vocab, max_length, self.config.pair)
         rows = source[np.arange(len(records))]
-        batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        batch = self.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
         return model(**batch.inputs)["label"].float().cpu(), source.is_cut.tolist()
 
 

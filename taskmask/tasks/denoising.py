@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.corrupt import Gaps, collapse_spans, insert_gaps, permute_sentences
-from taskmask.data.draws import Draw
-from taskmask.data.pad import gather
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.targets import full_sentence, masked_spans, put_back, with_room
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.padding import gather
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError
+from taskmask.masking.replace import Gaps, collapse_spans, insert_gaps, permute_sentences
+from taskmask.masking.targets import full_sentence, masked_spans, put_back, with_room
 from taskmask.registry import register_task
 from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
 
@@ -74,13 +74,13 @@ class Denoising(TextToTextTask):
         """Ids that mark spans."""
         return self.sentinels if len(self.sentinels) else np.array([self.vocab.mask])
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Selects, corrupts and builds targets: K*B rows for a masker of K views."""
         assert self.masker is not None
         config = self.config
-        given = permute_sentences(rows, draw) if config.permute else rows
-        mask = self.masker(given, draw)
-        inserted = insert_gaps(given, mask, config.insertions, draw) if config.insertions else None
+        given = permute_sentences(rows, rng) if config.permute else rows
+        mask = self.masker(given, rng)
+        inserted = insert_gaps(given, mask, config.insertions, rng) if config.insertions else None
         gaps = Gaps(given, mask, inserted, self.sentinels)
         if config.output == "spans" and len(self.sentinels):
             gaps = with_room(gaps)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.columns import Dataset, Split
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source, labelled_rows
-from taskmask.data.units import content_of
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.dataset import Dataset, Split
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Examples, Source, labelled_rows
+from taskmask.data.sequences.token_labels import content_of
 from taskmask.data.value_checks import LARGEST, check_numbers
 from taskmask.errors import ConfigError, DataError
-from taskmask.metrics.limits import Limits
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import TASKS, register_task
-from taskmask.settings import DataSettings
+from taskmask.stats.limits import Limits
 from taskmask.tasks.base import Totals, mean, mean_loss, relabelling
 from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
 
@@ -178,9 +178,9 @@ class JointMLM(MaskedLM):
         """Rows of a batch that one row of the dataset becomes."""
         return (super().views if self.config.mlm else 0) + self.is_clean
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Masked rows, clean ones, or both, the masked ones first; rows that no label is read from have none."""
-        made = super().make_batch(rows, draw) if self.config.mlm else None
+        made = super().make_batch(rows, rng) if self.config.mlm else None
         masked = [made.inputs["tokens"]] if made else []
         tokens = np.concatenate([*masked, *([rows.tokens] if self.is_clean else [])])
         times = len(tokens) // max(len(rows.ids), 1)
@@ -206,7 +206,7 @@ class JointMLM(MaskedLM):
             targets["soft"] = soft
         return Batch(inputs, targets, rows.ids, int(rows.lengths.sum()) * times)
 
-    def _soft(self, rows: Rows) -> np.ndarray | None:
+    def _soft(self, rows: TokenBatch) -> np.ndarray | None:
         """Returns the teacher's logits, float32 [B, C] or [B, T, C]; of probabilities their logarithms.
 
         A probability of 0 counts as the smallest that its column can hold.

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.corrupt import replace_tokens
-from taskmask.data.draws import Draw
-from taskmask.data.pad import gather
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.targets import labels_in_place
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.padding import gather
+from taskmask.data.rng import RowRng
 from taskmask.errors import DataError
-from taskmask.modules.spec import HeadSpec
+from taskmask.masking.replace import replace_tokens
+from taskmask.masking.targets import labels_in_place
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import register_task
 from taskmask.tasks.token_targets import TokenTask
 
@@ -64,14 +64,14 @@ class MaskedLM(TokenTask):
         """One language-model head, "mlm"."""
         return {"mlm": HeadSpec("lm")}
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Selects, corrupts and builds targets: K*B rows for a masker of K views."""
         assert self.masker is not None
-        mask = self.masker(rows, draw)
+        mask = self.masker(rows, rng)
         tokens = replace_tokens(
             rows,
             mask,
-            draw,
+            rng,
             mask_share=self.config.mask_share,
             random_share=self.config.random_share,
             per=self.config.replace_per,

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.columns import Column, Dataset, Split
-from taskmask.data.draws import Draw
-from taskmask.data.episodes import QUESTION, QUESTION_LENGTHS, Episodes
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.dataset import Column, Dataset, Split
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Examples, Source, labelled_rows
-from taskmask.data.targets import shift_right
-from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS
-from taskmask.data.units import Units
-from taskmask.data.values import texts_to_read
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Examples, Source, labelled_rows
+from taskmask.data.sequences.episodes import QUESTION, QUESTION_LENGTHS, Episodes
+from taskmask.data.sequences.seq2seq import LABEL_LENGTHS, LABELS
+from taskmask.data.sequences.token_labels import Units
 from taskmask.errors import ConfigError
-from taskmask.modules.spec import MOST_DRAWS, HeadSpec
+from taskmask.masking.targets import shift_right
+from taskmask.modules.heads_spec import MOST_DRAWS, HeadSpec
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
 from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Task, Totals, mean, mean_loss, relabelling
 from taskmask.tasks.text_to_text import read_texts, written_texts
+from taskmask.tokenizer.text import texts_to_read
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +106,7 @@ class MetaMasking(Task):
         rows = Examples(split, self.vocab, data.length, "", (config.label,), relabel)
         return rows.only(labelled_rows(split, config.label), f"have no label in column {config.label!r}")
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Rows for the policy; and the inputs of filling in and of answering among the targets, where there are any."""
         vocab, nothing = self.vocab, np.zeros(0, np.int64)
         inputs: dict[str, Any] = {**read_texts(rows.tokens, rows.lengths), "positions": {self.head: nothing}}
@@ -126,15 +126,15 @@ class MetaMasking(Task):
             "fill": fill,
             "maskable": rows.maskable,
             "sizes": np.minimum(np.maximum(np.round(self.config.ratio * num).astype(np.int64), 1), num),
-            "uniform": draw.uniform("policy", MOST_DRAWS * rows.shape[1])
+            "uniform": rng.uniform("policy", MOST_DRAWS * rows.shape[1])
             .reshape(len(num), MOST_DRAWS, -1)
             .swapaxes(0, 1),
-            "progress": np.array(draw.progress),
+            "progress": np.array(rng.progress),
             "mask": np.array(vocab.mask),
         }
         return dataclasses.replace(batch, targets=targets)
 
-    def _asked(self, rows: Rows, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
+    def _asked(self, rows: TokenBatch, inputs: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray]:
         """The inputs of the task, and the right answers, int64 [R]."""
         columns = rows.columns
         if not self.config.question:
@@ -193,7 +193,7 @@ class MetaMasking(Task):
         found: list[list[tuple[float, int, int]]] = [[] for _ in texts]
         for begin in range(0, len(source), ROWS_AT_ONCE):
             rows = source[np.arange(begin, min(begin + ROWS_AT_ONCE, len(source)))]
-            outputs = model(**self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy).inputs)
+            outputs = model(**self.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy).inputs)
             odds = outputs[POLICY].double().view(rows.shape).numpy()  # many scores of 0 to 1 may be equal
             first = source.starts[rows.ids] - source.first_of[rows.ids] - 1  # of a row, whose place 0 is <s>
             for row, at in zip(*np.nonzero(rows.maskable), strict=True):

@@ -8,24 +8,24 @@ from typing import Any, Literal
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.columns import Dataset, Split
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.dataset import Dataset, Split
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Source
-from taskmask.data.text_to_text import LABEL_LENGTHS, LABELS, TextToText
-from taskmask.data.values import texts_to_read, to_spaces
-from taskmask.data.words import words_of_text
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Source
+from taskmask.data.sequences.seq2seq import LABEL_LENGTHS, LABELS, TextToText
 from taskmask.errors import DataError
 from taskmask.metrics.answers import exact_match, token_f1
-from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.limits import Limits
 from taskmask.metrics.rouge import COUNTED, KINDS, latin_words, rouge
-from taskmask.modules.spec import GenerationConfig
+from taskmask.modules.heads_spec import GenerationConfig
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
+from taskmask.stats.bootstrap import Measure
+from taskmask.stats.limits import Limits
 from taskmask.tasks.base import Answers
 from taskmask.tasks.text_to_text import TextToTextTask, read_texts, written_texts
+from taskmask.tokenizer.text import texts_to_read, to_spaces
+from taskmask.tokenizer.word_boundaries import words_of_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Seq2Seq(TextToTextTask):
             split, vocab, length, target=target, pair=config.pair, choices=choices, max_target=config.max_length
         )
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Rows as they are, and their targets; texts without targets as they are."""
         columns, inputs = rows.columns, read_texts(rows.tokens, rows.lengths)
         if LABELS not in columns:
@@ -202,7 +202,7 @@ class Seq2Seq(TextToTextTask):
             columns[column] = [np.append(ids, self.vocab.eos) for ids in self.vocab.encode(texts)]
         source = self._rows_of(MemorySplit(columns), max_length, "", name)
         rows = source[np.arange(len(records))]
-        batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        batch = self.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
         texts = [self.vocab.decode(text) for text in self._generated(model, batch, source)]
         labels, lengths, of_row = source.gather_choices(rows.ids)
         scores = self._likelihoods(model, batch, labels, lengths, of_row)

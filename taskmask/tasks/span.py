@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.columns import Column, Dataset, Split
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.batching import plan_epoch
+from taskmask.data.dataset import Column, Dataset, Split
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.plan import plan_epoch
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Source
-from taskmask.data.text_to_text import texts_of
-from taskmask.data.values import texts_to_read
-from taskmask.data.windows import Contexts, Windows, contexts_of
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Source
+from taskmask.data.sequences.qa_windows import Contexts, Windows, contexts_of
+from taskmask.data.sequences.seq2seq import texts_of
 from taskmask.metrics.answers import exact_match, token_f1
-from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.limits import LOSS, SHARE
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
+from taskmask.stats.bootstrap import Measure
+from taskmask.stats.limits import LOSS, SHARE
 from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Ask, Task, Totals, losses_of, mean
+from taskmask.tokenizer.text import texts_to_read
 
 if TYPE_CHECKING:
     import torch
@@ -112,7 +112,7 @@ class Span(Task):
         """One head, "span", with two scores for each token: as the first, and as the last of the answer."""
         return {"span": HeadSpec("token", 2)}
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Rows as they are; the targets are two places in each row, to be chosen among `<s>` and the context."""
         inputs: dict[str, Any] = {"tokens": rows.tokens}
         if "segments" in rows.columns:
@@ -237,7 +237,7 @@ class Span(Task):
         tables = {int(id): np.full((sizes[id], longest), -np.inf, np.float32) for id in contexts}
         for ids in batches:
             rows = windows[ids]
-            outputs, batch = ask(self.make_batch(rows, Draw(0, 0, ids)))
+            outputs, batch = ask(self.make_batch(rows, RowRng(0, 0, ids)))
             scores = scores_of(outputs["span"], batch.targets["choices"], longest).cpu().numpy()
             for id, row, start in zip(ids, scores, rows.columns["begin"], strict=True):
                 offset, size = windows.offset[id], windows.sizes[id]

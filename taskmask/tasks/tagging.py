@@ -12,25 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from taskmask.config import opt
-from taskmask.data.columns import Column, Dataset, Split
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
+from taskmask.data.dataset import Column, Dataset, Split
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.source import Source, no_labels
-from taskmask.data.units import FIRST, WORD, Units, content_of, first_tokens
-from taskmask.data.values import to_spaces
-from taskmask.data.words import is_unspaced
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Source, no_labels
+from taskmask.data.sequences.token_labels import FIRST, WORD, Units, content_of, first_tokens
 from taskmask.errors import DataError
-from taskmask.metrics.bootstrap import Measure
 from taskmask.metrics.classification import classification_limits
 from taskmask.metrics.entities import entities_of, entity_counts, entity_limits, f1_of
-from taskmask.metrics.limits import LOSS, Limits
 from taskmask.metrics.tag_schemes import scheme_of
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
+from taskmask.stats.bootstrap import Measure
+from taskmask.stats.limits import LOSS, Limits
 from taskmask.tasks.base import ROWS_AT_ONCE, Answers, Task, Totals, losses_of, mean, relabelling
 from taskmask.tasks.class_scores import described
+from taskmask.tokenizer.text import to_spaces
+from taskmask.tokenizer.word_boundaries import is_unspaced
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ class Tagging(Task):
         """One head, "label", with a score for each label, at the tokens that are asked."""
         return {"label": HeadSpec("token", len(self.class_names))}
 
-    def make_batch(self, rows: Rows, draw: Draw) -> Batch:
+    def make_batch(self, rows: TokenBatch, rng: RowRng) -> Batch:
         """Rows as they are; the targets are tokens with a label, or all tokens where the rows have no labels."""
         asked, label = content_of(rows), rows.columns.get(self.config.label)
         if label is not None:
@@ -263,7 +263,7 @@ class Tagging(Task):
         labels, chances = [], []
         for begin in range(0, len(source), ROWS_AT_ONCE):
             rows = source[np.arange(begin, min(begin + ROWS_AT_ONCE, len(source)))]
-            batch = self.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+            batch = self.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
             found = model(**batch.inputs)["label"][batch.targets["first"]].double()
             labels += found.argmax(-1).tolist()
             chances += found.softmax(-1).amax(-1).tolist()

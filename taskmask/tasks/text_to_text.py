@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from taskmask.data.rows import Batch
-from taskmask.data.targets import shift_right
-from taskmask.modules.spec import GenerationConfig, HeadSpec
+from taskmask.data.batch import Batch
+from taskmask.masking.targets import shift_right
+from taskmask.modules.heads_spec import GenerationConfig, HeadSpec
 from taskmask.tasks.token_targets import TokenTask
 
 if TYPE_CHECKING:
     import torch
 
-    from taskmask.data.vocab import Vocabulary
+    from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 class TextToTextTask(TokenTask):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from taskmask.data.rows import Batch
-from taskmask.data.source import Source
-from taskmask.metrics.bootstrap import Measure
-from taskmask.metrics.limits import Limits
+from taskmask.data.batch import Batch
+from taskmask.data.sequences.base import Source
+from taskmask.stats.bootstrap import Measure
+from taskmask.stats.limits import Limits
 from taskmask.tasks.base import Answers, Task, Totals, by_example, losses_of, mean, mean_loss
 
 if TYPE_CHECKING:

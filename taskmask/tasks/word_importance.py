@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from taskmask.config import Problems, opt
-from taskmask.data.columns import Column, Dataset, Split
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import Batch, TokenBatch
 from taskmask.data.compact import by_length, compact
-from taskmask.data.rows import Batch, Rows
-from taskmask.data.sentences import content_words, sentence_numbers
-from taskmask.data.source import Examples, Source
+from taskmask.data.dataset import Column, Dataset, Split
+from taskmask.data.sequences.base import Examples, Source
+from taskmask.masking.sentences import content_words, sentence_numbers
 from taskmask.registry import register_task
-from taskmask.settings import DataSettings
 from taskmask.tasks.base import Ask
 from taskmask.tasks.classification import Classification, ClassificationConfig
 
@@ -56,7 +56,7 @@ class Texts:
         gold: int64 [N], its label.
     """
 
-    rows: Rows
+    rows: TokenBatch
     row: np.ndarray
     mine: np.ndarray
     fixed: np.ndarray
@@ -144,12 +144,12 @@ class WordImportance(Classification):
         asked = np.flatnonzero(np.isin(group, group[ids]))
         return asked, group[asked]
 
-    def scores(self, ask: Ask, rows: Rows, max_tokens: int) -> np.ndarray:
+    def scores(self, ask: Ask, rows: TokenBatch, max_tokens: int) -> np.ndarray:
         """Returns S(w), float64 [B, T]; NaN at what is no text, and in what is left out."""
         return self.look(ask, rows, max_tokens)[0]
 
     def look(
-        self, ask: Ask, rows: Rows, max_tokens: int, advance: Callable[[int], Any] = lambda tokens: None
+        self, ask: Ask, rows: TokenBatch, max_tokens: int, advance: Callable[[int], Any] = lambda tokens: None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns S(w) and the number of its text's use, float64 [B, T] both; NaN at what is no text."""
         every = self.apart(rows)
@@ -170,7 +170,7 @@ class WordImportance(Classification):
         use[looked_at[by_any]], found[by_any] = UNSURE, np.nan
         return texts.spread(found), every.spread(np.broadcast_to(use[:, None], every.mine.shape))
 
-    def apart(self, rows: Rows) -> Texts:
+    def apart(self, rows: TokenBatch) -> Texts:
         """Takes rows apart into the texts that are looked at."""
         is_text = content_words(rows) >= 0
         if "segments" in rows.columns:

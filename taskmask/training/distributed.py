@@ -18,10 +18,10 @@ from torch import nn
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from taskmask.config.settings import RunSettings
 from taskmask.errors import ConfigError, DistributedError
-from taskmask.faults import reach
-from taskmask.machine import num_threads
-from taskmask.settings import RunSettings
+from taskmask.system.failpoints import reach
+from taskmask.system.hardware import num_threads
 from taskmask.training.precision import fast_fp32
 
 

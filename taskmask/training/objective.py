@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from taskmask.criteria.base import Criterion
-from taskmask.data.rows import Batch
-from taskmask.faults import reach
-from taskmask.machine import is_out_of_memory
+from taskmask.data.batch import Batch
 from taskmask.models.base import Model
+from taskmask.system.failpoints import reach
+from taskmask.system.hardware import is_out_of_memory
 
 
 class Objective(nn.Module):

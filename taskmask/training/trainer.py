@@ -15,23 +15,24 @@ from typing import Any, NoReturn
 
 import torch
 
-from taskmask.data.rows import Batch
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
+from taskmask.data.batch import Batch
 from taskmask.errors import CheckpointError, DistributedError, DivergedError, Interrupted, StorageError
-from taskmask.faults import reach
-from taskmask.settings import Settings
-from taskmask.training import checkpoint
-from taskmask.training.blame import first_bad_place
+from taskmask.system.console import say
+from taskmask.system.failpoints import reach
+from taskmask.system.stop_request import StopRequest
+from taskmask.training.build import DataParts
+from taskmask.training.data_loader import BatchMaker, Ticket, batches, training_tickets, workers_watched
 from taskmask.training.distributed import World, check_replicas
-from taskmask.training.evaluate import check_metric, find_over, guesses, metrics_of, undefined, value_of
-from taskmask.training.loader import BatchMaker, Ticket, batches, training_tickets, workers_watched
-from taskmask.training.log import RunLog, say
+from taskmask.training.eval_loop import check_metric, find_over, guesses, metrics_of, undefined, value_of
+from taskmask.training.monitor.run_log import RunLog
+from taskmask.training.nan_debug import first_bad_place
 from taskmask.training.objective import Objective
 from taskmask.training.optim import SPIKE_WINDOW
-from taskmask.training.parts import DataParts
 from taskmask.training.precision import LossScaleAtFloor, autocast
-from taskmask.training.progress import Progress, check_targets, snapshot
-from taskmask.training.signals import StopRequest
-from taskmask.training.update import Outcome, Updater
+from taskmask.training.state import Progress, check_targets, snapshot
+from taskmask.training.train_step import Outcome, Updater
 
 
 class Trainer:

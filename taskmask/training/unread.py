@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from taskmask.data.columns import Split
-from taskmask.data.source import Source
-from taskmask.data.words import is_unspaced
+from taskmask.data.dataset import Split
+from taskmask.data.sequences.base import Source
 from taskmask.tasks.base import Task
+from taskmask.tokenizer.word_boundaries import is_unspaced
 
 
 def unread_columns(splits: Iterable[Split], sources: Iterable[Source], task: Task, name: str) -> str:

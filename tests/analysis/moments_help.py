@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from taskmask.analysis.moments import Sums, forms_of
+from taskmask.stats.gradient_moments import Sums, forms_of
 
 
 def sums_of(tables, counts, weights=(1.0,), forms=None, groups=(slice(None),), policy="policy"):

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 
-from taskmask.analysis.results import Asked, Cost, Failure, Results, Scores
-from taskmask.metrics.bootstrap import Measure
+from taskmask.analysis.compare.results import Asked, Cost, Failure, Results, Scores
 from taskmask.metrics.classification import classification_metrics
+from taskmask.stats.bootstrap import Measure
 
 TOPIC = Asked("topic", "accuracy", False, "test")
 TONE = Asked("tone", "macro_f1", False, "test")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from taskmask import check_masker
-from taskmask.analysis import check, check_bench, check_cases
-from taskmask.analysis.check_bench import Bench
-from taskmask.analysis.check_cases import KINDS, Case, Line, vocabularies
-from taskmask.analysis.check_process import other_process
-from taskmask.data.draws import Draw
+from taskmask.analysis.check import bench, cases, harness
+from taskmask.analysis.check.bench import Bench
+from taskmask.analysis.check.cases import KINDS, Case, Line, vocabularies
+from taskmask.analysis.check.other_process import other_process
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, RegistryError
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker, sample_tokens, sample_units
 from taskmask.maskers.policy import read_policy
@@ -49,8 +49,8 @@ MEAN, BUDGET, WORDS = "the ratio on average", "the budget in every row", "whole 
 @pytest.fixture
 def one_vocabulary(monkeypatch):
     """Checks with one vocabulary alone and in fewer epochs, several times as fast."""
-    monkeypatch.setattr(check, "NUM_EPOCHS", 3)
-    monkeypatch.setattr(check, "vocabularies", lambda: ({"bpe": vocabularies()[0]["bpe"]}, ()))
+    monkeypatch.setattr(harness, "NUM_EPOCHS", 3)
+    monkeypatch.setattr(harness, "vocabularies", lambda: ({"bpe": vocabularies()[0]["bpe"]}, ()))
 
 
 def statuses(report):
@@ -119,145 +119,145 @@ def test_promises_follow_the_options():
     entry = MASKERS.get("mix")
     mixed = entry.make(entry.config(of=("uniform ratio=0.5", "uniform")), vocab)
     assert set(mixed.promises) == set()  # of a share that only one of its parts has
-    register_masker("own", promises=("own_budget",))(lambda rows, draw: rows.maskable)
+    register_masker("own", promises=("own_budget",))(lambda batch, rng: batch.maskable)
     assert promises("mix of=own,uniform") == {"own_budget"}  # what holds for some rows
 
 
 # ---- what breaks them
 
 
-def coin(rows, draw, ratio, stream="coin"):
-    return rows.maskable & (draw.uniform(stream, rows.shape[1]) < ratio)
+def coin(batch, rng, ratio, stream="coin"):
+    return batch.maskable & (rng.uniform(stream, batch.shape[1]) < ratio)
 
 
-def specials(rows, draw, *, ratio: float = 0.15):
-    return draw.uniform("coin", rows.shape[1]) < ratio
+def specials(batch, rng, *, ratio: float = 0.15):
+    return rng.uniform("coin", batch.shape[1]) < ratio
 
 
-def padding(rows, draw, *, ratio: float = 0.15):
-    return (draw.uniform("coin", rows.shape[1]) < ratio) & ~rows.vocab.is_special[rows.tokens] | ~rows.keep
+def padding(batch, rng, *, ratio: float = 0.15):
+    return (rng.uniform("coin", batch.shape[1]) < ratio) & ~batch.vocab.is_special[batch.tokens] | ~batch.keep
 
 
-def ignores_never(rows, draw, *, ratio: float = 0.15):
-    return (draw.uniform("coin", rows.shape[1]) < ratio) & ~rows.vocab.is_special[rows.tokens]
+def ignores_never(batch, rng, *, ratio: float = 0.15):
+    return (rng.uniform("coin", batch.shape[1]) < ratio) & ~batch.vocab.is_special[batch.tokens]
 
 
-def numbers(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio).astype(int)
+def numbers(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio).astype(int)
 
 
-def narrow(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio)[:, 1:]
+def narrow(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio)[:, 1:]
 
 
-def raises(rows, draw, *, ratio: float = 0.15):
-    return rows.columns["nothing"]
+def raises(batch, rng, *, ratio: float = 0.15):
+    return batch.columns["nothing"]
 
 
-def empties_rows(rows, draw, *, budget):
-    mask = sample_tokens(rows.maskable * 1.0, budget, draw.uniform("empties", rows.shape[1]))
-    return mask & (draw.uniform("rows", 1) > 0.6)
+def empties_rows(batch, rng, *, budget):
+    mask = sample_tokens(batch.maskable * 1.0, budget, rng.uniform("empties", batch.shape[1]))
+    return mask & (rng.uniform("rows", 1) > 0.6)
 
 
-def raises_on_empty_rows(rows, draw, *, ratio: float = 0.15):
-    best = [np.flatnonzero(row)[0] for row in rows.maskable]
-    return coin(rows, draw, ratio) & (np.arange(rows.shape[1]) >= np.array(best)[:, None])
+def raises_on_empty_rows(batch, rng, *, ratio: float = 0.15):
+    best = [np.flatnonzero(row)[0] for row in batch.maskable]
+    return coin(batch, rng, ratio) & (np.arange(batch.shape[1]) >= np.array(best)[:, None])
 
 
-def writes_tokens(rows, draw, *, ratio: float = 0.15):
-    rows.tokens[:, 1] = rows.vocab.mask
-    return coin(rows, draw, ratio)
+def writes_tokens(batch, rng, *, ratio: float = 0.15):
+    batch.tokens[:, 1] = batch.vocab.mask
+    return coin(batch, rng, ratio)
 
 
-def prints(rows, draw, *, ratio: float = 0.15):
-    print("rows", len(rows.ids))
-    return coin(rows, draw, ratio)
+def prints(batch, rng, *, ratio: float = 0.15):
+    print("rows", len(batch.ids))
+    return coin(batch, rng, ratio)
 
 
-def ends_the_process(rows, draw):
+def ends_the_process(batch, rng):
     sys.exit("out of words")
 
 
-def returns_none(rows, draw):
+def returns_none(batch, rng):
     return None
 
 
-def returns_places(rows, draw, *, ratio: float = 0.15):
-    return [np.flatnonzero(row).tolist() for row in coin(rows, draw, ratio)]
+def returns_places(batch, rng, *, ratio: float = 0.15):
+    return [np.flatnonzero(row).tolist() for row in coin(batch, rng, ratio)]
 
 
-def writes_maskable(rows, draw, *, ratio: float = 0.15):
-    mask = rows.maskable
-    mask &= coin(rows, draw, ratio)
+def writes_maskable(batch, rng, *, ratio: float = 0.15):
+    mask = batch.maskable
+    mask &= coin(batch, rng, ratio)
     return mask.copy()
 
 
-def ignores_ratio(rows, draw):
-    return coin(rows, draw, 0.4)
+def ignores_ratio(batch, rng):
+    return coin(batch, rng, 0.4)
 
 
 class IgnoresSchedule(Masker):
     """Reads the ratio of the beginning."""
 
-    def select(self, rows, draw):
-        return coin(rows, draw, self.config.ratio)
+    def select(self, batch, rng):
+        return coin(batch, rng, self.config.ratio)
 
 
-def half_or_nothing(rows, draw, *, ratio: float = 0.15):
-    half = np.cumsum(rows.maskable, axis=1) * 2 <= rows.maskable.sum(axis=1, keepdims=True)
-    return rows.maskable & half & (draw.uniform("coin", 1) < 2 * ratio)
+def half_or_nothing(batch, rng, *, ratio: float = 0.15):
+    half = np.cumsum(batch.maskable, axis=1) * 2 <= batch.maskable.sum(axis=1, keepdims=True)
+    return batch.maskable & half & (rng.uniform("coin", 1) < 2 * ratio)
 
 
-def nothing(rows, draw):
-    return np.zeros(rows.shape, bool)
+def nothing(batch, rng):
+    return np.zeros(batch.shape, bool)
 
 
-def same_every_epoch(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, Draw(0, 0, rows.ids), ratio)
+def same_every_epoch(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, RowRng(0, 0, batch.ids), ratio)
 
 
-def same_for_every_seed(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, Draw(0, draw.epoch, rows.ids), ratio)
+def same_for_every_seed(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, RowRng(0, rng.epoch, batch.ids), ratio)
 
 
-def same_for_every_row(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, Draw(draw.seed, draw.epoch, 0 * rows.ids), ratio)
+def same_for_every_row(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, RowRng(rng.seed, rng.epoch, 0 * batch.ids), ratio)
 
 
-def depends_on_width(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (draw.uniform("coin", rows.shape[1])[:, ::-1] < ratio)
+def depends_on_width(batch, rng, *, ratio: float = 0.15):
+    return batch.maskable & (rng.uniform("coin", batch.shape[1])[:, ::-1] < ratio)
 
 
-def masks_padding_by_width(rows, draw, *, ratio: float = 0.15):
+def masks_padding_by_width(batch, rng, *, ratio: float = 0.15):
     """Chooses the last place of a batch that is wider than that of a row alone."""
-    mask = coin(rows, draw, ratio)
-    mask[:, -1] |= ~rows.keep[:, -1]
+    mask = coin(batch, rng, ratio)
+    mask[:, -1] |= ~batch.keep[:, -1]
     return mask
 
 
-def depends_on_the_batch(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio, f"coin {rows.ids[0]}")
+def depends_on_the_batch(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio, f"coin {batch.ids[0]}")
 
 
-def depends_on_the_number_of_rows(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio, f"coin {len(rows.ids)}")
+def depends_on_the_number_of_rows(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio, f"coin {len(batch.ids)}")
 
 
-def global_numpy(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (np.random.random(rows.shape) < ratio)
+def global_numpy(batch, rng, *, ratio: float = 0.15):
+    return batch.maskable & (np.random.random(batch.shape) < ratio)
 
 
-def global_python(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio, f"coin {random.random()}")
+def global_python(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio, f"coin {random.random()}")
 
 
-def seeds_numpy(rows, draw, *, ratio: float = 0.15):
+def seeds_numpy(batch, rng, *, ratio: float = 0.15):
     np.random.seed(0)
-    return coin(rows, draw, ratio)
+    return coin(batch, rng, ratio)
 
 
-def entropy(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (np.random.default_rng().random(rows.shape) < ratio)
+def entropy(batch, rng, *, ratio: float = 0.15):
+    return batch.maskable & (np.random.default_rng().random(batch.shape) < ratio)
 
 
 FAULTS = [
@@ -309,20 +309,20 @@ def test_a_fault_breaks_its_law_and_no_other(function, laws, one_vocabulary):
     assert all(f"broken        {law} " in shown for law in laws) and "vocabulary bpe" in shown
 
 
-def exactly(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio)
+def exactly(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio)
 
 
-def too_few(rows, draw, *, ratio: float = 0.15):
-    return coin(rows, draw, ratio * 0.93)
+def too_few(batch, rng, *, ratio: float = 0.15):
+    return coin(batch, rng, ratio * 0.93)
 
 
-def torn(rows, draw, *, budget):
-    return sample_tokens(rows.maskable * 1.0, budget, draw.uniform("torn", rows.shape[1]))
+def torn(batch, rng, *, budget):
+    return sample_tokens(batch.maskable * 1.0, budget, rng.uniform("torn", batch.shape[1]))
 
 
-def a_word_more(rows, draw, *, budget):
-    return sample_units(rows.words, rows.maskable, budget + 3 * (budget > 3), draw)
+def a_word_more(batch, rng, *, budget):
+    return sample_units(batch.words, batch.maskable, budget + 3 * (budget > 3), rng)
 
 
 @pytest.mark.parametrize(
@@ -346,17 +346,17 @@ def test_a_promise_is_put_to_the_test(function, promises, laws, one_vocabulary):
     assert broken(check_masker("promising")) == laws
 
 
-def every_seventh(rows, draw):
-    return rows.maskable & (np.cumsum(rows.maskable, axis=1) % 7 == 0)
+def every_seventh(batch, rng):
+    return batch.maskable & (np.cumsum(batch.maskable, axis=1) % 7 == 0)
 
 
-def three_a_row(rows, draw):
-    num = np.minimum(rows.maskable.sum(axis=1), 3)
-    return sample_tokens(rows.maskable * 1.0, num, draw.uniform("three", rows.shape[1]))
+def three_a_row(batch, rng):
+    num = np.minimum(batch.maskable.sum(axis=1), 3)
+    return sample_tokens(batch.maskable * 1.0, num, rng.uniform("three", batch.shape[1]))
 
 
-def all_or_nothing(rows, draw, *, ratio: float = 0.15):
-    return rows.maskable & (draw.uniform("all", 1) < ratio)
+def all_or_nothing(batch, rng, *, ratio: float = 0.15):
+    return batch.maskable & (rng.uniform("all", 1) < ratio)
 
 
 @pytest.mark.parametrize(
@@ -377,8 +377,8 @@ def test_unusual_policies_are_no_faults(function, promises, one_vocabulary):
 
 
 def test_a_policy_that_leaves_the_ratio_is_told_how_to_say_so(one_vocabulary):
-    def more(rows, draw, *, ratio: float = 0.15):
-        return coin(rows, draw, 1.3 * ratio)
+    def more(batch, rng, *, ratio: float = 0.15):
+        return coin(batch, rng, 1.3 * ratio)
 
     register_masker("own", promises=("same_every_epoch",))(every_seventh)
     report = check_masker("own")
@@ -401,11 +401,11 @@ def test_a_policy_that_masks_nothing_at_all(one_vocabulary):
 
         columns = ("entity",)
 
-        def select(self, rows, draw):
-            return rows.maskable & (rows.columns["entity"] > 6)
+        def select(self, batch, rng):
+            return batch.maskable & (batch.columns["entity"] > 6)
 
     check_masker("values").assert_passed()
-    assert broken(check_masker("values", columns=check_cases.made_up)) == {EMPTY}
+    assert broken(check_masker("values", columns=cases.made_up)) == {EMPTY}
 
 
 def test_promises_that_nobody_knows():
@@ -431,8 +431,8 @@ def test_the_counterexample_is_the_smallest_and_says_what_is_wrong(one_vocabular
     (row,), (content,), (id,) = example.rows, example.tokens, example.ids
     at = next(place for place, piece in enumerate(row.split()) if piece.startswith("[["))
     assert law.says == f"position {at} of row {id}: it is masked" and len(row.split()) <= 4
-    rows = check_cases.rows_of(vocabularies()[0][example.vocabulary], Case((Line(example.script, content, id),)))
-    assert specials(rows, Draw(example.seed, example.epoch, rows.ids))[0, at] and not rows.maskable[0, at]
+    rows = cases.rows_of(vocabularies()[0][example.vocabulary], Case((Line(example.script, content, id),)))
+    assert specials(rows, RowRng(example.seed, example.epoch, rows.ids))[0, at] and not rows.maskable[0, at]
 
     register_masker("tearing", promises=("whole_words",))(torn)
     law = law_of(check_masker("tearing"), WORDS)
@@ -463,18 +463,18 @@ def test_a_policy_that_never_ends(monkeypatch, one_vocabulary):
     """It is found on a row alone, once; an alarm of somebody else is as it was."""
     calls = []
 
-    def endless(rows, draw, *, ratio: float = 0.15):
-        calls.append(len(rows.ids))
-        mask = coin(rows, draw, ratio)
-        while not rows.maskable.any(axis=1).all():
+    def endless(batch, rng, *, ratio: float = 0.15):
+        calls.append(len(batch.ids))
+        mask = coin(batch, rng, ratio)
+        while not batch.maskable.any(axis=1).all():
             try:
                 time.sleep(0.01)
             except Exception:
                 continue
         return mask
 
-    monkeypatch.setattr(check_bench, "PATIENCE", 0.2)
-    monkeypatch.setattr(check_bench, "PATIENCE_PER_TOKEN", 0)
+    monkeypatch.setattr(bench, "PATIENCE", 0.2)
+    monkeypatch.setattr(bench, "PATIENCE_PER_TOKEN", 0)
     register_masker("endless")(endless)
     handler = signal.getsignal(signal.SIGALRM)
     before = signal.setitimer(signal.ITIMER_REAL, 600)
@@ -519,11 +519,11 @@ def test_columns_and_views(one_vocabulary):
 
         columns, views, promises = ("score", "weight"), 2, ("exact_budget", "mean_budget")
 
-        def select(self, rows, draw):
-            assert rows.columns["weight"].shape == (len(rows.ids),)
-            weights = rows.maskable * (1.0 + rows.columns["score"])
-            budget = self.budget(rows, draw)
-            return np.stack([sample_tokens(weights, budget, draw.uniform(f"{k}", rows.shape[1])) for k in range(2)])
+        def select(self, batch, rng):
+            assert batch.columns["weight"].shape == (len(batch.ids),)
+            weights = batch.maskable * (1.0 + batch.columns["score"])
+            budget = self.budget(batch, rng)
+            return np.stack([sample_tokens(weights, budget, rng.uniform(f"{k}", batch.shape[1])) for k in range(2)])
 
     report = check_masker("reader")
     assert broken(report) == {RUNS}  # as both are made up for each token, of which a note tells
@@ -539,7 +539,7 @@ def test_a_list_that_some_vocabularies_do_not_know(monkeypatch):
     made, _ = vocabularies()
     known, unknown = (made["unigram"], made["bpe"])
     piece = next(p for p in known.pieces(range(300, 600)) if p not in set(unknown.pieces(range(unknown.size))))
-    monkeypatch.setattr(check, "vocabularies", lambda: ({"bpe": unknown, "unigram": known}, ()))
+    monkeypatch.setattr(harness, "vocabularies", lambda: ({"bpe": unknown, "unigram": known}, ()))
     report = check_masker(f"uniform never={piece}")
     assert report.vocabularies == ("unigram",) and report.passed and "bpe is left out: masker.never" in report.notes[0]
     with pytest.raises(ConfigError, match=r"masker.never: 'zzqqx' is no piece"):
@@ -548,7 +548,7 @@ def test_a_list_that_some_vocabularies_do_not_know(monkeypatch):
 
 def test_without_the_package_tokenizers(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    for made in (check_cases._wordpiece, check_cases._byte_bpe):
+    for made in (cases._wordpiece, cases._byte_bpe):
         made.cache_clear()
     made, notes = vocabularies()
     assert list(made) == ["unigram", "bpe"] and len(notes) == 2
@@ -578,7 +578,7 @@ from taskmask import register_masker
 print("a plug-in that talks")
 
 @register_masker("elsewhere")
-def elsewhere(rows, draw, *, ratio: float = 0.15):
+def elsewhere(batch, rng, *, ratio: float = 0.15):
     "Masks."
     {body}
 """
@@ -587,14 +587,14 @@ def elsewhere(rows, draw, *, ratio: float = 0.15):
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ('return rows.maskable & (draw.uniform("x", rows.shape[1]) < ratio)', None),
+        ('return batch.maskable & (rng.uniform("x", batch.shape[1]) < ratio)', None),
         (
-            "return rows.maskable & (draw.uniform(f\"x{hash('a')}\", rows.shape[1]) < ratio)",
+            "return batch.maskable & (rng.uniform(f\"x{hash('a')}\", batch.shape[1]) < ratio)",
             "another process masks it otherwise",
         ),
         (
             'if os.getpid() != {pid}: raise OSError("no such model")\n'
-            '    return rows.maskable & (draw.uniform("x", rows.shape[1]) < ratio)',
+            '    return batch.maskable & (rng.uniform("x", batch.shape[1]) < ratio)',
             "another process cannot mask it: OSError: no such model",
         ),
     ],
@@ -615,7 +615,7 @@ def test_a_masker_of_this_process_alone_is_made_anew_here(one_vocabulary):
 
 def test_another_process_gets_rows_lists_and_columns(one_vocabulary):
     vocab = vocabularies()[0]["bpe"]
-    bench = Bench("bpe", vocab, read_policy("uniform never=the,i ratio=0.5 ratio_end=0.9"), check_cases.made_up)
+    bench = Bench("bpe", vocab, read_policy("uniform never=the,i ratio=0.5 ratio_end=0.9"), cases.made_up)
     assert other_process([bench], [Case(bench.lines, seed=3, epoch=4, progress=0.5)]) is None
 
 
@@ -655,7 +655,7 @@ def test_options_that_an_author_forbids_are_left_out(one_vocabulary):
     class OneShare(Masker):
         """As uniform."""
 
-        def select(self, rows, draw):
-            return torn(rows, draw, budget=self.budget(rows, draw))
+        def select(self, batch, rng):
+            return torn(batch, rng, budget=self.budget(batch, rng))
 
     check_masker("strict").assert_passed()

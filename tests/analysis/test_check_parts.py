@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from taskmask.analysis import check_budget, check_cases
-from taskmask.analysis.check_bench import Bench, Unfit, Wrong
-from taskmask.analysis.check_budget import Counts, most_empty, off_over_all
-from taskmask.analysis.check_cases import KINDS, LENGTHS, LONG, TEXTS, Case, Line, lines_of, smallest, vocabularies
+from taskmask.analysis.check import budget_properties, cases
+from taskmask.analysis.check.bench import Bench, Unfit, Wrong
+from taskmask.analysis.check.budget_properties import Counts, most_empty, off_over_all
+from taskmask.analysis.check.cases import KINDS, LENGTHS, LONG, TEXTS, Case, Line, lines_of, smallest, vocabularies
 from taskmask.maskers.base import register_masker
 from taskmask.maskers.policy import read_policy
 
@@ -83,16 +83,16 @@ def test_rows_together_show_what_one_of_them_does_not():
     low = [counts(96, 0.15, random.binomial(96, 0.145, 400)) for _ in range(32)]
     assert off_over_all(fair) == ""
     assert off_over_all(low).startswith("14.5") and off_over_all(low).endswith("expected 15.00%")
-    assert all(abs(c.found.mean() - c.wanted) < check_budget.ERRORS * c.errors()[0] for c in low)
+    assert all(abs(c.found.mean() - c.wanted) < budget_properties.ERRORS * c.errors()[0] for c in low)
 
 
 def test_a_failure_has_the_words_of_a_run():
     @register_masker("raising")
-    def raising(rows, draw):
+    def raising(batch, rng):
         """Raises."""
-        return rows.columns["nothing"]
+        return batch.columns["nothing"]
 
-    bench = Bench("bpe", vocabularies()[0]["bpe"], read_policy("raising"), check_cases.made_up)
+    bench = Bench("bpe", vocabularies()[0]["bpe"], read_policy("raising"), cases.made_up)
     with pytest.raises(
         Unfit, match=r"masker raising, row 0, .*test_check_parts.py:\d+: reads column 'nothing', which it does not"
     ):

@@ -12,14 +12,14 @@ import torch
 from compare_help import STAGES, merged, run_counted, values, write_data, write_experiment
 from plug_in_help import plug_ins_taken_back
 
-from taskmask import registry
-from taskmask.analysis import answers
-from taskmask.analysis import stages as running
-from taskmask.analysis.compare import compare, name_folders, plan
-from taskmask.analysis.results import Cost
+from taskmask.analysis.compare import predictions
+from taskmask.analysis.compare import stage as running
+from taskmask.analysis.compare.results import Cost
+from taskmask.analysis.compare.runner import compare, name_folders, plan
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import ConfigError, DivergedError, Interrupted
-from taskmask.training import checkpoint
-from taskmask.training.run import lock
+from taskmask.registry import components, plugins
+from taskmask.training.run_folder import lock
 from taskmask.training.trainer import Trainer
 
 
@@ -103,7 +103,7 @@ def test_a_second_run_trains_and_asks_nothing(whole, monkeypatch):
     def examine(*_, **__):
         raise AssertionError("a model was asked again")
 
-    monkeypatch.setattr(answers, "examine", examine)
+    monkeypatch.setattr(predictions, "examine", examine)
     again, trained = run_counted(file, folder, monkeypatch)
     assert trained == [] and values(again) == values(results)
     assert again.costs == results.costs and again.finetuning == results.finetuning
@@ -275,24 +275,24 @@ def test_two_processes_are_not_at_work_in_one_folder(whole, monkeypatch):
 
 def test_a_plug_in_counts_where_it_is_used_alone(data, tmp_path):
     code = "from taskmask import register_masker as known\n"
-    code += "@known('mine')\ndef mine(rows, draw):\n    return rows.maskable\n"
+    code += "@known('mine')\ndef mine(batch, rng):\n    return batch.maskable\n"
     (tmp_path / "mine.py").write_text(code)
     file = write_experiment(tmp_path, data, policies={"mine": {"masker": "mine"}})
-    registry.load_user_dir(str(tmp_path / "mine.py"))
+    plugins.load_user_dir(str(tmp_path / "mine.py"))
     before = {stage.digest: stage for stage in plan(file)[1]}
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "mine.py").write_text(code + "# changed\n")
     with plug_ins_taken_back():
-        registry.MASKERS._entries.pop("mine")
-        registry._user_dirs.clear()
-        registry.load_user_dir(str(tmp_path / "again" / "mine.py"))
+        components.MASKERS._entries.pop("mine")
+        plugins._user_dirs.clear()
+        plugins.load_user_dir(str(tmp_path / "again" / "mine.py"))
         after = {stage.digest for stage in plan(file)[1]}
     assert {stage.policy for digest, stage in before.items() if digest not in after} == {"mine"}
 
 
 def test_a_variant_depends_on_the_file_of_what_it_varies(data, tmp_path):
     code = "from taskmask import register_masker as known\n@known('base')\n"
-    code += "def base(rows, draw, *, ratio: float = 0.2):\n    return rows.maskable\n"
+    code += "def base(batch, rng, *, ratio: float = 0.2):\n    return batch.maskable\n"
     variant = "from taskmask.registry import MASKERS\nMASKERS.variant('much', of='base', ratio=0.5)\n"
     digests = []
     for place, end in (("one", ""), ("two", ""), ("three", "# changed\n")):
@@ -301,9 +301,9 @@ def test_a_variant_depends_on_the_file_of_what_it_varies(data, tmp_path):
         (tmp_path / place / "variant.py").write_text(variant)
         file = write_experiment(tmp_path, data, policies={"much": {"masker": "much"}})
         with plug_ins_taken_back():
-            registry._user_dirs.clear()
+            plugins._user_dirs.clear()
             for name in ("base.py", "variant.py"):
-                registry.load_user_dir(str(tmp_path / place / name))
+                plugins.load_user_dir(str(tmp_path / place / name))
             digests.append({stage.digest for stage in plan(file)[1] if stage.policy == "much"})
     assert digests[0] == digests[1] and not digests[0] & digests[2]
 
@@ -347,9 +347,9 @@ def test_links_by_name_are_made_anew_and_other_files_stay(tmp_path, data):
 PROGRAM = """
 import json, os, sys
 sys.path.insert(0, {tests!r})
-sys.modules["taskmask.analysis.report"] = __import__("compare_help").no_report()
+sys.modules["taskmask.analysis.compare.export"] = __import__("compare_help").no_report()
 from compare_help import values
-from taskmask.analysis.compare import compare
+from taskmask.analysis.compare.runner import compare
 found = values(compare(sys.argv[1], sys.argv[2]))
 if os.environ["RANK"] == "0":
     json.dump(found, open(sys.argv[3], "w"))
@@ -382,7 +382,7 @@ def test_stages_that_say_auto_have_one_number_format(monkeypatch, tmp_path):
     """Those that are trained later, perhaps on another machine, take that of those that are there."""
     from types import SimpleNamespace
 
-    from taskmask.analysis import compare as engine
+    from taskmask.analysis.compare import runner as engine
 
     def stage(name, precision):
         settings = SimpleNamespace(train=SimpleNamespace(precision=precision))

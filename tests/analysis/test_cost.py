@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from taskmask.analysis.cost import Shape, bill, flops, seen_by_a_token, shape_of
-from taskmask.analysis.results import Cost
+from taskmask.analysis.compare.cost import Shape, bill, flops, seen_by_a_token, shape_of
+from taskmask.analysis.compare.results import Cost
 from taskmask.models import EncoderConfig, EncoderDecoderConfig
 from taskmask.models.encoder import Encoder
 from taskmask.models.encoder_decoder import EncoderDecoder
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 
 V, T = 500, 24
 

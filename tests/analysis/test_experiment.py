@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from compare_help import EXPERIMENT, merged, write_data, write_experiment
 
-from taskmask.analysis.compare import headlines, plan
-from taskmask.analysis.experiment import read
+from taskmask.analysis.compare.experiment_file import read
+from taskmask.analysis.compare.runner import headlines, plan
 from taskmask.errors import CheckpointError, ConfigError, DataError, TaskmaskError
 from taskmask_cli.compare import EPILOG
 
@@ -175,8 +175,8 @@ def test_a_policy_that_needs_a_column_that_is_not_there(data, tmp_path):
 
         columns = ("score",)
 
-        def select(self, rows, draw):
-            return rows.maskable
+        def select(self, batch, rng):
+            return batch.maskable
 
     class Options(MaskerConfig):
         """Options."""

@@ -7,15 +7,15 @@ import pytest
 import torch
 from moments_help import sums_of
 
-from taskmask.analysis.gradients import Gradients
-from taskmask.analysis.moments import APART, Added
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.analysis.variance.gradients import Gradients
+from taskmask.config.settings import Settings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import Masker, MaskerConfig
 from taskmask.registry import TASKS
-from taskmask.settings import Settings
-from taskmask.training.parts import build_objective
+from taskmask.stats.gradient_moments import APART, Added
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_objective
 
 N, S, K = 8, 2, 4  # tokens, tokens of a mask, masks of a partition
 MASKS = list(itertools.combinations(range(N), S))  # 28
@@ -33,7 +33,7 @@ class Listed(Masker):
         super().__init__(MaskerConfig(), vocab)
         self.masks, self.views = masks, len(masks)
 
-    def select(self, rows, draw):
+    def select(self, batch, rng):
         return self.masks[:, None]
 
 
@@ -56,8 +56,8 @@ def vectors():
     random, pieces = np.random.default_rng(0), np.flatnonzero(~vocab.is_special)
     for row in range(4):
         tokens = np.concatenate([[vocab.bos], random.choice(pieces, N), [vocab.eos]])[None]
-        rows = Rows(tokens, np.array([N + 2]), np.array([row]), vocab)
-        counts = gradients.of(rows, task, Draw(1, 1, rows.ids), found[row])
+        rows = TokenBatch(tokens, np.array([N + 2]), np.array([row]), vocab)
+        counts = gradients.of(rows, task, RowRng(1, 1, rows.ids), found[row])
         assert (counts == S).all()
     return found[:, :, 0].double().numpy() / S
 

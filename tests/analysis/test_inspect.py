@@ -9,18 +9,19 @@ import pytest
 from task_data_help import ragged, write
 
 from taskmask import inspect
-from taskmask.analysis.groups import frequency_tenths, of_column, words_of
-from taskmask.analysis.inspect import Inspection, Shown, spread
-from taskmask.analysis.inspect_text import extremes, spaced
-from taskmask.analysis.observe import span_lengths
-from taskmask.analysis.terminal import aligned
-from taskmask.data.columns import Column
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.analysis.inspect.groupings import frequency_tenths, of_column, words_of
+from taskmask.analysis.inspect.inspection import Inspection, spread
+from taskmask.analysis.inspect.mask_stats import span_lengths
+from taskmask.analysis.inspect.records import Shown
+from taskmask.analysis.inspect.render_text import extremes, spaced
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.dataset import Column
 from taskmask.errors import ConfigError, DataError
 from taskmask.maskers.base import Masker, MaskerConfig, register_masker
 from taskmask.registry import MASKERS
-from taskmask.settings import DataSettings
+from taskmask.system.text_tables import aligned
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 TEXTS = ["the quick foxes jump over the lazy dogs", "unbelievable foxes jump", "dogs", "the dogs jump the foxes"] * 12
 SENTENCES = DataSettings(blocks="sentence")
@@ -37,19 +38,19 @@ def policies():
     before = dict(MASKERS._entries)
 
     @register_masker("seconds")
-    def seconds(rows, draw):
+    def seconds(batch, rng):
         """Masks every second place."""
-        return rows.maskable & (np.arange(rows.shape[1]) % 2 == 0)
+        return batch.maskable & (np.arange(batch.shape[1]) % 2 == 0)
 
     @register_masker("third", promises=("own_budget",))
-    def third(rows, draw):
+    def third(batch, rng):
         """Masks every third place."""
-        return rows.maskable & (np.arange(rows.shape[1]) % 3 == 0)
+        return batch.maskable & (np.arange(batch.shape[1]) % 3 == 0)
 
     @register_masker("nothing")
-    def nothing(rows, draw):
+    def nothing(batch, rng):
         """Masks nothing."""
-        return np.zeros(rows.shape, bool)
+        return np.zeros(batch.shape, bool)
 
     @register_masker("halves")
     class Halves(Masker):
@@ -57,9 +58,9 @@ def policies():
 
         views = 2
 
-        def select(self, rows, draw):
-            even = np.arange(rows.shape[1]) % 2 == 0
-            return np.stack([rows.maskable & even, rows.maskable & ~even])
+        def select(self, batch, rng):
+            even = np.arange(batch.shape[1]) % 2 == 0
+            return np.stack([batch.maskable & even, batch.maskable & ~even])
 
     @register_masker("top")
     class Top(Masker):
@@ -70,8 +71,8 @@ def policies():
         def scores(self, rows):
             return rows.columns["importance"]
 
-        def select(self, rows, draw):
-            return rows.maskable & (rows.columns["importance"] > 0.5)
+        def select(self, batch, rng):
+            return batch.maskable & (batch.columns["importance"] > 0.5)
 
     yield
     MASKERS._entries.clear()
@@ -308,7 +309,7 @@ def test_tenths_of_the_text_hold_as_much_text_each(vocab):
 def test_words_of_rows_with_specials_in_the_middle(vocab):
     first, second = vocab.encode(["the foxes", "dogs"])
     tokens = np.array([[vocab.bos, *first, vocab.eos, *second, vocab.eos]])
-    words = words_of([Rows(tokens, np.array([tokens.shape[1]]), np.array([0]), vocab)])
+    words = words_of([TokenBatch(tokens, np.array([tokens.shape[1]]), np.array([0]), vocab)])
     assert words.labels == ["the", "foxes", "dogs"]
     assert (words.index[0][0] >= 0).sum() == len(first) + len(second) and words.index[0][0, 1 + len(first)] == -1
 
@@ -329,6 +330,6 @@ def test_names_are_escaped():
 def test_a_row_without_a_number_is_in_no_fifth(vocab):
     tokens = np.tile([vocab.bos, 20, 21, vocab.eos], (6, 1))
     numbers = np.array([1, 2, 3, 4, 5, np.nan], np.float32)
-    rows = Rows(tokens, np.full(6, 4), np.arange(6), vocab, {"score": numbers})
+    rows = TokenBatch(tokens, np.full(6, 4), np.arange(6), vocab, {"score": numbers})
     groups = of_column("score", [rows], None)
     assert groups.index[0][:, 1].tolist() == [0, 1, 2, 3, 4, -1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from moments_help import sums_of
 
-from taskmask.analysis.moments import APART, Added, distance_forms, interval
+from taskmask.stats.gradient_moments import APART, Added, distance_forms, interval
 
 
 def partitions(tokens):
@@ -47,7 +47,7 @@ class World:
 
     def table(self, draws):
         """Float [D, N, 1, P] of draws, each a list of masks of two targets: their summed gradients."""
-        return 2 * np.array([[self.found[mask] for mask in draw] for draw in draws])[:, :, None]
+        return 2 * np.array([[self.found[mask] for mask in rng] for rng in draws])[:, :, None]
 
 
 @pytest.mark.parametrize("kind", ["any", "additive"])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask.analysis import svg
-from taskmask.analysis.page import Html, escaped, fold, legend, page, section, table, tag
+from taskmask.analysis.reporting import svg
+from taskmask.analysis.reporting.html import Html, escaped, fold, legend, page, section, table, tag
 
 NAN = math.nan
 

@@ -11,11 +11,12 @@ import unicodedata
 import pytest
 from results_help import TOPIC, made_up
 
-from taskmask.analysis import report_tables as tables
-from taskmask.analysis.report import summary_lines, tidy, write_reports
-from taskmask.analysis.results import Cost
-from taskmask.analysis.verdicts import of_language_models, of_tasks
-from taskmask.metrics.bootstrap import OverRuns
+from taskmask.analysis.compare import tables
+from taskmask.analysis.compare.export import summary_lines, tidy, write_reports
+from taskmask.analysis.compare.results import Cost
+from taskmask.analysis.compare.runner import Comparison
+from taskmask.analysis.compare.verdicts import of_language_models, of_tasks
+from taskmask.stats.bootstrap import OverRuns
 
 EMPTY_TAGS = {"meta", "br", "wbr", "img", "link", "input", "hr"}
 SMALL = {"points": 2, "examples": 150, "tasks": (TOPIC,), "maskers": ("uniform", "span")}
@@ -200,6 +201,6 @@ def test_the_same_results_give_the_same_files(results, reports, tmp_path):
 def test_a_notebook_shows_the_page(results, reports):
     """In a frame, so that its style stays inside."""
     tags = Tags()
-    tags.feed(results._repr_html_())
+    tags.feed(Comparison._repr_html_(results))
     page = dict(tags.attributes)["srcdoc"]
     assert tags.tags == {"iframe"} and page == reports[1]

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from compare_help import write_data, write_experiment
 
-from taskmask.analysis import stages as running
-from taskmask.analysis.answers import Answered, Question
-from taskmask.analysis.compare import claimed, plan
-from taskmask.analysis.cost import bill
-from taskmask.analysis.stages import Done, FewWords, look, quietly, run_stage
+from taskmask.analysis.compare import stage as running
+from taskmask.analysis.compare.cost import bill
+from taskmask.analysis.compare.predictions import Answered, Question
+from taskmask.analysis.compare.runner import claimed, plan
+from taskmask.analysis.compare.stage import Done, FewWords, look, quietly, run_stage
 from taskmask.errors import DataError
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from moments_help import sums_of
 
-from taskmask.analysis.inspect import read_policies
-from taskmask.analysis.moments import distance_forms
-from taskmask.analysis.variance import Variance, by_distance, summarised
-from taskmask.analysis.variance_page import page_of
+from taskmask.analysis.inspect.inspection import read_policies
+from taskmask.analysis.variance.measure import Variance, by_distance, summarised
+from taskmask.analysis.variance.render import page_of
 from taskmask.analysis.views import draws_of, windows
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
+from taskmask.stats.gradient_moments import distance_forms
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def row_of(vocab, total):
     """A row of `total` tokens that can be masked."""
     pieces = np.flatnonzero(~vocab.is_special)[:total]
     tokens = np.concatenate([[vocab.bos], pieces, [vocab.eos]])[None]
-    return Rows(tokens, np.array([total + 2]), np.array([total]), vocab)
+    return TokenBatch(tokens, np.array([total + 2]), np.array([total]), vocab)
 
 
 @pytest.mark.parametrize("clean", [0, 1])
@@ -39,7 +39,7 @@ def test_sums_over_masked_tokens_lie_on_the_line_of_the_theory(clean, vocab):
     tables, counts = np.ones((2, 300, views, 1, 30)), np.ones((2, 300, views, 1))
     for row, total in enumerate(totals):
         rows, of_token = row_of(vocab, total), (row + 1) * random.normal(size=(total + 2, 30))
-        chosen = np.stack([masker(rows, Draw(0, n, rows.ids))[:, 0] for n in range(300)])
+        chosen = np.stack([masker(rows, RowRng(0, n, rows.ids))[:, 0] for n in range(300)])
         masked = np.s_[row, :, : masker.views, 0]
         tables[masked], counts[masked] = chosen @ of_token, chosen.sum(2)
     found = sums_of(tables, counts, forms=distance_forms(masker.views, views))
@@ -54,7 +54,7 @@ def test_rows_of_one_token_have_no_windows(vocab):
     masker = windows(0.15, vocab)
     for total, size in ((0, 0), (1, 0), (2, 1), (3, 1), (20, 3)):
         rows = row_of(vocab, total)
-        assert (masker(rows, Draw(0, 1, rows.ids)).sum(2) == size).all()
+        assert (masker(rows, RowRng(0, 1, rows.ids)).sum(2) == size).all()
     tables = np.zeros((2, 3, masker.views, 1, 4))
     found = sums_of(tables, np.zeros(tables.shape[:-1]), forms=distance_forms(masker.views, masker.views))
     shares, correlations, _ = by_distance(found, masker, np.array([0, 1]))
@@ -65,13 +65,13 @@ def test_rows_of_one_token_have_no_windows(vocab):
 def test_draws_are_of_all_parts_that_take_turns(vocab, mode):
     masker = read_policies([f"fully_explored masks=4 partition=contiguous mode={mode}"], vocab)[0].masker
     rows = row_of(vocab, 24)
-    masks = np.concatenate([masker(rows, draw)[:, 0] for draw in draws_of(masker, rows, 400, 1, 0)])
+    masks = np.concatenate([masker(rows, rng)[:, 0] for rng in draws_of(masker, rows, 400, 1, 0)])
     assert masks.mean(0)[1:-1] == pytest.approx(np.full(24, 0.25), abs=0.08)
 
 
 def test_draws_of_policies_differ(vocab):
     masker, rows = windows(0.15, vocab), row_of(vocab, 24)
-    numbers = {draw.epoch for seed in (1, 2) for number in (0, 1) for draw in draws_of(masker, rows, 4, seed, number)}
+    numbers = {rng.epoch for seed in (1, 2) for number in (0, 1) for rng in draws_of(masker, rows, 4, seed, number)}
     assert len(numbers) == 16
     assert draws_of(masker, rows, 2, 1, 0) == draws_of(masker, rows, 4, 1, 0)[:2]
 

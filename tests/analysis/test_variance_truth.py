@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from taskmask.analysis import gradients as gradients_module
-from taskmask.analysis.gradients import Gradients, Subject, collect
-from taskmask.analysis.moments import forms_of
-from taskmask.analysis.variance import summarised
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.analysis.variance import gradients as gradients_module
+from taskmask.analysis.variance.gradients import Gradients, Subject, collect
+from taskmask.analysis.variance.measure import summarised
+from taskmask.config.settings import Settings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import build_masker
 from taskmask.maskers.policy import read_policy
 from taskmask.registry import MASKERS, TASKS
-from taskmask.settings import Settings
+from taskmask.stats.gradient_moments import forms_of
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 from taskmask.training import distributed
-from taskmask.training.loader import Ticket, on_device
-from taskmask.training.parts import build_objective
-from taskmask.training.update import Updater
+from taskmask.training.build import build_objective
+from taskmask.training.data_loader import Ticket, on_device
+from taskmask.training.train_step import Updater
 
 WORDS = "amber basin candle dapper eagle fabric garden harbor island jacket kettle ladder magnet napkin orchid".split()  # noqa: SIM905
 SMALL = {"layers": 1, "width": 16, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0}
@@ -47,9 +47,9 @@ class Made:
         tokens = np.full((len(ids), lengths.max()), self.vocab.pad)
         for line, row in zip(tokens, ids, strict=True):
             line[: len(self.contents[row]) + 2] = [self.vocab.bos, *self.contents[row], self.vocab.eos]
-        rows = Rows(tokens, lengths, np.asarray(ids), self.vocab)
+        rows = TokenBatch(tokens, lengths, np.asarray(ids), self.vocab)
         for name in self.columns:
-            chosen = (Draw(0, 0, rows.ids).uniform(name, rows.shape[1]) < 0.3) & rows.maskable
+            chosen = (RowRng(0, 0, rows.ids).uniform(name, rows.shape[1]) < 0.3) & rows.maskable
             rows.columns[name] = chosen.astype(np.int64)
         rows.columns["label"] = np.array([row % 3 - 1 for row in ids])  # every third has none
         rows.columns["logits"] = np.stack([ids, -np.asarray(ids)], axis=1) / 3.0
@@ -73,7 +73,7 @@ def parts_of(vocab, policy, task="masked_lm", **sections):
 
 
 def draw_of(task, ids, number):
-    return Draw(1, 1000 + 7 * number, ids, progress=1.0, turn=number % task.turns)
+    return RowRng(1, 1000 + 7 * number, ids, progress=1.0, turn=number % task.turns)
 
 
 def of_trainer(settings, task, objective, source, ids, draws):
@@ -83,7 +83,7 @@ def of_trainer(settings, task, objective, source, ids, draws):
     rows, found, counts = source[ids], [], []
     for number in range(draws):
         ticket = Ticket(ids, draw_of(task, ids, number))
-        batch = on_device(task.make_batch(rows, ticket.draw), device)
+        batch = on_device(task.make_batch(rows, ticket.rng), device)
         counts.append(objective.criterion.count(batch))
         updater.optimizer.zero_grad(set_to_none=True)
         updater._gradients([(ticket, batch)], counts[-1], 1)

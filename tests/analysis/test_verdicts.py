@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from results_help import TONE, TOPIC, made_up
 
-from taskmask.analysis.curves import Reached, cost_ratio, crossings, curves
-from taskmask.analysis.results import Asked, Cost, Scores
-from taskmask.analysis.verdicts import Row, num_comparisons, of_language_models, of_tasks, warnings
-from taskmask.metrics.bootstrap import Measure, OverRuns, over_runs
-from taskmask.metrics.limits import SHARE
-from taskmask.metrics.paired import Difference, holm, paired_difference
+from taskmask.analysis.compare.learning_curves import Reached, cost_ratio, crossings, curves
+from taskmask.analysis.compare.results import Asked, Cost, Scores
+from taskmask.analysis.compare.verdicts import Row, num_comparisons, of_language_models, of_tasks, warnings
+from taskmask.stats.bootstrap import Measure, OverRuns, over_runs
+from taskmask.stats.limits import SHARE
+from taskmask.stats.paired import Difference, holm, paired_difference
 
 SMALL = {"points": 2, "examples": 200, "tasks": (TOPIC,), "maskers": ("uniform",)}
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from taskmask.data.columns import Column
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.dataset import Column
 from taskmask.data.writer import DatasetWriter
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 LINES = [f"the {a} quick brown fox number {i} jumps over {b} lazy dogs" for a in "abc" for b in "xyz" for i in range(9)]
 
@@ -41,8 +41,8 @@ def settings_tables():
 @pytest.fixture(scope="session")
 def good_state(vocabulary, settings_tables):
     """What a checkpoint of an untrained model holds."""
-    from taskmask.settings import Settings
-    from taskmask.training.parts import build_objective, build_task
+    from taskmask.config.settings import Settings
+    from taskmask.training.build import build_objective, build_task
 
     settings = Settings.of(settings_tables)
     objective = build_objective(settings, build_task(settings, vocabulary, {}))
@@ -54,10 +54,10 @@ def good_state(vocabulary, settings_tables):
 
 MEASURE = """
 import json, re, resource, sys
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.errors import TaskmaskError
-from taskmask.training import pretrained
-import taskmask.criteria.masked_lm, taskmask.models.encoder, taskmask.settings, taskmask.tasks.masked_lm
+from taskmask.inference import loaded_model
+import taskmask.criteria.masked_lm, taskmask.models.encoder, taskmask.config.settings, taskmask.tasks.masked_lm
 
 def status(name):
     return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from taskmask.errors import CheckpointError, DataError, TaskmaskError
-from taskmask.training import pretrained
+from taskmask.inference import loaded_model
 
 GIB = 1 << 30
 
@@ -32,7 +32,7 @@ class Payload:
 
 def refused(file, match=None, error=CheckpointError):
     with pytest.raises(error, match=match) as caught:
-        pretrained.load(str(file))
+        loaded_model.load(str(file))
     assert caught.value.exit_code in (3, 4)
     return str(caught.value)
 
@@ -94,7 +94,7 @@ def test_a_checkpoint_loads_no_plug_in(good_state, tmp_path, monkeypatch):
             settings = {**good_state["settings"], section: {"name": name}}
             torch.save({"format": 1, **good_state, "settings": settings}, "step-1.pt")
             if section == "masker":  # which is not needed to open a run
-                assert pretrained.load("step-1.pt").settings.masker.name == name
+                assert loaded_model.load("step-1.pt").settings.masker.name == name
             else:
                 refused("step-1.pt", "needs a component")
     for extra in ({"user_dir": "evil.py"}, {"run": {"user_dir": "evil.py"}}, {"config": "evil.py"}):
@@ -108,7 +108,7 @@ def test_a_checkpoint_loads_no_plug_in(good_state, tmp_path, monkeypatch):
 
 def test_what_is_spoilt_loads_when_whole(good_state, tmp_path):
     torch.save({"format": 1, **good_state}, tmp_path / "step-1.pt")
-    assert pretrained.load(str(tmp_path / "step-1.pt")).predict(["the <mask> fox"], 1)
+    assert loaded_model.load(str(tmp_path / "step-1.pt")).predict(["the <mask> fox"], 1)
 
 
 @pytest.mark.parametrize("change", [
@@ -142,7 +142,7 @@ def test_hostile_vocabularies(good_state, vocabulary, tmp_path):
     for model in models:
         torch.save({"format": 1, **good_state, "vocabulary": model}, tmp_path / "step-1.pt")
         try:
-            pretrained.load(str(tmp_path / "step-1.pt")).vocab.encode(["the quick fox"])
+            loaded_model.load(str(tmp_path / "step-1.pt")).vocab.encode(["the quick fox"])
         except DataError:
             bad += 1
     assert bad > len(models) // 2
@@ -208,7 +208,7 @@ def test_memory_bombs(good_state, tmp_path, refused_cheaply):
     at = content.rfind(b"PK\x01\x02")
     content[at + 20 : at + 28] = struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0)
     (tmp_path / "declared.pt").write_bytes(content)
-    assert len(refused_cheaply("pretrained.load(path)", sorted(tmp_path.glob("*.pt")), 4)) == 15
+    assert len(refused_cheaply("loaded_model.load(path)", sorted(tmp_path.glob("*.pt")), 4)) == 15
 
 
 @pytest.mark.fault(40)
@@ -243,7 +243,7 @@ def test_random_bytes_in_the_pickle_never_end_in_a_traceback(good_state, tmp_pat
 
         file = archive(tmp_path / "step-1.pt", good_state, change)
         try:
-            pretrained.load(str(file)).model  # noqa: B018 - builds it
+            loaded_model.load(str(file)).model  # noqa: B018 - builds it
         except TaskmaskError as error:
             assert error.exit_code in (2, 3, 4)
     assert os.listdir(tmp_path) == ["step-1.pt"]

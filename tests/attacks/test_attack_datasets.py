@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from taskmask.data.columns import Dataset, checksum_of
+from taskmask.data.dataset import Dataset, checksum_of
 from taskmask.errors import DataError
 from taskmask_cli import main as front
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from taskmask.errors import CheckpointError
-from taskmask.training import pretrained
+from taskmask.inference import loaded_model
 from taskmask_cli import main as front
 
 HUGE = {
@@ -30,9 +30,9 @@ def test_a_model_larger_than_its_weights(good_state, tmp_path, refused_cheaply):
         state = {"format": 1, **good_state, "settings": changed(good_state["settings"], changes)}
         torch.save(state, tmp_path / f"{name}.pt")
     files = [tmp_path / f"{name}.pt" for name in HUGE]
-    texts = refused_cheaply("pretrained.load(path).model", files, 4)
+    texts = refused_cheaply("loaded_model.load(path).model", files, 4)
     assert all("its settings say a model that" in text for text in texts.values()), texts
-    refused_cheaply("pretrained.load(path).predict(['the <mask> fox'])", files, 4)
+    refused_cheaply("loaded_model.load(path).predict(['the <mask> fox'])", files, 4)
 
 
 def test_on_the_command_line(good_state, dataset, tmp_path, capfd):
@@ -57,7 +57,7 @@ def test_one_number_said_to_be_many(good_state, tmp_path, refused_cheaply):
     }
     for kind, parts in forged.items():
         torch.save({"format": 1, **good_state, **parts}, tmp_path / f"{kind}.pt")
-    texts = refused_cheaply("pretrained.load(path).model", sorted(tmp_path.glob("*.pt")), 4)
+    texts = refused_cheaply("loaded_model.load(path).model", sorted(tmp_path.glob("*.pt")), 4)
     assert all("holds less than its tensors say" in text for text in texts.values()), texts
 
 
@@ -76,15 +76,15 @@ def test_tensors_of_other_kinds(kind, good_state, tmp_path):
     }[kind]()
     torch.save({"format": 1, **good_state, "model": {**good_state["model"], name: tensor}}, tmp_path / "step-1.pt")
     with pytest.raises(CheckpointError):
-        pretrained.load(str(tmp_path / "step-1.pt")).model  # noqa: B018 - makes it
+        loaded_model.load(str(tmp_path / "step-1.pt")).model  # noqa: B018 - makes it
 
 
 def test_a_model_of_its_own_weights_is_made(good_state, tmp_path):
     """Also in a smaller number format, and with one weight for two names."""
     half = {name: tensor.bfloat16() for name, tensor in good_state["model"].items()}
     torch.save({"format": 1, **good_state, "model": half}, tmp_path / "step-1.pt")
-    model = pretrained.load(str(tmp_path / "step-1.pt")).model
+    model = loaded_model.load(str(tmp_path / "step-1.pt")).model
     assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
-    with pytest.raises(ZeroDivisionError), pretrained.no_larger_than({}, "here"):
+    with pytest.raises(ZeroDivisionError), loaded_model.no_larger_than({}, "here"):
         raise ZeroDivisionError
     torch.nn.Linear(1000, 1000)  # the watch has ended

@@ -9,8 +9,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from taskmask import config
+from taskmask.config.settings import SECTIONS, Settings, parse
 from taskmask.errors import ConfigError
-from taskmask.settings import SECTIONS, Settings, parse
 from taskmask_cli import main as front
 
 FIELDS = [

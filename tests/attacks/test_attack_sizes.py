@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import TaskmaskError
+from taskmask.tokenizer.tokenizer import Vocabulary
 from taskmask_cli import main as front
 
 HUGE = 3 << 30
@@ -39,11 +39,11 @@ def test_settings_and_runs(tmp_path, refused_cheaply, good_state):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     files = [grow(tmp_path / "a.toml"), grow(tmp_path / "a.json")]
-    refused_cheaply("import taskmask.config; taskmask.config.read_file(path)", files, 2)
-    refused_cheaply("from taskmask.data.label_names import read_label_names as f; f([path], ['label'])", files, 2)
+    refused_cheaply("import taskmask.config.fields; taskmask.config.read_file(path)", files, 2)
+    refused_cheaply("from taskmask.preprocess.label_names import read_label_names as f; f([path], ['label'])", files, 2)
     torch.save({**good_state, "format": 1}, run / "checkpoints" / "step-1.pt")
     grow(run / "settings.json")
-    refused_cheaply("pretrained.load(path)", [run], 4)
+    refused_cheaply("loaded_model.load(path)", [run], 4)
 
 
 @pytest.mark.fault(75)
@@ -53,17 +53,18 @@ def test_the_index_of_a_checkpoint(tmp_path, refused_cheaply):
     with open(file, "r+b") as stream:
         stream.seek(HUGE - len(end))
         stream.write(end)
-    assert "too large" in refused_cheaply("pretrained.load(path)", [file], 4)["step-1.pt"]
+    assert "too large" in refused_cheaply("loaded_model.load(path)", [file], 4)["step-1.pt"]
 
 
 @pytest.mark.fault(75)
 def test_folders_of_hugging_face(tmp_path, refused_cheaply):
     pytest.importorskip("safetensors")
     grow(tmp_path / "config.json")
-    line = "import pathlib; from taskmask.models import hf; hf.read_json(pathlib.Path(path) / 'config.json')"
+    line = "import pathlib; from taskmask.hf.weight_files import read_json\n"
+    line += "read_json(pathlib.Path(path) / 'config.json')"
     refused_cheaply(line, [tmp_path], 4)
     grow(tmp_path / "tokenizer.json")
-    refused_cheaply("from taskmask.data.vocab import Vocabulary; Vocabulary.load(path)", [tmp_path], 3)
+    refused_cheaply("from taskmask.tokenizer.tokenizer import Vocabulary; Vocabulary.load(path)", [tmp_path], 3)
 
 
 MEASURED = """import atexit, re
@@ -137,7 +138,7 @@ def test_a_pipe_in_a_folder_of_others_is_not_waited_for(dataset):
 
 
 def test_records_of_a_run_that_are_damaged_are_no_traceback(tmp_path):
-    from taskmask.training.seeds import unfinished
+    from taskmask.inference.multi_seed import unfinished
 
     for name in ("settings.json", "log.jsonl"):
         (tmp_path / name).write_text("{}")

@@ -10,8 +10,8 @@ CALLS = {
 }  # fmt: skip
 # this interpreter is started to see whether another process masks the same, and whether libraries can be loaded
 PROCESSES = {
-    "taskmask/analysis/check_process.py": "[sys.executable, '-P', '-m', __name__, name]",
-    "taskmask_cli/room.py": "[sys.executable, '-P', '-c', code]",
+    "taskmask/analysis/check/other_process.py": "[sys.executable, '-P', '-m', __name__, name]",
+    "taskmask/system/address_space.py": "[sys.executable, '-P', '-c', code]",
 }
 MODULES = {
     "subprocess", "socket", "urllib", "http", "ftplib", "requests", "yaml", "tarfile", "shelve", "marshal", "xmlrpc",
@@ -72,5 +72,5 @@ def test_torch_loads_weights_only_in_one_place():
     ]
     ((place, call),) = calls
     options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
-    assert place.startswith("taskmask/training/checkpoint.py")
+    assert place.startswith("taskmask/checkpoints/checkpoint.py")
     assert options == {"map_location": "'cpu'", "weights_only": "True"}

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from taskmask.settings import Settings
-from taskmask.training.parts import build_objective, build_task
+from taskmask.config.settings import Settings
+from taskmask.training.build import build_objective, build_task
 from taskmask_cli import main as front
 
 EVIL = "\x1b[31mred \x9b2Jgone \x07bell \x7f \u202eback \u2066in \u200fto \u061cfro \u2028new \x85line \x0b \x0c"
@@ -35,7 +35,7 @@ def test_masked_rows(evil_data, settings_tables, tmp_path, capfd):
 
 
 def test_predictions(evil_data, good_state, settings_tables, tmp_path, monkeypatch, capfd):
-    from taskmask.data.vocab import Vocabulary
+    from taskmask.tokenizer.tokenizer import Vocabulary
 
     vocab = Vocabulary.load(evil_data)
     settings = Settings.of({**settings_tables, "data": {"length": 128}})
@@ -73,8 +73,8 @@ def evil_labels(tmp_path_factory):
 
 
 def test_a_tsv_has_the_same_columns_and_rows_when_it_is_read_again(evil_labels, tmp_path, capfd):
-    from taskmask.data.columns import Dataset
-    from taskmask.training.selection import write_tsv
+    from taskmask.data.dataset import Dataset
+    from taskmask.inference.label_selection import write_tsv
 
     dataset = Dataset.open(evil_labels)
     labels = {"train": dataset.split("train").values("label")}
@@ -90,10 +90,10 @@ def test_a_tsv_has_the_same_columns_and_rows_when_it_is_read_again(evil_labels, 
 
 
 def test_inspections_pages_cards_and_reports(evil_data):
-    from taskmask.analysis.inspect import inspect
-    from taskmask.analysis.page import table
-    from taskmask.analysis.report import _cell, _plain
-    from taskmask.training.model_card import _table
+    from taskmask.analysis.compare.export import _cell, _plain
+    from taskmask.analysis.inspect.inspection import inspect
+    from taskmask.analysis.reporting.html import table
+    from taskmask.hf.model_card import _table
 
     seen = inspect(str(evil_data), ["uniform"], texts=[EVIL], sample=20, draws=2)
     painted = "".join(seen.lines(colour=True))

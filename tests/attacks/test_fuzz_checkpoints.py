@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
 from taskmask.errors import TaskmaskError
-from taskmask.settings import Settings
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.run import train
+from taskmask.inference import loaded_model
+from taskmask.training.train import train
 
 PHASES = (Phase.explicit, Phase.generate)  # no shrinking: each example is one change already
 PROFILE = dict(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None, phases=PHASES)
@@ -75,7 +76,7 @@ def run(tmp_path_factory, vocabulary, settings_tables):
     """A run of two steps with a checkpoint of the first: its folder, its settings, and that checkpoint."""
     import numpy as np
 
-    from taskmask.data.columns import Column
+    from taskmask.data.dataset import Column
     from taskmask.data.writer import DatasetWriter
 
     folder = tmp_path_factory.mktemp("fuzzed")
@@ -104,7 +105,7 @@ def test_used(run, tmp_path_factory):
     @given(st.sampled_from(list(places(run[2]))), hows, st.sampled_from(HOSTILE))
     def check(path, how, value):
         torch.save(spoil(run[2], path, how, value), file)
-        tried[ends_well(lambda: pretrained.load(str(file)).predict(["the <mask> fox"], 1))] += 1
+        tried[ends_well(lambda: loaded_model.load(str(file)).predict(["the <mask> fox"], 1))] += 1
 
     check()
     assert min(tried) > 20
@@ -119,7 +120,7 @@ def test_used_settings(run, tmp_path_factory):
     @given(st.sampled_from(inner), hows, st.sampled_from(HOSTILE))
     def check(path, how, value):
         torch.save(spoil(run[2], path, how, value), file)
-        ends_well(lambda: pretrained.load(str(file)).predict(["the <mask> fox"], 1))
+        ends_well(lambda: loaded_model.load(str(file)).predict(["the <mask> fox"], 1))
 
     check()
 

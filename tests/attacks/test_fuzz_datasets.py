@@ -9,12 +9,12 @@ import fuzz_help as fuzz
 import numpy as np
 import pytest
 
-from taskmask.data.columns import Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.vocab import Vocabulary
+from taskmask.config.settings import Settings
+from taskmask.data.dataset import Dataset
+from taskmask.data.rng import RowRng
 from taskmask.errors import DataError
-from taskmask.settings import Settings
-from taskmask.training.parts import build_data
+from taskmask.tokenizer.tokenizer import Vocabulary
+from taskmask.training.build import build_data
 from taskmask_cli import preprocess
 
 INPUTS = {
@@ -64,7 +64,7 @@ def digest(settings):
     parts = build_data(settings, ["train"])
     source = parts.sources["train"]
     ids = np.arange(len(source))
-    batch = parts.task.make_batch(source[ids], Draw(1, 0, ids))
+    batch = parts.task.make_batch(source[ids], RowRng(1, 0, ids))
     texts = [np.asarray(source.split.values(name)) for name in source.split.columns if name in ("text", "answers")]
     return hashlib.sha256(flat(batch.inputs) + flat(batch.targets) + b"".join(map(flat, texts))).digest()
 

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import slow_readers as slow
 
-from taskmask.data.columns import Dataset
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.dataset import Dataset
+from taskmask.tokenizer.tokenizer import Vocabulary
 from taskmask_cli import main, preprocess
 
 DOUBTFUL = {"-100", "-1", "-", "_", "?", "nan", "NaN"}  # the other labels decide whether they are labels
@@ -95,12 +95,12 @@ def vocabulary(tmp_path_factory):
 
 def spoiled(random, format):
     """(the name of a file, its changed content, further options, the content as a reader is to see it)."""
-    draw, file, options = random.random(), format.file, []
-    if draw < 0.5:
+    rng, file, options = random.random(), format.file, []
+    if rng < 0.5:
         content = format.write(format.change(random, format.rows), random=random)
     else:
         content = format.write(format.rows)
-        content = (fuzz.changed_bytes if draw < 0.9 else fuzz.changed_file)(random, content)
+        content = (fuzz.changed_bytes if rng < 0.9 else fuzz.changed_file)(random, content)
     if random.random() < 0.1:
         file, content = f"{file}.gz", fuzz.zipped(random, content)
     try:

@@ -8,7 +8,9 @@ import time
 from taskmask_cli import main, preprocess
 
 WARM = multiprocessing.get_context("forkserver")  # each child is new, but finds everything imported
-WARM.set_forkserver_preload(["preprocess_help", "taskmask.data.ingest", "taskmask.data.writer", "sentencepiece"])
+WARM.set_forkserver_preload(
+    ["preprocess_help", "taskmask.preprocess.pipeline", "taskmask.data.writer", "sentencepiece"]
+)
 
 
 def start(arguments, fault=""):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from taskmask.analysis import check as kit
-from taskmask.analysis.check_cases import vocabularies
+from taskmask.analysis.check import harness as kit
+from taskmask.analysis.check.cases import vocabularies
 from taskmask.errors import ConfigError, RegistryError
 from taskmask.registry import MASKERS
 from taskmask_cli import main as front
@@ -15,15 +15,15 @@ PLUG_IN = """import numpy as np
 from taskmask import register_masker
 
 @register_masker("greedy")
-def greedy(rows, draw, *, share: float = 0.5):
+def greedy(batch, rng, *, share: float = 0.5):
     "Masks too much, and the borders of a row too."
     print("a plug-in that talks")
-    return draw.uniform("greedy", rows.shape[1]) < share
+    return rng.uniform("greedy", batch.shape[1]) < share
 
 @register_masker("honest", promises=("mean_budget",))
-def honest(rows, draw, *, ratio: float = 0.15):
+def honest(batch, rng, *, ratio: float = 0.15):
     "Masks each token by itself."
-    return rows.maskable & (draw.uniform("honest", rows.shape[1]) < ratio)
+    return batch.maskable & (rng.uniform("honest", batch.shape[1]) < ratio)
 """
 
 

@@ -21,7 +21,7 @@ def experiment(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def reports(monkeypatch):
-    monkeypatch.setitem(sys.modules, "taskmask.analysis.report", no_report())
+    monkeypatch.setitem(sys.modules, "taskmask.analysis.compare.export", no_report())
 
 
 def asked(capsys, *words):

@@ -18,9 +18,9 @@ CONTENTS = [
 @pytest.mark.parametrize("name", ["settings.json", "log.jsonl", "exit.json", "environment.json", "vocab.model"])
 def test_damaged_files_of_a_run(name, trained, data, tiny, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
-    whole, file, draw = (Path(trained) / name).read_bytes(), Path("run") / name, random.Random(name)
+    whole, file, rng = (Path(trained) / name).read_bytes(), Path("run") / name, random.Random(name)
     changes = list(CONTENTS)
-    for bit in draw.sample(range(8 * len(whole)), 12):
+    for bit in rng.sample(range(8 * len(whole)), 12):
         changes.append(whole[: bit // 8] + bytes([whole[bit // 8] ^ 1 << bit % 8]) + whole[bit // 8 + 1 :])
     shutil.copytree(trained, "run")
     for content in [*changes, whole[: len(whole) // 2], whole]:

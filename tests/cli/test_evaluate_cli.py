@@ -55,19 +55,19 @@ def test_the_table(trained, checkpoint, capsys):
 
 
 def test_no_number_is_null_in_json(monkeypatch, capsys):
-    from taskmask.metrics.bootstrap import OverRuns
-    from taskmask.training import seeds
+    from taskmask.inference import multi_seed
+    from taskmask.stats.bootstrap import OverRuns
 
     nan = float("nan")
     result = {"loss": nan, "rows": 3, "masker": None}
-    reached = seeds.Reached("valid", 3, {"loss": OverRuns(nan, nan, nan, nan, (nan,))}, [result])
-    monkeypatch.setattr(seeds, "evaluate_runs", lambda *args: reached)
+    reached = multi_seed.Reached("valid", 3, {"loss": OverRuns(nan, nan, nan, nan, (nan,))}, [result])
+    monkeypatch.setattr(multi_seed, "evaluate_runs", lambda *args: reached)
     nothing = {"loss": None, "intervals": {"loss": [None, None]}}
     assert asked(capsys, "--from", "x") == {**nothing, "rows": 3, "masker": None}
 
 
 def test_what_is_to_be_known_of_the_rows_is_said_beside_the_result(trained, monkeypatch, capsys):
-    from taskmask.data.source import Source
+    from taskmask.data.sequences.base import Source
 
     whole = Source.__init__
 

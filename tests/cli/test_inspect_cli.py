@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from taskmask import Settings, load
-from taskmask.analysis.hardness import hardness
-from taskmask.analysis.inspect import read_policies
+from taskmask.analysis.inspect.difficulty import hardness
+from taskmask.analysis.inspect.inspection import read_policies
 from taskmask.data.add_column import add_column
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.source import RowSource
+from taskmask.data.dataset import Column, Dataset
+from taskmask.data.sequences.base import RowSource
 from taskmask.errors import CheckpointError, ConfigError
-from taskmask.training.evaluate import evaluate
+from taskmask.inference.evaluate import evaluate
 from taskmask_cli.inspect import main
 
 
@@ -70,9 +70,9 @@ def test_what_a_plug_in_prints_is_none_of_the_output(data, tmp_path, capsys, mon
     plug_in.write_text(
         "from taskmask import register_masker\n\n"
         "@register_masker('talking')\n"
-        "def talking(rows, draw, *, ratio: float = 0.15):\n"
+        "def talking(batch, rng, *, ratio: float = 0.15):\n"
         "    print('a policy that talks')\n"
-        "    return rows.maskable & (draw.uniform('talking', rows.shape[1]) < ratio)\n"
+        "    return batch.maskable & (rng.uniform('talking', batch.shape[1]) < ratio)\n"
     )
     words = ["--data", data, "--user-dir", str(plug_in), "--masker", "talking", "--sample", "20", "--json"]
     assert main(words) == 0

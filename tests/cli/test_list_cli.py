@@ -96,7 +96,7 @@ def test_a_broken_package_is_shown_and_hides_nothing(tmp_path, monkeypatch, caps
 def test_a_plug_in_file(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from taskmask import register_masker\n\n@register_masker('shown_in_list')\n"
-        "def choose(rows, draw, *, budget, sharpness: float = 2.5):\n    '''Chooses sharply.'''\n"
+        "def choose(batch, rng, *, budget, sharpness: float = 2.5):\n    '''Chooses sharply.'''\n"
     )
     try:
         assert main(["masker", "shown_in_list", "--user-dir", str(tmp_path / "mine.py")]) == 0

@@ -69,9 +69,9 @@ def test_a_converted_model(place, tiny, tmp_path, monkeypatch, capfd):
 
 
 def test_errors_name_commands_that_run(place, tmp_path, monkeypatch, capfd):
-    from taskmask.data.columns import Dataset
+    from taskmask.data.dataset import Dataset
     from taskmask.errors import TaskmaskError
-    from taskmask.training.pretrained import load
+    from taskmask.inference.loaded_model import load
 
     monkeypatch.chdir(tmp_path)
     run(capfd, "preprocess", "--train", place / "train.jsonl", "--out", "other", "--vocab-size", 284, "--workers", 0)

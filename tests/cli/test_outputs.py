@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from taskmask.errors import ConfigError, DataError, StorageError
-from taskmask.files import as_utf8, resolve_output, write_output, write_text
+from taskmask.system.files import as_utf8, resolve_output, write_output, write_text
 from taskmask_cli import collocations, inspect, variance
 
 ODD = "p\udcff.out"  # as the shell gives it: the byte 0xff is no UTF-8
@@ -64,7 +64,7 @@ def test_links_are_written_through_and_a_folder_made_meanwhile_is_not_touched(tm
 @pytest.mark.fault(63)
 @pytest.mark.parametrize("redirect, shown", [("| cat", True), ("> kept; cat kept", True), (">> kept; cat kept", True)])
 def test_standard_output_is_written_to_as_it_is(redirect, shown, tmp_path):
-    code = "from taskmask.files import *; print('before'); out = resolve_output('/dev/stdout', '--html');"
+    code = "from taskmask.system.files import *; print('before'); out = resolve_output('/dev/stdout', '--html');"
     code += "write_text(out, 'page\\n'); print('after')"
     assert in_a_process(code, tmp_path, redirect).stdout.split() == [b"before", b"page", b"after"]
 
@@ -72,7 +72,7 @@ def test_standard_output_is_written_to_as_it_is(redirect, shown, tmp_path):
 @pytest.mark.fault(63)
 def test_devices_and_pipes_are_written_to_as_they_are(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    code = "from taskmask.files import *; write_text(resolve_output('pipe', '--html'), 'page')"
+    code = "from taskmask.system.files import *; write_text(resolve_output('pipe', '--html'), 'page')"
     assert in_a_process(code, tmp_path, "& cat pipe; wait").stdout == b"page"
     assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(StorageError, match="/dev/full: cannot be written: No space left"):
@@ -109,10 +109,10 @@ def test_outputs_are_tried_before_the_work(trained, data, tmp_path, monkeypatch)
     def no_work(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr("taskmask.analysis.inspect.inspect", no_work)
-    monkeypatch.setattr("taskmask.analysis.variance.variance", no_work)
-    monkeypatch.setattr("taskmask.data.collocations.collocations", no_work)
-    monkeypatch.setattr("taskmask.training.pretrained.load", no_work)
+    monkeypatch.setattr("taskmask.analysis.inspect.inspection.inspect", no_work)
+    monkeypatch.setattr("taskmask.analysis.variance.measure.variance", no_work)
+    monkeypatch.setattr("taskmask.span_columns.collocations.collocations", no_work)
+    monkeypatch.setattr("taskmask.inference.loaded_model.load", no_work)
     from taskmask_cli import annotate
 
     of_run = ["--from", trained]
@@ -135,7 +135,7 @@ def test_files_are_opened_for_writing_in_one_place():
 
     import taskmask
 
-    allowed = {"files.py", "locks.py", "check_process.py", "streams.py", "log.py", "main.py", "machine.py"}
+    allowed = {"files.py", "locks.py", "other_process.py", "streams.py", "run_log.py", "console.py", "main.py"}
     wrong = []
     root = Path(taskmask.__file__).parent.parent
     for file in [*root.glob("taskmask/**/*.py"), *root.glob("taskmask_cli/*.py")]:

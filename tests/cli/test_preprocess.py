@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import taskmask.errors
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.errors import ConfigError, DataError, StorageError
 from taskmask_cli.preprocess import main
 

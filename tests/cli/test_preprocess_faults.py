@@ -17,10 +17,10 @@ import pytest
 import sentencepiece
 from preprocess_help import content, kill_after, start
 
-from taskmask import faults
-from taskmask.data import ingest, readers
-from taskmask.data.columns import Dataset
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.dataset import Dataset
+from taskmask.preprocess import pipeline, readers
+from taskmask.system import failpoints
+from taskmask.tokenizer.tokenizer import Vocabulary
 from taskmask_cli import main, preprocess, train
 
 LINES = [
@@ -44,7 +44,7 @@ def base(tmp_path_factory):
 def end(tmp_path, monkeypatch, capsys, base):
     """end("--train", "a.txt") -> exit code, and the line on stderr; --out is "out" and the folder the current one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(faults, "_times", faults.collections.Counter())
+    monkeypatch.setattr(failpoints, "_times", failpoints.collections.Counter())
 
     def end(*arguments, vocab=("--vocab", str(base))):
         capsys.readouterr()
@@ -80,7 +80,7 @@ def test_all_inputs_that_cannot_be_read_are_named_before_any_work(end, monkeypat
         return open(path, *arguments)
 
     monkeypatch.setattr(readers, "open", guarded, raising=False)
-    monkeypatch.setattr(ingest, "parse", None)
+    monkeypatch.setattr(pipeline, "parse", None)
     code, error = end("--train", "good.txt", "missing.txt", "--valid", "folder.txt", "--test", "secret.txt")
     assert code == 3
     assert "missing.txt: no such file" in error and "folder.txt is a folder" in error
@@ -116,7 +116,7 @@ def test_bad_utf8_stops_with_its_place(end):
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_bad_utf8_is_mended_or_left_out_and_counted(end, monkeypatch, chunk, workers):
     monkeypatch.setattr(readers, "CHUNK", chunk)
-    monkeypatch.setattr(ingest, "CHUNK", chunk)
+    monkeypatch.setattr(pipeline, "CHUNK", chunk)
     Path("a.txt").write_bytes(b"dog\nthe \xe9t\xe9\n\nfox\n\xff\n\n\xe6\x88\n\nthe\xed\xa0\x80")
     Path("b.tsv").write_bytes(b"text\tlabel\na\xffb\tx\nc\ty\n\xc0\xaf\tz\n")
     Path("c.jsonl").write_bytes(b'{"text": "\xff"}\n\n{"text": "dog"}\n')
@@ -234,7 +234,7 @@ def test_an_output_that_exists_is_refused_or_replaced_at_the_end(end, monkeypatc
     code, error = end("--train", "b.txt")
     assert code == 3 and "out: the dataset exists; give --overwrite" in error
     for fault, expected in (("full@data.write#2", 7), ("full@data.rename", 7)):  # while it is made, and at the end
-        monkeypatch.setattr(faults, "_times", faults.collections.Counter())
+        monkeypatch.setattr(failpoints, "_times", failpoints.collections.Counter())
         monkeypatch.setenv("TASKMASK_FAULT", fault)
         assert end("--train", "b.txt", "--overwrite")[0] == expected
         assert content(Path("out")) == old and names() == ["a.txt", "b.txt", "out"]
@@ -262,15 +262,15 @@ def test_a_full_disk_ends_with_7_and_leaves_nothing(end, monkeypatch, point):
 @pytest.mark.fault(11)
 def test_a_worker_that_dies_is_an_error_and_no_short_dataset(end, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK", 64)
-    monkeypatch.setattr(ingest, "CHUNK", 64)
-    parent, encode = os.getpid(), ingest.encode_chunk
+    monkeypatch.setattr(pipeline, "CHUNK", 64)
+    parent, encode = os.getpid(), pipeline.encode_chunk
 
     def dies(chunk, vocabulary):
         if os.getpid() != parent and chunk.first_line > 400:
             os._exit(9)
         return encode(chunk, vocabulary)
 
-    monkeypatch.setattr(ingest, "encode_chunk", dies)
+    monkeypatch.setattr(pipeline, "encode_chunk", dies)
     Path("a.txt").write_text("the dog\n" * 500)
     code, error = end("--train", "a.txt", "--workers", "2")
     assert code == 3 and "a worker process was killed" in error and "--workers" in error
@@ -281,7 +281,7 @@ def test_a_worker_that_dies_is_an_error_and_no_short_dataset(end, monkeypatch):
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 def test_any_number_of_workers_gives_the_same_bytes(end, monkeypatch, kind):
     monkeypatch.setattr(readers, "CHUNK", 500)
-    monkeypatch.setattr(ingest, "CHUNK", 500)
+    monkeypatch.setattr(pipeline, "CHUNK", 500)
     Path("a.tsv").write_text("text\tlabel\n" + "".join(f"{LINES[n % 3]} {n}\tclass {n % 7}\n" for n in range(500)))
     Path("b.tsv").write_bytes(Path("a.tsv").read_bytes())
     vocab = ("--vocab-size", "320", "--vocab-kind", kind)

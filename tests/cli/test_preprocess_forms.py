@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import taskmask.errors
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.errors import ConfigError, DataError
 from taskmask_cli.preprocess import main, make_parser
 

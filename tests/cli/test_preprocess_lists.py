@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import taskmask.errors
-from taskmask.data.columns import Dataset
-from taskmask.data.text_to_text import texts_of
+from taskmask.data.dataset import Dataset
+from taskmask.data.sequences.seq2seq import texts_of
 from taskmask.errors import ConfigError, DataError
 from taskmask_cli.preprocess import main
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from taskmask.errors import StorageError
-from taskmask.machine import check_semaphores
+from taskmask.system.hardware import check_semaphores
 
 KIB = 1024
 
@@ -90,8 +90,8 @@ def test_a_small_shm(verb, data, tiny, tmp_path):
 
 
 def test_without_a_limit_nothing_is_tried(monkeypatch):
-    from taskmask_cli import room
+    from taskmask.system import address_space
 
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY,) * 2)
     monkeypatch.setattr(subprocess, "run", pytest.fail)
-    room.check_room("train", [])
+    address_space.check_room("train", [])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.errors import ConfigError, DataError
 from taskmask_cli import collocations, inspect, spans
 

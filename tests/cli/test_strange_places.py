@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from taskmask.training import checkpoint
+from taskmask.checkpoints import checkpoint
 
 NAME = "a b\té\n\udcff'\"$HOME;*"  # as the shell gives it: the byte 0xff is no UTF-8
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0"}

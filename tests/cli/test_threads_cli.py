@@ -37,9 +37,9 @@ def test_threads_are_those_of_the_setting_else_of_the_environment(variables, wor
     plug_in = tmp_path / "counting.py"
     plug_in.write_text(
         "import json, torch\nfrom pathlib import Path\nfrom taskmask import register_masker\n\n"
-        "@register_masker('counting')\ndef counting(rows, draw):\n    '''Counts threads.'''\n"
+        "@register_masker('counting')\ndef counting(batch, rng):\n    '''Counts threads.'''\n"
         f"    Path({str(tmp_path / 'threads')!r}).write_text(json.dumps(torch.get_num_threads()))\n"
-        "    return rows.maskable\n"
+        "    return batch.maskable\n"
     )
     at = tiny.index("--run.threads")
     words = [*tiny[:at], *tiny[at + 2 :], *(["--run.threads", *words] if words else []), "--masker", "counting"]

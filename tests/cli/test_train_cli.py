@@ -99,10 +99,10 @@ from taskmask import register_masker
 from taskmask.maskers.base import sample_tokens
 
 @register_masker("stopping")
-def choose(rows, draw, *, budget):
-    if os.environ.get("STOP") and draw.epoch:
+def choose(batch, rng, *, budget):
+    if os.environ.get("STOP") and rng.epoch:
         os.kill(os.getpid(), signal.SIGTERM)
-    return sample_tokens(rows.maskable * 1.0, budget, draw.uniform("x", rows.shape[1]))
+    return sample_tokens(batch.maskable * 1.0, budget, rng.uniform("x", batch.shape[1]))
 """
 
 

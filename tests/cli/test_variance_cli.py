@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from taskmask import load
-from taskmask.analysis.gradients import Gradients, Subject, collect
-from taskmask.analysis.inspect import read_policies, spread
-from taskmask.analysis.moments import Added, forms_of
-from taskmask.analysis.variance import summarised, variance
+from taskmask.analysis.inspect.inspection import read_policies, spread
+from taskmask.analysis.variance.gradients import Gradients, Subject, collect
+from taskmask.analysis.variance.measure import summarised, variance
 from taskmask.analysis.views import draws_of
-from taskmask.data.columns import Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.source import Examples, RowSource
+from taskmask.data.dataset import Dataset
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Examples, RowSource
 from taskmask.errors import ConfigError, StorageError
 from taskmask.registry import TASKS
+from taskmask.stats.gradient_moments import Added, forms_of
 from taskmask_cli import main as front
 from taskmask_cli import preprocess, train
 from taskmask_cli.variance import main
@@ -164,13 +164,13 @@ def test_gradients_are_those_of_training(measured, trained, data):
     loaded = load(trained)
     task = loaded.task()  # masked tokens are replaced in several ways, each view in its own
     rows = RowSource(Dataset.open(data).split("train"), loaded.vocab, 32, "complete", ())[np.array([2])]
-    task.masker, draw = read_policies(["fully_explored masks=3"], loaded.vocab)[0].masker, Draw(1, 1, rows.ids)
-    batch = task.make_batch(rows, draw).map(torch.from_numpy)
+    task.masker, rng = read_policies(["fully_explored masks=3"], loaded.vocab)[0].masker, RowRng(1, 1, rows.ids)
+    batch = task.make_batch(rows, rng).map(torch.from_numpy)
     gradients.objective.zero_grad()
     gradients.objective(batch)["mlm"].backward()
     expected = torch.cat([p.grad.view(-1) for group in gradients.groups.values() for p in group])
     vectors = torch.empty(3, 1, gradients.size)
-    counts = gradients.of(rows, task, draw, vectors)
+    counts = gradients.of(rows, task, rng, vectors)
     assert counts.sum() == rows.maskable.sum() == len(batch.targets["mlm"])
     torch.testing.assert_close(vectors.sum((0, 1)), expected, rtol=1e-4, atol=1e-5)
 
@@ -248,7 +248,7 @@ def test_memory_does_not_grow_with_the_rows(data, tiny, tmp_path):
     assert train.main(["--data", data, "--run", run, *tiny, *wide]) == 0
     weights = sum(weight.numel() for weight in load(run).weights.values())
     program = (
-        "import resource, sys\nfrom taskmask.analysis.variance import variance\n"
+        "import resource, sys\nfrom taskmask.analysis.variance.measure import variance\n"
         "variance(sys.argv[1], ['uniform'], rows=int(sys.argv[2]), draws=2)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

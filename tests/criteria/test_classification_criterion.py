@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from taskmask.criteria import ClassificationLossConfig
 from taskmask.criteria.classification import ClassificationCriterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 
 NAMES = ["common", "rare", "absent"]
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from taskmask.criteria.masked_lm import MaskedLMCriterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.registry import NoOptions
 
 VOCAB = 11

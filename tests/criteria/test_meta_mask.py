@@ -7,10 +7,10 @@ from torch import nn
 
 from taskmask.criteria import MetaMaskLossConfig
 from taskmask.criteria.meta_mask import Episode, MetaMaskCriterion, entropy, quiet
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
-from taskmask.modules.spec import MOST_DRAWS, HeadSpec
+from taskmask.modules.heads_spec import MOST_DRAWS, HeadSpec
 from taskmask.modules.subsets import BLOCKED, inclusion, straight_through
 from taskmask.registry import MODELS
 
@@ -37,10 +37,10 @@ class Toy(nn.Module):
 
 def batch_of(rows=4, seed=1, epoch=1, progress=0.5):
     """Rows whose first token is always the same, and is the label; the others are noise."""
-    draw = Draw(seed, epoch, np.arange(rows), progress=progress)
-    tokens = 1 + (draw.bits("tokens", TOKENS) % np.uint64(VOCABULARY - 1)).astype(np.int64)
+    rng = RowRng(seed, epoch, np.arange(rows), progress=progress)
+    tokens = 1 + (rng.bits("tokens", TOKENS) % np.uint64(VOCABULARY - 1)).astype(np.int64)
     tokens[:, 0] = 3
-    uniform = draw.uniform("policy", MOST_DRAWS * TOKENS).reshape(rows, MOST_DRAWS, TOKENS).swapaxes(0, 1)
+    uniform = rng.uniform("policy", MOST_DRAWS * TOKENS).reshape(rows, MOST_DRAWS, TOKENS).swapaxes(0, 1)
     inputs = {"tokens": tokens, "positions": {"mlm": np.zeros(0, np.int64)}}
     targets = {
         "right": np.full(rows, 3), "answer": inputs, "fill": {"positions": {"mlm": np.arange(rows * TOKENS)}},
@@ -92,15 +92,15 @@ def real_batch(with_decoder, rows=2, length=7):
     """Rows of different lengths, with a label each, or an answer of another text."""
     numbers, head = torch.Generator().manual_seed(5), "seq2seq" if with_decoder else "mlm"
     keep = torch.arange(length) < torch.tensor([length, length - 2])[:, None]
-    draw = lambda *shape: torch.randint(3, VOCABULARY, shape, generator=numbers)  # noqa: E731
+    rng = lambda *shape: torch.randint(3, VOCABULARY, shape, generator=numbers)  # noqa: E731
     nothing = torch.zeros(0, dtype=torch.int64)
-    inputs = {"tokens": draw(rows, length), "keep": keep, "positions": {head: nothing}}
+    inputs = {"tokens": rng(rows, length), "keep": keep, "positions": {head: nothing}}
     fill = {"positions": {head: keep.flatten().nonzero()[:, 0]}}
     answer, right = inputs, torch.tensor([0, 2])
     if with_decoder:
-        inputs["target"], fill["target"] = torch.ones(rows, 1, dtype=torch.int64), draw(rows, length)
-        right = draw(rows * 3)
-        answer = {"tokens": draw(rows, 4), "target": draw(rows, 3), "positions": {head: torch.arange(rows * 3)}}
+        inputs["target"], fill["target"] = torch.ones(rows, 1, dtype=torch.int64), rng(rows, length)
+        right = rng(rows * 3)
+        answer = {"tokens": rng(rows, 4), "target": rng(rows, 3), "positions": {head: torch.arange(rows * 3)}}
     targets = {
         "right": right, "answer": answer, "fill": fill, "maskable": keep, "sizes": torch.tensor([2, 1]),
         "uniform": torch.rand(MOST_DRAWS, rows, length, generator=numbers), "progress": torch.tensor(0.5),

@@ -5,7 +5,7 @@ import torch
 
 from taskmask.criteria import Seq2SeqLossConfig
 from taskmask.criteria.seq2seq import Seq2SeqCriterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.errors import ConfigError
 
 

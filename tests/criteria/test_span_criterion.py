@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from taskmask.criteria.span import SpanCriterion
-from taskmask.data.rows import Batch
+from taskmask.data.batch import Batch
 from taskmask.registry import NoOptions
 
 

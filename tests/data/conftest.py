@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 LINES = [
     "The quick brown fox jumps over the lazy dog, unreasonably often.",

@@ -2,10 +2,10 @@
 
 from itertools import pairwise
 
-from taskmask.data.columns import Dataset
-from taskmask.data.ingest import encode_files
-from taskmask.data.layout import Fields
-from taskmask.data.readers import find_sources
+from taskmask.data.dataset import Dataset
+from taskmask.preprocess.pipeline import encode_files
+from taskmask.preprocess.readers import find_sources
+from taskmask.preprocess.schema import Fields
 
 
 class Maker:

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data import collocations as module
-from taskmask.data.collocations import HEADER, Collocation, collocations, count, read_collocations, write_collocations
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.segment import Segmenter, divide
-from taskmask.data.word_stream import keys_of_texts, ngrams, stretches, words_of
 from taskmask.errors import DataError, StorageError
+from taskmask.span_columns import collocations as module
+from taskmask.span_columns.collocations import (
+    HEADER,
+    Collocation,
+    collocations,
+    count,
+    read_collocations,
+    write_collocations,
+)
+from taskmask.span_columns.segmenter import Segmenter, divide
+from taskmask.span_columns.words import keys_of_texts, ngrams, stretches, words_of
 
 
 def split_of(vocab, lines):

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskmask.data.add_column import add_column
-from taskmask.data.columns import Column, Dataset, checksum_of
+from taskmask.data.dataset import Column, Dataset, checksum_of
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import DataError
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from encode_help import Maker, rows_of
 
-from taskmask.data.conll import COMMENTS, NODES, find_columns, sentences_of
-from taskmask.data.guesses import guesses_of
-from taskmask.data.layout import Fields
-from taskmask.data.readers import find_sources
 from taskmask.errors import DataError
+from taskmask.preprocess.conll import COMMENTS, NODES, find_columns, sentences_of
+from taskmask.preprocess.guesses import guesses_of
+from taskmask.preprocess.readers import find_sources
+from taskmask.preprocess.schema import Fields
 
 CONLL2003 = "-DOCSTART- -X- -X- O\n\nthe DT B-NP O\nfox NN I-NP B-X\n\ndog NN B-NP O\n"
 NUMBERED2003 = "1 -DOCSTART- -X- O O\n\n1 the DT B-NP O\n2 fox NN I-NP B-X\n\n1 dog NN B-NP O\n"

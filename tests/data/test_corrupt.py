@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask.data.corrupt import replace_tokens, units
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.targets import labels_in_place
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
+from taskmask.masking.replace import replace_tokens, units
+from taskmask.masking.targets import labels_in_place
 
 
 def random_rows(vocab, num_rows, num_tokens, seed=0, first_id=0):
@@ -16,7 +16,7 @@ def random_rows(vocab, num_rows, num_tokens, seed=0, first_id=0):
     tokens = generator.choice(np.flatnonzero(~vocab.is_special), (num_rows, num_tokens))
     tokens[:, 0], tokens[:, -1] = vocab.bos, vocab.eos
     lengths = np.full(num_rows, num_tokens)
-    return Rows(tokens, lengths, first_id + np.arange(num_rows), vocab)
+    return TokenBatch(tokens, lengths, first_id + np.arange(num_rows), vocab)
 
 
 def some(rows, share, seed=0):
@@ -27,7 +27,7 @@ def some(rows, share, seed=0):
 def test_shares_of_units(unigram, per):
     rows = random_rows(unigram, 400, 130)
     mask = some(rows, 0.3)
-    out = replace_tokens(rows, mask, Draw(1, 1, rows.ids), per=per)
+    out = replace_tokens(rows, mask, RowRng(1, 1, rows.ids), per=per)
     number = units(rows, mask[0], per) + np.arange(len(rows.ids))[:, None] * 1000
     _, first = np.unique(np.where(mask[0], number, -1), return_index=True)
     first = first[1:]  # the first token of each unit; -1 is the rest
@@ -41,7 +41,7 @@ def test_shares_of_units(unigram, per):
 def test_a_unit_shares_one_decision(unigram, per):
     rows = random_rows(unigram, 200, 100)
     mask = some(rows, 0.5)
-    out = replace_tokens(rows, mask, Draw(1, 1, rows.ids), mask_share=0.5, random_share=0.0, per=per)
+    out = replace_tokens(rows, mask, RowRng(1, 1, rows.ids), mask_share=0.5, random_share=0.0, per=per)
     number = units(rows, mask[0], per)
     same = mask[0, :, 1:] & mask[0, :, :-1] & (number[:, 1:] == number[:, :-1])
     hidden = out == unigram.mask
@@ -51,7 +51,7 @@ def test_a_unit_shares_one_decision(unigram, per):
 
 def test_units_are_tokens_words_or_runs(unigram):
     (ids,) = unigram.encode(["the dog jumps"])
-    rows = Rows(np.array([[1, *ids, 2]]), np.array([len(ids) + 2]), np.zeros(1, int), unigram)
+    rows = TokenBatch(np.array([[1, *ids, 2]]), np.array([len(ids) + 2]), np.zeros(1, int), unigram)
     mask = np.zeros(rows.shape, bool)
     mask[0, [1, 2, 4]] = True
     assert units(rows, mask, "token")[mask].tolist() == [1, 2, 4]
@@ -62,7 +62,7 @@ def test_units_are_tokens_words_or_runs(unigram):
 def test_random_pieces_are_uniform_and_never_special(unigram):
     rows = random_rows(unigram, 400, 130)
     mask = rows.maskable[None]
-    out = replace_tokens(rows, mask, Draw(1, 1, rows.ids), mask_share=0.0, random_share=1.0)
+    out = replace_tokens(rows, mask, RowRng(1, 1, rows.ids), mask_share=0.0, random_share=1.0)
     counts = np.bincount(out[mask[0]], minlength=unigram.size)
     assert not counts[unigram.is_special].any()
     counts = counts[~unigram.is_special]
@@ -73,7 +73,7 @@ def test_random_pieces_are_uniform_and_never_special(unigram):
 @pytest.mark.parametrize("per", ["token", "word"])
 def test_random_pieces_do_not_depend_on_the_decision(unigram, per):
     rows = random_rows(unigram, 1000, 130)
-    out = replace_tokens(rows, rows.maskable[None], Draw(1, 1, rows.ids), mask_share=0.45, random_share=0.1, per=per)
+    out = replace_tokens(rows, rows.maskable[None], RowRng(1, 1, rows.ids), mask_share=0.45, random_share=0.1, per=per)
     counts = np.bincount(out[rows.maskable & (out != rows.tokens) & (out != unigram.mask)], minlength=unigram.size)
     counts = counts[~unigram.is_special]
     expected, free = counts.mean(), len(counts) - 1
@@ -88,7 +88,12 @@ def test_targets_rebuild_the_original(unigram, seed, views, per, share, mask_sha
     rows = random_rows(unigram, 4, 12, seed)
     mask = np.concatenate([some(rows, share, seed + view) for view in range(views)])
     out = replace_tokens(
-        rows, mask, Draw(seed, 1, rows.ids), mask_share=mask_share, random_share=(1 - mask_share) * random_part, per=per
+        rows,
+        mask,
+        RowRng(seed, 1, rows.ids),
+        mask_share=mask_share,
+        random_share=(1 - mask_share) * random_part,
+        per=per,
     )
     original = np.tile(rows.tokens, (views, 1))
     positions, labels = labels_in_place(rows.tokens, mask)
@@ -101,7 +106,7 @@ def test_targets_rebuild_the_original(unigram, seed, views, per, share, mask_sha
 def test_views_are_replaced_independently(unigram):
     rows = random_rows(unigram, 50, 100)
     mask = np.repeat(rows.maskable[None], 2, axis=0)
-    hidden = (replace_tokens(rows, mask, Draw(1, 1, rows.ids), mask_share=0.5) == unigram.mask).reshape(mask.shape)
+    hidden = (replace_tokens(rows, mask, RowRng(1, 1, rows.ids), mask_share=0.5) == unigram.mask).reshape(mask.shape)
     agree = (hidden[0] == hidden[1])[rows.maskable]
     assert abs(agree.mean() - 0.5) < 5 * 0.5 / np.sqrt(agree.size)
 
@@ -110,10 +115,10 @@ def test_views_are_replaced_independently(unigram):
 def test_a_row_is_replaced_in_the_same_way_in_any_batch(unigram, per):
     rows = random_rows(unigram, 8, 30, first_id=100)
     mask = some(rows, 0.5)
-    out = replace_tokens(rows, mask, Draw(1, 1, rows.ids), per=per)
+    out = replace_tokens(rows, mask, RowRng(1, 1, rows.ids), per=per)
     order = np.array([5, 2, 7])
     wider = rows.take(order)
     pad = ((0, 0), (0, 9))
-    wider = Rows(np.pad(wider.tokens, pad, constant_values=unigram.pad), wider.lengths, wider.ids, unigram)
+    wider = TokenBatch(np.pad(wider.tokens, pad, constant_values=unigram.pad), wider.lengths, wider.ids, unigram)
     some_mask = np.pad(mask[:, order], ((0, 0), *pad))
-    assert np.array_equal(replace_tokens(wider, some_mask, Draw(1, 1, wider.ids), per=per)[:, :30], out[order])
+    assert np.array_equal(replace_tokens(wider, some_mask, RowRng(1, 1, wider.ids), per=per)[:, :30], out[order])

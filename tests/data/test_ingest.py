@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import taskmask.errors
-from taskmask.data import ingest, readers
-from taskmask.data.columns import Dataset
-from taskmask.data.ingest import encode_files, sample_texts
-from taskmask.data.readers import find_sources
+from taskmask.data.dataset import Dataset
 from taskmask.errors import DataError
+from taskmask.preprocess import pipeline, readers
+from taskmask.preprocess.pipeline import encode_files, sample_texts
+from taskmask.preprocess.readers import find_sources
 
 ROOT = Path(taskmask.errors.__file__).parents[1]
 
@@ -229,7 +229,7 @@ def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path
     for workers, chunk in ((0, 1 << 20), (1, 50), (3, 10)):
         with monkeypatch.context() as patch:
             patch.setattr(readers, "CHUNK", chunk)
-            patch.setattr(ingest, "CHUNK", chunk)
+            patch.setattr(pipeline, "CHUNK", chunk)
             make({"train.txt": content}, workers=workers, documents="blank")
         results.append({path.name: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()})
     assert results[0] == results[1] == results[2]
@@ -238,22 +238,22 @@ def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path
 @pytest.mark.fault(11)
 def test_a_killed_worker_is_an_error_and_leaves_nothing(make, tmp_path, monkeypatch):
     monkeypatch.setattr(readers, "CHUNK", 64)
-    monkeypatch.setattr(ingest, "CHUNK", 64)
-    parent, encode = os.getpid(), ingest.encode_chunk
+    monkeypatch.setattr(pipeline, "CHUNK", 64)
+    parent, encode = os.getpid(), pipeline.encode_chunk
 
     def dies(chunk, vocabulary):
         if os.getpid() != parent and chunk.first_line > 100:
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(chunk, vocabulary)
 
-    monkeypatch.setattr(ingest, "encode_chunk", dies)
+    monkeypatch.setattr(pipeline, "encode_chunk", dies)
     with pytest.raises(DataError, match="worker process was killed"):
         make({"train.txt": b"the dog\n" * 500}, workers=2)
     assert [path.name for path in tmp_path.iterdir()] == ["train.txt"]
 
 
 def test_too_many_labels(make, monkeypatch):
-    monkeypatch.setattr(ingest, "MOST_LABELS", 3)
+    monkeypatch.setattr(pipeline, "MOST_LABELS", 3)
     with pytest.raises(DataError, match="more than 3 different"):
         make({"train.tsv": "text\tlabel\n" + "".join(f"a\t{n}\n" for n in range(4))})
 
@@ -273,7 +273,7 @@ def test_the_sample_is_bounded_fair_and_the_same_for_any_chunks(tmp_path, monkey
 def test_standard_input_is_spooled_and_read_twice(tmp_path, unigram):
     code = (
         "import os\n"
-        "from taskmask.data.readers import find_sources\n"
+        "from taskmask.preprocess.readers import find_sources\n"
         "s = find_sources({'train': ['-']})['train'][0]\n"
         "print([b''.join(c.text for c in s.chunks()) for _ in range(2)], s.size, os.listdir(os.environ['TMPDIR']))"
     )
@@ -294,9 +294,9 @@ def test_memory_does_not_grow_with_the_input(tmp_path, unigram, work):
     (tmp_path / "vocab.model").write_bytes(unigram.model_bytes)
     code = f"""
 import resource
-from taskmask.data.ingest import encode_files, sample_texts
-from taskmask.data.readers import find_sources
-from taskmask.data.vocab import Vocabulary
+from taskmask.preprocess.pipeline import encode_files, sample_texts
+from taskmask.preprocess.readers import find_sources
+from taskmask.tokenizer.tokenizer import Vocabulary
 for megabytes in (8, 28):
     with open("big.txt", "w") as file:
         for _ in range(megabytes):

@@ -5,8 +5,8 @@ import json
 import pytest
 from encode_help import Maker
 
-from taskmask.data.label_names import read_label_names
 from taskmask.errors import ConfigError, DataError
+from taskmask.preprocess.label_names import read_label_names
 
 NAMES = ["O", "B-PER", "I-PER"]
 CLASS_LABEL = {"num_classes": 3, "names": NAMES, "id": None, "_type": "ClassLabel"}

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from encode_help import Maker, content_of, rows_of
 
-from taskmask.data import ingest, readers
-from taskmask.data.columns import Dataset
-from taskmask.data.guesses import guesses_of_marks
-from taskmask.data.layout import Fields
-from taskmask.data.missing import missing_labels
+from taskmask.data.dataset import Dataset
 from taskmask.errors import DataError
+from taskmask.preprocess import pipeline, readers
+from taskmask.preprocess.guesses import guesses_of_marks
+from taskmask.preprocess.missing import missing_labels
+from taskmask.preprocess.schema import Fields
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_labels_do_not_depend_on_workers_and_chunks(make, tmp_path, monkeypatch)
     results = []
     for workers, chunk in ((0, 1 << 20), (3, 40)):
         monkeypatch.setattr(readers, "CHUNK", chunk)
-        monkeypatch.setattr(ingest, "CHUNK", chunk)
+        monkeypatch.setattr(pipeline, "CHUNK", chunk)
         make({"train.jsonl": lines("label", *values), "test.jsonl": lines("label", -1, 2)}, workers=workers)
         results.append(content_of(tmp_path / "out"))
     assert results[0] == results[1]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask.data.pad import gather, gather_aligned
+from taskmask.data.padding import gather, gather_aligned
 
 BOS, EOS, PAD = 1, 2, 0
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import taskmask.data.plan
-from taskmask.data.plan import plan_epoch, this_rank
+import taskmask.data.batching
+from taskmask.data.batching import plan_epoch, this_rank
 from taskmask.errors import DataError
 
 SIZES = st.lists(st.integers(3, 60), min_size=1, max_size=200)
@@ -33,7 +33,7 @@ def test_every_row_once_and_never_over_the_budget(lengths, views, room, seed):
 
 @pytest.mark.parametrize("window", [1, 3, 100])
 def test_micro_batches_stay_within_their_window_of_the_shuffled_rows(monkeypatch, window):
-    monkeypatch.setattr(taskmask.data.plan, "WINDOW", window)
+    monkeypatch.setattr(taskmask.data.batching, "WINDOW", window)
     lengths = np.where(np.arange(4000) % 2, 10, 50)
     plan = plan_epoch(lengths, 1, 1, 600)
     check(plan, lengths, 600)

@@ -3,11 +3,11 @@
 import json
 import sys
 
-from taskmask.data import pydocs
+from taskmask.preprocess import python_docs
 
 
 def records(split):
-    return [json.loads(line) for line in pydocs.open_records(f"python-docs:{split}").read().decode().splitlines()]
+    return [json.loads(line) for line in python_docs.open_records(f"python-docs:{split}").read().decode().splitlines()]
 
 
 def test_real_text_in_three_splits():
@@ -30,10 +30,10 @@ def test_each_text_is_one_clean_line():
 
 
 def test_the_order_is_always_the_same(monkeypatch):
-    first = pydocs.open_records("python-docs:test").read()
-    pydocs._split_lines.cache_clear()
-    assert pydocs.open_records("python-docs:test").read() == first
-    assert pydocs.size("python-docs:test") == len(first)
+    first = python_docs.open_records("python-docs:test").read()
+    python_docs._split_lines.cache_clear()
+    assert python_docs.open_records("python-docs:test").read() == first
+    assert python_docs.size("python-docs:test") == len(first)
 
 
 def test_nothing_is_imported():
@@ -41,6 +41,6 @@ def test_nothing_is_imported():
 
 
 def test_names():
-    assert pydocs.is_python_docs("python-docs:train") and not pydocs.is_python_docs("docs.txt")
-    assert pydocs.problem("python-docs:valid") == ""
-    assert "did you mean 'train'" in pydocs.problem("python-docs:trian")
+    assert python_docs.is_python_docs("python-docs:train") and not python_docs.is_python_docs("docs.txt")
+    assert python_docs.problem("python-docs:valid") == ""
+    assert "did you mean 'train'" in python_docs.problem("python-docs:trian")

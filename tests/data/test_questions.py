@@ -10,10 +10,10 @@ from encode_help import Maker, content_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data import ingest, readers
-from taskmask.data.questions import find_answer
-from taskmask.data.vocab import Vocabulary, train_vocabulary
 from taskmask.errors import DataError
+from taskmask.preprocess import pipeline, readers
+from taskmask.preprocess.squad import find_answer
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 SQUAD = Path(__file__).parents[3] / "shared" / "data" / "squad_v1"
 CONTEXT = "The  quick brown\nfox jumps over the café; 北京天安门 it's unbelievable."
@@ -251,7 +251,7 @@ def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path
     results = []
     for workers, chunk, name in ((0, 1 << 20, "train.jsonl"), (3, 300, "train.jsonl"), (0, 1000, "train.json")):
         monkeypatch.setattr(readers, "CHUNK", chunk)
-        monkeypatch.setattr(ingest, "CHUNK", chunk)
+        monkeypatch.setattr(pipeline, "CHUNK", chunk)
         make({name: nested(*rows) if name == "train.json" else "\n".join(map(json.dumps, rows))}, workers=workers)
         results.append(content_of(tmp_path / "out"))
     assert results[0] == results[1] == results[2]

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.source import Examples, RowSource
+from taskmask.data.dataset import Column, Dataset
+from taskmask.data.sequences.base import Examples, RowSource
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import DataError
 

@@ -7,14 +7,14 @@ import pytest
 from encode_help import Maker, content_of, rows_of
 
 from taskmask.data.add_column import ColumnsWriter
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.salient import Salient
-from taskmask.data.span_column import MOST, found_by, write_spans
-from taskmask.data.span_file import SpanFile
-from taskmask.data.vocab import Vocabulary, train_vocabulary
-from taskmask.data.word_stream import stretches
 from taskmask.errors import DataError
+from taskmask.span_columns.heuristic import Salient
+from taskmask.span_columns.tagger_file import SpanFile
+from taskmask.span_columns.words import stretches
+from taskmask.span_columns.write import MOST, found_by, write_spans
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 TEXTS = ["The dog, unreasonably often.", "", "naïve 我爱 café 25", "the fox"]
 LINES = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
@@ -212,7 +212,7 @@ def test_an_interrupted_write_leaves_the_dataset_as_it_was(dataset, tmp_path, vo
 
 
 def test_numbers_begin_anew_after_the_highest(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr("taskmask.data.span_column.MOST", 3)
+    monkeypatch.setattr("taskmask.span_columns.write.MOST", 3)
     assert MOST == 65535
 
     def every_token(stretch):

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_corrupt import random_rows, some
 
-from taskmask.data.corrupt import Gaps, collapse_spans, insert_gaps, permute_sentences
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.sentences import sentence_numbers
-from taskmask.data.targets import full_sentence, masked_spans, put_back, shift_right
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import DataError
+from taskmask.masking.replace import Gaps, collapse_spans, insert_gaps, permute_sentences
+from taskmask.masking.sentences import sentence_numbers
+from taskmask.masking.targets import full_sentence, masked_spans, put_back, shift_right
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 SENTINELS = np.arange(300, 340)
 
@@ -25,11 +25,11 @@ def rows_of(vocab, texts, extra=0, first_id=0):
     tokens = np.full((len(texts), lengths.max() + extra), vocab.pad)
     for row, ids in zip(tokens, contents, strict=True):
         row[: len(ids) + 2] = [vocab.bos, *ids, vocab.eos]
-    return Rows(tokens, lengths, first_id + np.arange(len(texts)), vocab)
+    return TokenBatch(tokens, lengths, first_id + np.arange(len(texts)), vocab)
 
 
 def row_of(vocab, ids):
-    return Rows(np.array([[vocab.bos, *ids, vocab.eos]]), np.array([len(ids) + 2]), np.zeros(1, int), vocab)
+    return TokenBatch(np.array([[vocab.bos, *ids, vocab.eos]]), np.array([len(ids) + 2]), np.zeros(1, int), vocab)
 
 
 def whole(arrays, lengths):
@@ -97,9 +97,9 @@ def test_spans_put_back_rebuild_the_text(unigram, seed, views, share, insertions
     inside = np.arange(16) < kept[:, None]
     tokens = np.where(inside, rows.tokens, unigram.pad)
     tokens[np.arange(4), kept - 1] = unigram.eos
-    rows = Rows(np.where(np.isin(tokens, SENTINELS), 9, tokens), kept, rows.ids, unigram)
+    rows = TokenBatch(np.where(np.isin(tokens, SENTINELS), 9, tokens), kept, rows.ids, unigram)
     mask = np.concatenate([some(rows, share, seed + view) for view in range(views)])
-    inserted = insert_gaps(rows, mask, insertions, Draw(seed, 1, rows.ids))
+    inserted = insert_gaps(rows, mask, insertions, RowRng(seed, 1, rows.ids))
     marks = SENTINELS if with_sentinels else np.array([unigram.mask])
     gaps = Gaps(rows, mask, inserted, SENTINELS if with_sentinels else SENTINELS[:0])
     read, written = whole(*collapse_spans(gaps)), whole(*masked_spans(gaps))
@@ -125,13 +125,13 @@ def test_insertions_keep_away_from_spans_and_have_their_mean(unigram):
     mask[0, :, 10:15] = mask[0, :, 30:35] = True
     mask &= rows.maskable
     spans, words = 2, rows.words
-    inserted = insert_gaps(rows, mask, 0.3, Draw(1, 1, rows.ids))[0]
+    inserted = insert_gaps(rows, mask, 0.3, RowRng(1, 1, rows.ids))[0]
     assert abs(inserted.sum(axis=1).mean() - 0.3 * spans) < 5 * 0.5 / np.sqrt(400)
     places = np.argwhere(inserted)
     before = places - [0, 1]
     assert not mask[0][tuple(places.T)].any() and not mask[0][tuple(before.T)].any()
     assert (words[tuple(places.T)] >= 0).all() and (words[tuple(places.T)] != words[tuple(before.T)]).all()
-    many = Gaps(rows, mask, insert_gaps(rows, mask, 10, Draw(1, 1, rows.ids)))
+    many = Gaps(rows, mask, insert_gaps(rows, mask, 10, RowRng(1, 1, rows.ids)))
     assert (collapse_spans(many)[1] <= rows.lengths).all() and (collapse_spans(many)[1] == rows.lengths).any()
 
 
@@ -143,7 +143,7 @@ def test_sentences_change_their_order_and_nothing_else(unigram):
     rows.columns["place"], rows.columns["row"] = np.tile(np.arange(rows.shape[1]), (3, 1)), np.arange(3)
     numbers, orders = sentence_numbers(rows), set()
     for seed in range(30):
-        found = permute_sentences(rows, Draw(seed, 1, rows.ids))
+        found = permute_sentences(rows, RowRng(seed, 1, rows.ids))
         places = found.columns["place"]
         assert np.array_equal(np.take_along_axis(rows.tokens, places, 1), found.tokens)
         assert np.array_equal(np.sort(places, axis=1), rows.columns["place"])
@@ -161,14 +161,14 @@ def test_sentences_change_their_order_and_nothing_else(unigram):
 def test_sentences_stay_in_their_document(unigram):
     (a, b) = unigram.encode(["One. Two. Three. Four.", "Five. Six. Seven."])
     rows = row_of(unigram, [*a, unigram.eos, *b])
-    shuffled = [permute_sentences(rows, Draw(seed, 1, rows.ids)).tokens[0] for seed in range(20)]
+    shuffled = [permute_sentences(rows, RowRng(seed, 1, rows.ids)).tokens[0] for seed in range(20)]
     for row in shuffled:
         assert row[len(a) + 1] == unigram.eos and sorted(row[1 : len(a) + 1]) == sorted(a)
     assert len({tuple(row.tolist()) for row in shuffled}) > 10
 
 
 def test_a_row_is_treated_alike_in_any_batch(unigram):
-    rows, draw = rows_of(unigram, TEXTS, first_id=50), lambda rows: Draw(3, 2, rows.ids)
+    rows, rng = rows_of(unigram, TEXTS, first_id=50), lambda rows: RowRng(3, 2, rows.ids)
     mask = some(rows, 0.4)
     order = np.array([2, 0])
     pad = ((0, 0), (0, 7))
@@ -177,10 +177,10 @@ def test_a_row_is_treated_alike_in_any_batch(unigram):
     few_mask = np.pad(mask[:, order], ((0, 0), *pad))
     width = rows.shape[1]
     assert np.array_equal(
-        insert_gaps(few, few_mask, 2, draw(few))[..., :width], insert_gaps(rows, mask, 2, draw(rows))[:, order]
+        insert_gaps(few, few_mask, 2, rng(few))[..., :width], insert_gaps(rows, mask, 2, rng(rows))[:, order]
     )
     assert np.array_equal(
-        permute_sentences(few, draw(few)).tokens[:, :width], permute_sentences(rows, draw(rows)).tokens[order]
+        permute_sentences(few, rng(few)).tokens[:, :width], permute_sentences(rows, rng(rows)).tokens[order]
     )
 
 

@@ -10,12 +10,12 @@ pytest.importorskip("tokenizers")
 from tokenizer_help import byte_level, unigram_json, vocabulary_of, wordpiece
 from tokenizers import Tokenizer, processors
 
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.special_roles import with_roles, without_roles
-from taskmask.data.to_tokenizer_json import tokenizer_json
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.dataset import Column, Dataset
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import DataError
+from taskmask.hf.tokenizer_export import tokenizer_json
+from taskmask.tokenizer.special_roles import with_roles, without_roles
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 OWN = {"pad_token": "[p]", "cls_token": "[c]", "sep_token": "[s]", "unk_token": "[u]", "mask_token": "[m]"}
 

@@ -9,11 +9,11 @@ from encode_help import Maker, content_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data import ingest, readers, tables
-from taskmask.data.guesses import guesses_of
-from taskmask.data.layout import Fields
-from taskmask.data.readers import find_sources
 from taskmask.errors import ConfigError, DataError
+from taskmask.preprocess import pipeline, readers, tables
+from taskmask.preprocess.guesses import guesses_of
+from taskmask.preprocess.readers import find_sources
+from taskmask.preprocess.schema import Fields
 
 TEXTS = ["a, b", 'He said "no" twice', "two\nlines", "", '"', "c\td"]
 ROWS = list(zip(TEXTS, ["pos", "neg", "pos", "neg", "neg", "pos"], strict=True))
@@ -98,7 +98,7 @@ def test_any_number_of_workers_gives_the_same_bytes(make, tmp_path, monkeypatch)
     results = []
     for workers, chunk in ((0, 1 << 20), (1, 30), (3, 8)):
         monkeypatch.setattr(readers, "CHUNK", chunk)
-        monkeypatch.setattr(ingest, "CHUNK", chunk)
+        monkeypatch.setattr(pipeline, "CHUNK", chunk)
         make({"train.csv": written(ROWS * 5)}, workers=workers)
         results.append(content_of(tmp_path / "out"))
     assert results[0] == results[1] == results[2]

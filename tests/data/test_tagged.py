@@ -9,11 +9,11 @@ from encode_help import Maker, content_of, rows_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data import ingest, readers
-from taskmask.data.ingest import sample_texts
-from taskmask.data.layout import Fields
-from taskmask.data.readers import find_sources
 from taskmask.errors import ConfigError, DataError
+from taskmask.preprocess import pipeline, readers
+from taskmask.preprocess.pipeline import sample_texts
+from taskmask.preprocess.readers import find_sources
+from taskmask.preprocess.schema import Fields
 
 SENTENCES = [
     (["The", "unreasonable", "dog"], ["B-X", "I-X", "O"]),
@@ -146,7 +146,7 @@ def test_any_number_of_workers_and_any_chunks_give_the_same_bytes(make, tmp_path
         content = as_conll(rows) if name == "train.conll" else as_jsonl(rows)
         with monkeypatch.context() as patch:
             patch.setattr(readers, "CHUNK", chunk)
-            patch.setattr(ingest, "CHUNK", chunk)
+            patch.setattr(pipeline, "CHUNK", chunk)
             make({name: content}, workers=workers)
         results.append(content_of(tmp_path / "out"))
     assert results[0] == results[1] == results[2]
@@ -228,7 +228,7 @@ def test_a_file_without_blank_lines_does_not_fill_the_memory(make, monkeypatch):
 
 
 def test_too_many_tags(make, monkeypatch):
-    monkeypatch.setattr(ingest, "MOST_LABELS", 3)
+    monkeypatch.setattr(pipeline, "MOST_LABELS", 3)
     with pytest.raises(DataError, match=r"'tags' has more than 3 different values.*--tags"):
         make({"train.conll": "a 1\nb 2\nc 3\nd 4\n"})
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from taskmask.data.targets import labels_in_place
+from taskmask.masking.targets import labels_in_place
 
 
 def test_positions_count_through_all_views():

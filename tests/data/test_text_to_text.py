@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from task_data_help import closed, ragged, text_columns, write
 
-from taskmask.data.columns import Column
-from taskmask.data.text_to_text import TextToText, texts_of
+from taskmask.data.dataset import Column
+from taskmask.data.sequences.seq2seq import TextToText, texts_of
 from taskmask.errors import DataError
 
 EXAMPLES = [

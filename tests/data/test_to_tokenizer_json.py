@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizer_help import KINDS, LINES, lines, vocabulary_of
 
-from taskmask.data.to_tokenizer_json import tokenizer_config, tokenizer_json
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
+from taskmask.hf.tokenizer_export import tokenizer_config, tokenizer_json
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 transformers = pytest.importorskip("transformers")
 BERT = {"model_type": "bert", "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1,

@@ -15,7 +15,7 @@ pytest.importorskip("tokenizers")
 
 from tokenizer_help import KINDS, LINES, vocabulary_of
 
-from taskmask.data.vocab import Vocabulary
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 MARKED = [
     "cafe\u0301 dog",  # decomposed

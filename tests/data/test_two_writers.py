@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from taskmask.data.add_column import ColumnsWriter, add_column
-from taskmask.data.columns import Column, Dataset
+from taskmask.data.dataset import Column, Dataset
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import ConfigError, DataError
 
@@ -157,8 +157,8 @@ def test_links_of_a_stranger_are_not_followed(tmp_path, vocab):
 @pytest.mark.parametrize("point", ["the header", "the folder", "the end"])
 def test_ctrl_c_at_the_end_leaves_a_dataset_with_or_without_the_column(point, tmp_path, vocab, monkeypatch):
     """The signal comes while dataset.json is synced, after it was renamed, or while unnamed files are removed."""
-    from taskmask import files
     from taskmask.data import add_column as module
+    from taskmask.system import files
 
     folder = tmp_path / "d"
     write(folder, vocab, [5, 6])
@@ -187,7 +187,7 @@ def test_ctrl_c_at_the_end_leaves_a_dataset_with_or_without_the_column(point, tm
 
 def test_labels_of_a_stranger_that_are_no_unicode_stay_what_they_are(tmp_path, vocab):
     """A column is added to such a dataset without a traceback, and it opens again."""
-    from taskmask.data.columns import read_header
+    from taskmask.data.dataset import read_header
     from taskmask.data.writer import write_header
 
     folder = tmp_path / "d"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask.data.utf8 import mend
+from taskmask.preprocess.utf8 import mend
 
 BYTES = st.lists(st.sampled_from([b"\n", b"a", b"\xff", b"\xe6", b"\x88\x91", b"\xc0", b"\xed\xa0\x80", "é".encode()]))
 

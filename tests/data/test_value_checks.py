@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from taskmask.data import columns, value_checks
-from taskmask.data.columns import Column, Dataset
+from taskmask.data import dataset as dataset_module
+from taskmask.data import value_checks
+from taskmask.data.dataset import Column, Dataset
 from taskmask.data.value_checks import check_all_values, check_tokens
-from taskmask.data.word_stream import stretches
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import DataError
+from taskmask.span_columns.words import stretches
 
 TEXTS = ["a question?", "", "Übung\nzwei", "日本"]
 COLUMNS = {
@@ -90,7 +91,7 @@ def test_a_value_that_no_column_has_is_named(name, place, value, says, dataset):
 @pytest.mark.parametrize("checked", [0, 1 << 28])
 def test_every_flipped_bit_is_found_or_a_value_that_may_be(checked, dataset, monkeypatch):
     """Every bit is found; of a column too large for its checksum at the first use, it may be another value in range."""
-    monkeypatch.setattr(columns, "CHECKED_AT_ONCE", checked)
+    monkeypatch.setattr(dataset_module, "CHECKED_AT_ONCE", checked)
     for name in COLUMNS.keys() - (set() if checked else {"tokens", "score"}):
         file = dataset / "train" / f"{name}.bin"
         content = file.read_bytes()
@@ -119,7 +120,7 @@ def test_very_many_tokens_are_checked_by_those_who_read_them(dataset, monkeypatc
     with pytest.raises(DataError, match=r"tokens\.bin, row 2 of split train: column tokens: token id 60000 is not"):
         Dataset.open(dataset).split("train").values("tokens")
     monkeypatch.setattr(value_checks, "CHECKED_AT_ONCE", 0)
-    monkeypatch.setattr(columns, "CHECKED_AT_ONCE", 0)
+    monkeypatch.setattr(dataset_module, "CHECKED_AT_ONCE", 0)
     split = Dataset.open(dataset).split("train")
     with pytest.raises(DataError, match=r"tokens\.bin, row 2 of split train: column tokens: token id 60000 is not"):
         list(stretches(split))

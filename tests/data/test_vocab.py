@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import taskmask.errors
-from taskmask.data.vocab import Vocabulary, cut_text, train_vocabulary
 from taskmask.errors import ConfigError, DataError
+from taskmask.tokenizer.tokenizer import Vocabulary, cut_text, train_vocabulary
 
 ROOT = Path(taskmask.errors.__file__).parents[1]
 SPACES = ("▁", "<0x20>", "<0x09>", "<0x0A>", "<0x0B>", "<0x0C>", "<0x0D>")
@@ -217,7 +217,7 @@ def test_word_numbers_follow_the_rule(unigram, data):
 
 def test_importing_needs_no_torch_and_no_sentencepiece():
     code = (
-        "import sys, taskmask.data.vocab, taskmask.data.writer, taskmask.data.ingest; "
+        "import sys, taskmask.tokenizer.tokenizer, taskmask.data.writer, taskmask.preprocess.pipeline; "
         "print({'torch', 'sentencepiece', 'tqdm'} & set(sys.modules))"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

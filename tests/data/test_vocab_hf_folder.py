@@ -9,8 +9,8 @@ pytest.importorskip("tokenizers")
 
 from tokenizer_help import byte_level, lines, vocabulary_of, wordpiece
 
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import DataError
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 def write_bert(folder, **options):

@@ -13,10 +13,10 @@ pytest.importorskip("tokenizers")
 
 from tokenizer_help import JSON_KINDS, KINDS, MAKERS, byte_level, lines, vocabulary_of, wordpiece
 
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.dataset import Column, Dataset
 from taskmask.data.writer import DatasetWriter
 from taskmask.errors import ConfigError, DataError
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @pytest.fixture(params=KINDS)
@@ -151,7 +151,7 @@ def test_unigram_with_bytes_shares_out_the_unknown_characters():
 
 
 def test_very_long_texts(any_vocabulary, monkeypatch):
-    monkeypatch.setattr("taskmask.data.vocab._LONGEST_ENCODED", 40)
+    monkeypatch.setattr("taskmask.tokenizer.tokenizer._LONGEST_ENCODED", 40)
     text = "the dog " * 30 + "dog"
     ids, starts, ends = any_vocabulary.encode_with_offsets([text, "dog"])[0]
     assert np.array_equal(ids, any_vocabulary.encode([text])[0])
@@ -223,8 +223,8 @@ def test_runs_of_spaces_and_other_names_of_specials():
 
 
 def test_texts_are_read_in_several_processes(tmp_path, capfd):
-    from taskmask.data.ingest import encode_files
-    from taskmask.data.readers import find_sources
+    from taskmask.preprocess.pipeline import encode_files
+    from taskmask.preprocess.readers import find_sources
 
     (tmp_path / "train.txt").write_text("\n".join(line for line in lines(300) if line.strip()), encoding="utf-8")
     vocabulary = vocabulary_of("bytes")
@@ -312,7 +312,7 @@ def test_without_the_package(monkeypatch):
 def test_the_core_does_not_import_it(unigram, tmp_path):
     (tmp_path / "vocab.model").write_bytes(unigram.model_bytes)
     code = (
-        "import sys; from taskmask.data.vocab import Vocabulary; import taskmask.data.to_tokenizer_json as t; "
+        "import sys; from taskmask.tokenizer.tokenizer import Vocabulary; import taskmask.hf.tokenizer_export as t; "
         f"t.tokenizer_json(Vocabulary.load({str(tmp_path)!r})); print('tokenizers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
@@ -322,7 +322,7 @@ def test_forked_processes_can_encode(tmp_path):
     """After the threads of the package were used: no warning, no deadlock."""
     (tmp_path / "tokenizer.json").write_bytes(MAKERS["bytes"]().to_str().encode())
     code = (
-        "import os, sys; from taskmask.data.vocab import Vocabulary\n"
+        "import os, sys; from taskmask.tokenizer.tokenizer import Vocabulary\n"
         f"v = Vocabulary.load({str(tmp_path)!r}); texts = ['the dog'] * 1000; v.encode(texts)\n"
         "pid = os.fork()\n"
         "if pid == 0: os._exit(len(v.encode(texts)) != 1000)\n"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from taskmask.data.in_memory import MemorySplit
-from taskmask.data.windows import Windows, cut_windows
+from taskmask.data.sequences.qa_windows import Windows, cut_windows
 from taskmask.errors import DataError
 
 contexts = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), min_size=1, max_size=8)

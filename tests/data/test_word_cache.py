@@ -10,8 +10,8 @@ import sentencepiece
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data import vocab, word_cache
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.tokenizer import tokenizer, word_cache
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 TEXTS = Path(__file__).parents[3] / "shared" / "data"  # real text, where there is some
 LINES = [
@@ -68,14 +68,14 @@ def test_each_word_is_encoded_once_and_memory_is_bounded(bpe, monkeypatch):
 
 @pytest.mark.parametrize("length", range(1, 22))
 def test_words_of_about_the_length_at_which_texts_are_cut(bpe, monkeypatch, length):
-    monkeypatch.setattr(vocab, "_LONGEST_ENCODED", 20)
+    monkeypatch.setattr(tokenizer, "_LONGEST_ENCODED", 20)
     monkeypatch.setattr(word_cache, "_WORDS_A_TEXT", 3)
     bpe._words._forget()
     check(bpe, [b"d" * length, b"o" * (length - 1), b"g" * length, b"a " + b"x" * (length - 2)])
 
 
 def test_texts_that_are_very_long_or_hold_the_sign_of_a_space_go_to_the_engine(bpe, monkeypatch):
-    monkeypatch.setattr(vocab, "_LONGEST_ENCODED", 10)
+    monkeypatch.setattr(tokenizer, "_LONGEST_ENCODED", 10)
     check(bpe, [b"the dog the dog", "fox▁ ".encode()])
     assert b"fox" not in bpe._words
 

@@ -9,8 +9,8 @@ pytest.importorskip("tokenizers")
 
 from tokenizer_help import KINDS, LINES, vocabulary_of
 
-from taskmask.data.vocab import Vocabulary, train_vocabulary
-from taskmask.data.words import Piece, marked_piece, piece_flags, shown, word_numbers
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.tokenizer.word_boundaries import Piece, marked_piece, piece_flags, shown, word_numbers
 
 
 @pytest.fixture(params=KINDS)

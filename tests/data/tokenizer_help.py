@@ -6,7 +6,7 @@ import random
 import unicodedata
 from pydoc_data.topics import topics
 
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 BRACKETS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 ANGLES = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -50,16 +50,16 @@ HAND_WRITTEN = [
 @functools.cache
 def lines(number=1000):
     """Hand-written lines, documentation of Python, and characters of every range, in words of random length."""
-    draw = random.Random(0)
+    rng = random.Random(0)
     docs = [" ".join(part.split()) for topic in topics.values() for part in topic.split("\n\n") if "▁" not in part]
     plain = [chr(code) for code in range(0x20, 0x20000) if unicodedata.category(chr(code))[0] not in "C"]
     plain = [character for character in plain if character != "▁"]
     made = list(HAND_WRITTEN)
     while len(made) < number:
-        start = draw.randrange(len(plain) - 300)
+        start = rng.randrange(len(plain) - 300)
         nearby = plain[start : start + 300] + list("aeiou ,.")
-        made.append(" ".join("".join(draw.choices(nearby, k=draw.randint(1, 9))) for _ in range(8)))
-        made.append(draw.choice(docs))
+        made.append(" ".join("".join(rng.choices(nearby, k=rng.randint(1, 9))) for _ in range(8)))
+        made.append(rng.choice(docs))
     return made[:number]
 
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 TEXTS = {
     "english": "The unreasonably quick brown foxes aren't jumping over the lazy, unbelievable dogs (really)!",
@@ -35,14 +35,14 @@ def vocab() -> Vocabulary:
 def make_rows(vocab):
     """Rows of lists of ids, or of texts; `extra` widens the padding."""
 
-    def make(contents, ids=None, extra=0, **columns) -> Rows:
+    def make(contents, ids=None, extra=0, **columns) -> TokenBatch:
         contents = [vocab.encode([c])[0] if isinstance(c, str) else np.asarray(c, int) for c in contents]
         lengths = np.array([len(c) + 2 for c in contents])
         tokens = np.full((len(contents), lengths.max() + extra), vocab.pad)
         for row, content in zip(tokens, contents, strict=True):
             row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
         ids = np.arange(len(contents)) if ids is None else np.asarray(ids)
-        return Rows(tokens, lengths, ids, vocab, columns)
+        return TokenBatch(tokens, lengths, ids, vocab, columns)
 
     return make
 
@@ -51,9 +51,9 @@ def make_rows(vocab):
 def copies(make_rows):
     """Many rows of the same content, each with random numbers of its own."""
 
-    def make(content, num, **kind) -> Rows:
+    def make(content, num, **kind) -> TokenBatch:
         one = make_rows([content], **kind)
-        return Rows(*(np.repeat(a, num, axis=0) for a in (one.tokens, one.lengths)), np.arange(num), one.vocab)
+        return TokenBatch(*(np.repeat(a, num, axis=0) for a in (one.tokens, one.lengths)), np.arange(num), one.vocab)
 
     return make
 
@@ -65,7 +65,7 @@ def mask():
     def run(name, rows, seed=1, epoch=1, progress=0.0, **options):
         entry = MASKERS.get(name)
         masker = build_masker(name, entry.config(**{**entry.preset, **options}), rows.vocab)
-        return masker(rows, Draw(seed, epoch, rows.ids, progress))
+        return masker(rows, RowRng(seed, epoch, rows.ids, progress))
 
     return run
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskmask.config import fields_of
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError, RegistryError
 from taskmask.maskers.base import (
     Masker,
@@ -68,7 +68,7 @@ def test_wrong_pieces_are_named(vocab):
 @pytest.mark.parametrize("ratio", [0.0, 0.15, 0.5, 1.0])
 def test_budget_is_rounded_both_ways_and_exact_on_average(vocab, copies, ratio):
     rows = copies(ENGLISH, 20_000)
-    budget = build_masker("uniform", MaskerConfig(ratio=ratio), vocab).budget(rows, Draw(1, 1, rows.ids))
+    budget = build_masker("uniform", MaskerConfig(ratio=ratio), vocab).budget(rows, RowRng(1, 1, rows.ids))
     wanted = ratio * rows.maskable[0].sum()
     assert set(budget) <= {np.floor(wanted), np.ceil(wanted)}
     assert abs(budget.mean() - wanted) <= SIGMAS * 0.5 / np.sqrt(len(budget))
@@ -82,7 +82,7 @@ def test_budget_follows_the_schedule_and_pays_for_always(vocab, copies):
     num_always = int((rows.tokens[0] == vocab.ids_of_pieces(["the"])[0]).sum())
     assert num_always == 1 or num_always == 2
     for progress, ratio in ((0, 0.0), (0.5, 0.4), (1, 0.8)):
-        found = masker(rows, Draw(1, 1, rows.ids, progress))[0].sum(axis=1)
+        found = masker(rows, RowRng(1, 1, rows.ids, progress))[0].sum(axis=1)
         assert abs(found.mean() - max(num_always, ratio * num)) <= SIGMAS * 0.5 / np.sqrt(len(found))
 
 
@@ -92,7 +92,7 @@ def test_lists_narrow_what_was_narrowed_already(make_rows, vocab):
     allowed[vocab.ids_of_pieces(["lazy"])] = False
     narrow = dataclasses.replace(rows, allowed=allowed)
     for never in ((), ("the",)):
-        found = build_masker("uniform", MaskerConfig(ratio=1.0, never=never), vocab)(narrow, Draw(1, 1, rows.ids))[0]
+        found = build_masker("uniform", MaskerConfig(ratio=1.0, never=never), vocab)(narrow, RowRng(1, 1, rows.ids))[0]
         banned = np.isin(rows.tokens, vocab.ids_of_pieces(["lazy", *never]))
         assert np.array_equal(found, rows.maskable & ~banned)
 
@@ -104,8 +104,8 @@ def rogue(answer):
     class Rogue(Masker):
         """Returns what it is told to."""
 
-        def select(self, rows, draw):
-            return answer(rows)
+        def select(self, batch, rng):
+            return answer(batch)
 
     return Rogue
 
@@ -137,7 +137,7 @@ def test_nonsense_is_an_error_that_names_the_masker(registry, make_rows, vocab, 
     rows = make_rows([ENGLISH, vocab.ids_of_pieces(["▁the", "re"])], ids=[40, 41])
     masker = build_masker("rogue", MaskerConfig(never=("▁the",)), vocab)
     with pytest.raises(ConfigError, match=rf"masker rogue: .*{message}.*test_base.py:\d+"):
-        masker(rows, Draw(1, 1, rows.ids))
+        masker(rows, RowRng(1, 1, rows.ids))
 
 
 @pytest.mark.parametrize("name", ["tokens", "maskable"])
@@ -145,33 +145,33 @@ def test_a_policy_cannot_write_to_the_rows(registry, make_rows, vocab, name):
     """What it wrote would be what the model learns from, and a maskable special piece would pass the check."""
 
     @register_masker("rogue")
-    def writing(rows, draw):
-        getattr(rows, name)[:] = 1
-        return rows.maskable
+    def writing(batch, rng):
+        getattr(batch, name)[:] = 1
+        return batch.maskable
 
     rows = make_rows([ENGLISH])
     before = getattr(rows, name).copy()
     with pytest.raises(ConfigError, match=r"masker rogue, .*test_base.py:\d+: ValueError: .*read-only"):
-        build_masker("rogue", MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+        build_masker("rogue", MaskerConfig(), vocab)(rows, RowRng(1, 1, rows.ids))
     assert (getattr(rows, name) == before).all() and getattr(rows, name).flags.writeable
 
 
 def test_a_policy_that_ends_the_process_is_named(registry, make_rows, vocab):
     @register_masker("rogue")
-    def ending(rows, draw):
+    def ending(batch, rng):
         raise SystemExit("out of words")
 
     rows = make_rows([ENGLISH])
     with pytest.raises(ConfigError, match=r"masker rogue, row 0, .*test_base.py:\d+: SystemExit: out of words"):
-        build_masker("rogue", MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+        build_masker("rogue", MaskerConfig(), vocab)(rows, RowRng(1, 1, rows.ids))
 
 
-def failing(rows, draw, *, ratio: float = 0.15):
+def failing(batch, rng, *, ratio: float = 0.15):
     """Raises."""
-    return rows.columns["nothing"]
+    return batch.columns["nothing"]
 
 
-def misusing(rows, draw, *, budget):
+def misusing(batch, rng, *, budget):
     """Gives a helper, and through it numpy, what does not fit."""
     return sample_tokens(np.ones((3, 2)), budget, np.ones((5, 7)))
 
@@ -185,7 +185,7 @@ def test_an_exception_inside_names_the_masker_and_the_line(registry, make_rows, 
     rows = make_rows([ENGLISH])
     line = function.__code__.co_firstlineno + 2
     with pytest.raises(ConfigError, match=rf"masker mine, .*test_base.py:{line}: {says}") as error:
-        build_masker("mine", registry.get("mine").config(), vocab)(rows, Draw(1, 1, rows.ids))
+        build_masker("mine", registry.get("mine").config(), vocab)(rows, RowRng(1, 1, rows.ids))
     assert isinstance(error.value.__cause__, (KeyError, ValueError))
 
 
@@ -211,13 +211,13 @@ def test_errors_of_taskmask_pass_through(make_rows, vocab):
 
     rows = make_rows([ENGLISH])
     with pytest.raises(DataError, match=r"^the column is empty$"):
-        rogue(complain)(MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+        rogue(complain)(MaskerConfig(), vocab)(rows, RowRng(1, 1, rows.ids))
 
 
 def test_a_masker_without_select_says_so(make_rows, vocab):
     rows = make_rows([ENGLISH])
-    with pytest.raises(ConfigError, match=r"masker Masker.*must define select\(rows, draw\)"):
-        Masker(MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+    with pytest.raises(ConfigError, match=r"masker Masker.*must define select\(batch, rng\)"):
+        Masker(MaskerConfig(), vocab)(rows, RowRng(1, 1, rows.ids))
 
 
 # ---- the samplers
@@ -230,7 +230,7 @@ def test_weighted_sampling_agrees_with_enumeration():
         pair = frozenset((first, second))
         chance = weights[first] / 10 * weights[second] / (10 - weights[first])
         expected[pair] = expected.get(pair, 0) + chance
-    random = Draw(1, 1, np.arange(num)).uniform("a", 5)
+    random = RowRng(1, 1, np.arange(num)).uniform("a", 5)
     found = sample_tokens(np.tile(weights, (num, 1)), np.full(num, budget), random)
     for pair, chance in expected.items():
         share = (found == np.isin(np.arange(5), list(pair))).all(axis=1).mean()
@@ -240,7 +240,7 @@ def test_weighted_sampling_agrees_with_enumeration():
 
 def test_equal_weights_are_uniform():
     num = 40_000
-    random = Draw(2, 1, np.arange(num)).uniform("a", 11)
+    random = RowRng(2, 1, np.arange(num)).uniform("a", 11)
     shares = sample_tokens(np.ones((num, 11)), np.full(num, 4), random).mean(axis=0)
     assert np.abs(shares - 4 / 11).max() < SIGMAS * np.sqrt(4 / 11 * 7 / 11 / num)
 
@@ -252,7 +252,7 @@ def test_equal_weights_are_uniform():
 )
 def test_exactly_the_budget_and_never_a_weight_of_zero(weights, budget, seed):
     weights = np.array([weights])
-    random = Draw(seed, 0, np.zeros(1, int)).uniform("a", weights.shape[1])
+    random = RowRng(seed, 0, np.zeros(1, int)).uniform("a", weights.shape[1])
     random[:, 0] = 0.0
     found = sample_tokens(weights, np.array([budget]), random)
     assert found.sum() == min(budget, (weights > 0).sum())
@@ -263,8 +263,8 @@ def test_exactly_the_budget_and_never_a_weight_of_zero(weights, budget, seed):
 def test_units_are_whole_and_miss_the_budget_by_less_than_one(sizes, share, seed):
     units = np.repeat(np.arange(len(sizes)), sizes)[None]
     budget = round(share * units.size)
-    draw = Draw(seed, 0, np.zeros(1, int))
-    found = sample_units(units, np.ones(units.shape, bool), np.array([budget]), draw)
+    rng = RowRng(seed, 0, np.zeros(1, int))
+    found = sample_units(units, np.ones(units.shape, bool), np.array([budget]), rng)
     assert abs(found.sum() - budget) < max(sizes)
     assert all(len(set(found[units == unit])) == 1 for unit in range(len(sizes)))
     if budget in (0, units.size):
@@ -274,7 +274,7 @@ def test_units_are_whole_and_miss_the_budget_by_less_than_one(sizes, share, seed
 def test_every_unit_is_as_likely_whatever_its_size():
     num, sizes, budget = 40_000, [1, 2, 5, 1, 3, 8], 6
     units = np.tile(np.repeat(np.arange(6), sizes), (num, 1))
-    found = sample_units(units, np.ones(units.shape, bool), np.full(num, budget), Draw(1, 1, np.arange(num)))
+    found = sample_units(units, np.ones(units.shape, bool), np.full(num, budget), RowRng(1, 1, np.arange(num)))
     share = budget / sum(sizes)
     assert np.abs(found.mean(axis=0) - share).max() < SIGMAS * np.sqrt(share * (1 - share) / num)
     totals = found.sum(axis=1)
@@ -284,14 +284,14 @@ def test_every_unit_is_as_likely_whatever_its_size():
 def test_neighbouring_units_are_chosen_independently_of_their_order():
     num = 40_000
     units = np.tile(np.arange(6), (num, 1))
-    found = sample_units(units, np.ones(units.shape, bool), np.full(num, 3), Draw(1, 1, np.arange(num)))
+    found = sample_units(units, np.ones(units.shape, bool), np.full(num, 3), RowRng(1, 1, np.arange(num)))
     for one, other in itertools.combinations(range(6), 2):
         assert abs((found[:, one] & found[:, other]).mean() - 0.2) < SIGMAS * 0.4 / np.sqrt(num)
 
 
-def units_by_hand(units, maskable, budget, draw):
+def units_by_hand(units, maskable, budget, rng):
     """Systematic sampling as its definition says it, for one row."""
-    number, arc = draw.small("units", len(units), "<u4")[0], draw.once[0, 1]
+    number, arc = rng.small("units", len(units), "<u4")[0], rng.once[0, 1]
     sizes = {u: int((maskable & (units == u)).sum()) for u in sorted(set(units[maskable & (units >= 0)].tolist()))}
     total, start, mask = sum(sizes.values()), 0, np.zeros(len(units), bool)
     begin = int(arc * total) + 1
@@ -309,10 +309,10 @@ def test_units_are_those_of_the_definition_in_any_order_and_any_batch(data):
     units = generator.integers(-1, width, (num, width))
     maskable = generator.random((num, width)) < data.draw(st.sampled_from([0.0, 0.5, 1.0]))
     budget = generator.integers(0, width + 3, num)
-    draw = Draw(data.draw(st.integers(0, 999)), 1, np.arange(num))
-    found = sample_units(units, maskable, budget, draw)
+    rng = RowRng(data.draw(st.integers(0, 999)), 1, np.arange(num))
+    found = sample_units(units, maskable, budget, rng)
     for i in range(num):
-        assert np.array_equal(found[i], units_by_hand(units[i], maskable[i], budget[i], draw.take(np.array([i]))))
+        assert np.array_equal(found[i], units_by_hand(units[i], maskable[i], budget[i], rng.take(np.array([i]))))
 
 
 @given(st.data(), st.sampled_from([np.uint32, np.float64]))
@@ -329,17 +329,17 @@ def test_the_highest_keys_are_exactly_as_many_and_of_equal_ones_the_first(data, 
 def test_units_count_only_what_is_maskable():
     units = np.array([[-1, 0, 0, 1, 1, 2, -1]])
     maskable = np.array([[False, True, False, True, True, False, False]])
-    found = sample_units(units, maskable, np.array([3]), Draw(1, 1, np.zeros(1, int)))
+    found = sample_units(units, maskable, np.array([3]), RowRng(1, 1, np.zeros(1, int)))
     assert np.array_equal(found, maskable)
 
 
 # ---- functions and rows as policies
 
 
-def lowest(rows, draw, *, ratio: float = 0.3, top: int = 2, words: tuple[str, ...] = ("a",), cut: float | None = None):
+def lowest(batch, rng, *, ratio: float = 0.3, top: int = 2, words: tuple[str, ...] = ("a",), cut: float | None = None):
     """Keeps its options for the test to see."""
     lowest.seen = ratio, top, words, cut
-    return np.zeros(rows.shape, bool)
+    return np.zeros(batch.shape, bool)
 
 
 def test_keyword_only_parameters_become_options(registry, make_rows, vocab):
@@ -353,21 +353,21 @@ def test_keyword_only_parameters_become_options(registry, make_rows, vocab):
     assert entry.doc == "Keeps its options for the test to see." and "test_base.py" in entry.place
     rows = make_rows([ENGLISH])
     options = entry.config(ratio=0.2, ratio_end=0.4, top=5, words=("b",))
-    build_masker("lowest", options, vocab)(rows, Draw(1, 1, rows.ids, progress=0.5))
+    build_masker("lowest", options, vocab)(rows, RowRng(1, 1, rows.ids, progress=0.5))
     assert lowest.seen == (pytest.approx(0.3), 5, ("b",), None)
 
 
 def test_a_function_may_return_two_or_three_dimensions_and_take_the_budget(registry, make_rows, vocab):
-    def flat(rows, draw, *, budget):
+    def flat(batch, rng, *, budget):
         """As `uniform`."""
-        return sample_tokens(rows.maskable * 1.0, budget, draw.uniform("uniform", rows.shape[1]))
+        return sample_tokens(batch.maskable * 1.0, budget, rng.uniform("uniform", batch.shape[1]))
 
     register_masker("flat")(flat)
-    register_masker("deep")(lambda rows, draw, *, budget: flat(rows, draw, budget=budget)[None])
+    register_masker("deep")(lambda batch, rng, *, budget: flat(batch, rng, budget=budget)[None])
     assert "budget" not in fields_of(registry.get("flat").config)
     rows = make_rows([ENGLISH, "the dogs"])
-    draw = Draw(1, 1, rows.ids)
-    masks = [build_masker(name, MaskerConfig(), vocab)(rows, draw) for name in ("flat", "deep", "uniform")]
+    rng = RowRng(1, 1, rows.ids)
+    masks = [build_masker(name, MaskerConfig(), vocab)(rows, rng) for name in ("flat", "deep", "uniform")]
     assert masks[0].shape == (1, *rows.shape)
     assert np.array_equal(masks[0], masks[2]) and np.array_equal(masks[1], masks[2])
 
@@ -383,14 +383,14 @@ class OneByOne(RowMasker):
 
 def test_a_row_masker_equals_the_same_policy_over_the_batch(registry, make_rows, vocab):
     @register_masker("at_once")
-    def at_once(rows, draw, *, budget):
+    def at_once(batch, rng, *, budget):
         """The same."""
-        return sample_tokens(rows.maskable * 1.0, budget, draw.uniform("row", rows.shape[1]))
+        return sample_tokens(batch.maskable * 1.0, budget, rng.uniform("row", batch.shape[1]))
 
     rows = make_rows([ENGLISH, "the dogs", [], ENGLISH + ENGLISH], extra=3)
     config = MaskerConfig(ratio=0.4, never=("the",), always=("dogs",))
-    draw = Draw(1, 1, rows.ids)
-    masks = [masker(rows, draw) for masker in (OneByOne(config, vocab), build_masker("at_once", config, vocab))]
+    rng = RowRng(1, 1, rows.ids)
+    masks = [masker(rows, rng) for masker in (OneByOne(config, vocab), build_masker("at_once", config, vocab))]
     assert masks[0].sum() > 10 and np.array_equal(*masks)
 
 
@@ -404,7 +404,7 @@ def test_a_row_masker_that_returns_nonsense_is_named(make_rows, vocab, answer):
 
     rows = make_rows([[10, 11, 12, 13]], ids=[7])
     with pytest.raises(ConfigError, match=r"masker Odd: returned .* for row 7; expected bool \[6\]"):
-        Odd(MaskerConfig(), vocab)(rows, Draw(1, 1, rows.ids))
+        Odd(MaskerConfig(), vocab)(rows, RowRng(1, 1, rows.ids))
 
 
 def test_what_cannot_be_registered_says_why(registry):
@@ -412,10 +412,10 @@ def test_what_cannot_be_registered_says_why(registry):
         pass
 
     for target, config, message in [
-        (lambda rows, draw, *, share: None, None, "parameter 'share': has no default"),
-        (lambda rows, draw, share=0.1: None, None, r"parameter 'share': is not keyword-only; .*\*, share"),
-        (lambda rows, draw, *, words=[]: None, None, "parameter 'words': is of type list"),
-        (lambda rows, draw, *, cut=None: None, None, "parameter 'cut': is of type NoneType"),
+        (lambda batch, rng, *, share: None, None, "parameter 'share': has no default"),
+        (lambda batch, rng, share=0.1: None, None, r"parameter 'share': is not keyword-only; .*\*, share"),
+        (lambda batch, rng, *, words=[]: None, None, "parameter 'words': is of type list"),
+        (lambda batch, rng, *, cut=None: None, None, "parameter 'cut': is of type NoneType"),
         (Stranger, None, "Stranger is no Masker"),
         (OneByOne, Stranger, "Stranger are no MaskerConfig"),
         (3, None, "3 is no class and no function"),
@@ -427,7 +427,7 @@ def test_what_cannot_be_registered_says_why(registry):
 
 def test_a_literal_is_an_option(registry):
     @register_masker("moody")
-    def moody(rows, draw, *, mood: typing.Literal["good", "bad"] = "good"):
+    def moody(batch, rng, *, mood: typing.Literal["good", "bad"] = "good"):
         """Moody."""
 
     assert registry.get("moody").config(mood="bad").mood == "bad"

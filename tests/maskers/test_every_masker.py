@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from taskmask.config import Assignment, Problems, build, fields_of, help_lines, to_dict
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import Masker, build_masker
 from taskmask.registry import MASKERS
@@ -48,7 +48,7 @@ def rows_for(masker, case, make_rows, index=None, extra=0):
     index = np.arange(len(case.contents)) if index is None else index
     rows = make_rows([case.contents[i] for i in index], case.ids[index], extra)
     for column in masker.columns:
-        values = Draw(0, 0, rows.ids).uniform(column, rows.shape[1]) < 0.3
+        values = RowRng(0, 0, rows.ids).uniform(column, rows.shape[1]) < 0.3
         rows.columns[column] = (values & rows.keep & ~rows.vocab.is_special[rows.tokens]).astype(np.int64)
     return rows
 
@@ -73,7 +73,7 @@ def test_no_special_no_padding_over_many_scripts(name, ratio, vocab, make_rows, 
     masker = masker_of(name, vocab, ratio=ratio)
     rows = rows_for(masker, case, make_rows, extra=3)
     for epoch in range(10):
-        check(masker, rows, masker(rows, Draw(1, epoch, rows.ids)))
+        check(masker, rows, masker(rows, RowRng(1, epoch, rows.ids)))
 
 
 @FEW
@@ -84,7 +84,7 @@ def test_no_special_no_padding_over_random_rows(name, vocab, make_rows, data):
     contents = data.draw(st.lists(content, min_size=1, max_size=4))
     masker = masker_of(name, vocab, ratio=data.draw(st.floats(0.02, 1)))
     rows = rows_for(masker, Case(contents, np.arange(len(contents))), make_rows, extra=data.draw(st.integers(0, 3)))
-    check(masker, rows, masker(rows, Draw(data.draw(st.integers(0, 99)), 1, rows.ids, data.draw(st.floats(0, 1)))))
+    check(masker, rows, masker(rows, RowRng(data.draw(st.integers(0, 99)), 1, rows.ids, data.draw(st.floats(0, 1)))))
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.15, 1.0])
@@ -93,7 +93,7 @@ def test_never_is_never_and_always_is_always_masked(name, ratio, vocab, make_row
     masker = masker_of(name, vocab, ratio=ratio, never=never, always=always)
     rows = rows_for(masker, case, make_rows)
     for epoch in range(5):
-        mask = masker(rows, Draw(1, epoch, rows.ids))
+        mask = masker(rows, RowRng(1, epoch, rows.ids))
         check(masker, rows, mask)
         assert not mask[:, np.isin(rows.tokens, vocab.ids_of_pieces(never))].any()
         assert mask[:, np.isin(rows.tokens, vocab.ids_of_pieces(always))].all()
@@ -106,11 +106,11 @@ def test_a_mask_depends_on_seed_epoch_and_row_alone(name, vocab, make_rows, case
     masker = masker_of(name, vocab, never=("▁the",), always=("re",))
     rows = rows_for(masker, case, make_rows)
     seed, epoch, progress = data.draw(st.integers(0, 99)), data.draw(st.integers(0, 9)), data.draw(st.floats(0, 1))
-    whole = masker(rows, Draw(seed, epoch, rows.ids, progress))
+    whole = masker(rows, RowRng(seed, epoch, rows.ids, progress))
     index = np.array(data.draw(st.lists(st.integers(0, len(case.ids) - 1), min_size=1, max_size=5)))
     some = rows_for(masker, case, make_rows, index, extra=data.draw(st.integers(0, 20)))
     np.random.seed(data.draw(st.integers(0, 9)))
-    part = masker(some, Draw(seed, epoch, some.ids, progress))
+    part = masker(some, RowRng(seed, epoch, some.ids, progress))
     width = min(rows.shape[1], some.shape[1])
     assert np.array_equal(part[:, :, :width], whole[:, index][:, :, :width])
     assert not part[:, :, width:].any()

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.fully_explored import FullyExplored, FullyExploredConfig
 from taskmask.maskers.span import Span, SpanConfig
@@ -26,8 +26,8 @@ def one_row(copies, vocab):
 
 
 def masks_of(rows, vocab, epoch=1, **options):
-    draw = Draw(3, epoch, rows.ids)
-    return FullyExplored(FullyExploredConfig(**options), vocab)(rows, draw)
+    rng = RowRng(3, epoch, rows.ids)
+    return FullyExplored(FullyExploredConfig(**options), vocab)(rows, rng)
 
 
 @pytest.mark.parametrize("partition", ["random", "contiguous"])
@@ -40,7 +40,7 @@ def test_masks_are_disjoint_cover_the_row_and_are_balanced(num, of, partition, r
     sizes, total = masks.sum(2), rows.maskable.sum(1)
     longest = 1
     if of != "uniform":
-        units = FullyExplored(FullyExploredConfig(of=of), vocab).inner.units(rows, Draw(3, 1, rows.ids))
+        units = FullyExplored(FullyExploredConfig(of=of), vocab).inner.units(rows, RowRng(3, 1, rows.ids))
         longest = max(collections.Counter(row[row >= 0].tolist()).most_common(1)[0][1] for row in units)
     assert (abs(sizes - total / num) < longest).all()
     for first, second in itertools.combinations(masks, 2):  # the largest Hamming distance that two such masks can have
@@ -50,8 +50,8 @@ def test_masks_are_disjoint_cover_the_row_and_are_balanced(num, of, partition, r
 @pytest.mark.parametrize("of", ["whole_word", "span"])
 def test_units_stay_whole(of, rows, vocab):
     masker = FullyExplored(FullyExploredConfig(of=of), vocab)
-    draw = Draw(3, 1, rows.ids)
-    units, dealt = masker.inner.units(rows, draw), masker.deal(rows, draw)
+    rng = RowRng(3, 1, rows.ids)
+    units, dealt = masker.inner.units(rows, rng), masker.deal(rows, rng)
     for row in range(len(units)):
         for unit in set(units[row][rows.maskable[row]].tolist()):
             assert len(set(dealt[row][(units[row] == unit) & rows.maskable[row]].tolist())) == 1
@@ -70,7 +70,7 @@ def test_the_number_of_masks_comes_from_the_ratio(vocab):
 def test_each_mask_of_a_random_partition_is_a_uniform_one(one_row, vocab):
     """All 28 masks of two among eight tokens come up equally often, in every place (chi-square, 27 degrees)."""
     rows = one_row(8, 4000)
-    masks = FullyExplored(FullyExploredConfig(masks=4), vocab)(rows, Draw(5, 1, rows.ids))
+    masks = FullyExplored(FullyExploredConfig(masks=4), vocab)(rows, RowRng(5, 1, rows.ids))
     for mask in masks:
         times = collections.Counter(tuple(np.flatnonzero(row)) for row in mask)
         assert len(times) == 28
@@ -80,14 +80,14 @@ def test_each_mask_of_a_random_partition_is_a_uniform_one(one_row, vocab):
 def test_a_word_is_as_likely_as_its_share(copies, texts, vocab):
     """Each mask of words is one that whole_word would draw: every token in it with probability 1 / K."""
     rows = copies(texts["english"], 3000)
-    masks = FullyExplored(FullyExploredConfig(masks=4, of="whole_word"), vocab)(rows, Draw(5, 1, rows.ids))
+    masks = FullyExplored(FullyExploredConfig(masks=4, of="whole_word"), vocab)(rows, RowRng(5, 1, rows.ids))
     shares = masks.mean(1)[:, rows.maskable[0]]
     assert abs(shares - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 3000)
 
 
 def test_rows_shorter_than_the_number_of_masks(one_row, vocab):
     for length in (0, 1, 2, 5):
-        masks = FullyExplored(FullyExploredConfig(masks=7), vocab)(rows := one_row(length, 50), Draw(5, 1, rows.ids))
+        masks = FullyExplored(FullyExploredConfig(masks=7), vocab)(rows := one_row(length, 50), RowRng(5, 1, rows.ids))
         assert (masks.sum(0) == rows.maskable).all() and masks.sum(2).max() == min(length, 1)
 
 
@@ -95,7 +95,7 @@ def test_rows_shorter_than_the_number_of_masks(one_row, vocab):
 def test_every_mask_gets_its_share_of_short_rows_too(length, one_row, vocab):
     """No view is always the larger one, or always the empty one; a turn or an epoch alone is as good as another."""
     rows = one_row(length, 4000)
-    masks = FullyExplored(FullyExploredConfig(masks=7), vocab)(rows, Draw(5, 1, rows.ids))
+    masks = FullyExplored(FullyExploredConfig(masks=7), vocab)(rows, RowRng(5, 1, rows.ids))
     shares = masks[:, rows.maskable].reshape(7, 4000, length).mean(axis=1)
     assert abs(shares - 1 / 7).max() < 5 * np.sqrt(1 / 7 * 6 / 7 / 4000)
     sizes = masks.sum(2)
@@ -115,9 +115,9 @@ def test_in_turn_is_one_partition_over_so_many_epochs(rows, vocab):
 def test_sequential_deals_the_masks_out_to_turns(rows, vocab):
     together = masks_of(rows, vocab, masks=4)
     masker = FullyExplored(FullyExploredConfig(masks=4, mode="sequential"), vocab)
-    draw = Draw(3, 1, rows.ids)
+    rng = RowRng(3, 1, rows.ids)
     for turn in range(4):
-        assert np.array_equal(masker(rows, dataclasses.replace(draw, turn=turn))[0], together[turn])
+        assert np.array_equal(masker(rows, dataclasses.replace(rng, turn=turn))[0], together[turn])
 
 
 def test_lists_of_pieces(rows, vocab):
@@ -148,8 +148,8 @@ def test_what_is_refused(options, message, vocab):
 
 def test_the_units_of_a_policy_are_those_that_it_takes(rows, vocab):
     span = Span(SpanConfig(), vocab)
-    draw = Draw(1, 1, rows.ids)
-    units, mask = span.units(rows, draw), span(rows, draw)[0]
+    rng = RowRng(1, 1, rows.ids)
+    units, mask = span.units(rows, rng), span(rows, rng)[0]
     for row in range(len(units)):
         for unit in set(units[row][rows.maskable[row]].tolist()):
             assert len(set(mask[row][(units[row] == unit) & rows.maskable[row]].tolist())) == 1

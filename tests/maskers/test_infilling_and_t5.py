@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from taskmask.analysis.observe import span_lengths
-from taskmask.data.draws import Draw
+from taskmask.analysis.inspect.mask_stats import span_lengths
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.infilling import Infilling, InfillingConfig
 from taskmask.maskers.runs import composition, laid_out
@@ -31,7 +31,7 @@ def assert_fits(counts, chances):
 
 def test_every_composition_is_as_likely():
     num = 20_000
-    keys = Draw(1, 1, np.arange(num)).small("keys", 7, "<u4")
+    keys = RowRng(1, 1, np.arange(num)).small("keys", 7, "<u4")
     parts = composition(np.full(num, 6), np.full(num, 3), keys)
     ways = [way for way in itertools.product(range(1, 5), repeat=3) if sum(way) == 6]
     assert len(ways) == math.comb(5, 2)
@@ -43,7 +43,7 @@ def test_every_composition_is_as_likely():
 def test_parts_add_up_and_are_laid_out_in_turn(data):
     parts = np.array(data.draw(st.lists(st.integers(0, 5), min_size=1, max_size=5)))
     total = np.array([data.draw(st.integers(n, 12)) if n else 0 for n in parts.tolist()])
-    keys = Draw(data.draw(st.integers(0, 99)), 1, np.arange(len(parts))).small("keys", 12, "<u4")
+    keys = RowRng(data.draw(st.integers(0, 99)), 1, np.arange(len(parts))).small("keys", 12, "<u4")
     spans, gaps = composition(total, parts, keys), composition(total, parts, keys[:, ::-1])
     assert (spans.sum(axis=1) == total).all() and ((spans > 0).sum(axis=1) == parts).all()
     for row, laid in enumerate(laid_out(gaps, spans, 24)):
@@ -123,7 +123,7 @@ def test_every_word_is_as_likely(copies, mask):
 @pytest.mark.parametrize("mean", [1.0, 3.0])
 def test_lengths_follow_the_poisson_law_given_that_they_are_not_0(vocab, mean):
     masker, num = Infilling(InfillingConfig(mean=mean), vocab), 20_000
-    lengths = masker.lengths(np.full(num, 60), Draw(1, 1, np.arange(num)))
+    lengths = masker.lengths(np.full(num, 60), RowRng(1, 1, np.arange(num)))
     assert (lengths.sum(axis=1) == 60).all()
     first = np.minimum(lengths[:, 0], 7)
     chances = np.array([mean**n / math.factorial(n) for n in range(1, 30)])
@@ -138,8 +138,8 @@ def test_spans_of_the_mask_are_those_that_were_drawn(vocab, copies, mask):
     word = vocab.encode(["the"])[0].tolist()
     assert len(word) == 1
     rows = copies(word * 90, 300)
-    masker, draw = Infilling(InfillingConfig(), vocab), Draw(1, 1, rows.ids)
-    drawn, found = masker.lengths(np.full(300, 27), draw), mask("infilling", rows)[0]
+    masker, rng = Infilling(InfillingConfig(), vocab), RowRng(1, 1, rows.ids)
+    drawn, found = masker.lengths(np.full(300, 27), rng), mask("infilling", rows)[0]
     for lengths, row in zip(drawn, found, strict=True):
         runs = span_lengths(row[None]).tolist()
         if row[1] and row[90]:  # the span that goes on at the other edge

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
 from taskmask.maskers.runs import spans_of
@@ -15,7 +15,7 @@ SPANS = ([2, 3, 4], [6], [7, 8], [11])
 
 def masks(rows, name="listed", epoch=1, **options):
     masker = build_masker(name, MASKERS.get(name).config(**options), rows.vocab)
-    return masker(rows, Draw(1, epoch, rows.ids))[0]
+    return masker(rows, RowRng(1, epoch, rows.ids))[0]
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_mixed_with_uniform_masks(listed):
     options = MASKERS.get("mix").config(of=("uniform", "listed choose=all"), weights=(0.25, 0.75))
     masker = build_masker("mix", options, rows.vocab)
     assert masker.columns == ("spans",)
-    mask = masker(rows, Draw(1, 1, rows.ids))[0]
+    mask = masker(rows, RowRng(1, 1, rows.ids))[0]
     by_list = mask[:, [2, 3, 4, 6, 7, 8, 11]].all(axis=1)
     assert 0.65 < by_list.mean() < 0.85 and (mask[~by_list].sum(axis=1) == 3).all()
 
@@ -159,7 +159,7 @@ def test_units_are_spans_and_words(make_rows):
     numbers[1, np.flatnonzero(words[1] == 0)[0]] = 7
     rows.columns["spans"] = numbers
     masker = build_masker("whole_unit", MASKERS.get("whole_unit").config(), rows.vocab)
-    units = masker.units(rows, Draw(1, 1, rows.ids))
+    units = masker.units(rows, RowRng(1, 1, rows.ids))
     assert (units[words < 0] == -1).all()
     for row in (0, 1):
         of_words = {word: np.unique(units[row][words[row] == word]) for word in range(words[row].max() + 1)}

@@ -110,7 +110,7 @@ def test_parts_bring_their_columns_and_one_view(registry, vocab):
 
 def test_a_part_that_fails_is_named(registry, make_rows, mask):
     @register_masker("broken")
-    def broken(rows, draw):
+    def broken(batch, rng):
         """Breaks."""
         raise OSError("no such model")
 

@@ -9,13 +9,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from taskmask.analysis.check_cases import KINDS, LONG, TEXTS, Case, Line, lines_of, rows_of, vocabularies
-from taskmask.data.corrupt import replace_tokens
-from taskmask.data.draws import Draw
-from taskmask.data.plan import plan_epoch, this_rank
-from taskmask.data.targets import labels_in_place
+from taskmask.analysis.check.cases import KINDS, LONG, TEXTS, Case, Line, lines_of, rows_of, vocabularies
+from taskmask.data.batching import plan_epoch, this_rank
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
+from taskmask.masking.replace import replace_tokens
+from taskmask.masking.targets import labels_in_place
 from taskmask.registry import MASKERS
 
 READS_A_COLUMN = {
@@ -68,7 +68,7 @@ def text_of(script):
 
 
 def mask_of(masker, rows, seed=1, epoch=1, progress=0.0):
-    return masker(rows, Draw(seed, epoch, rows.ids, progress))
+    return masker(rows, RowRng(seed, epoch, rows.ids, progress))
 
 
 def assert_mean(found, expected):
@@ -109,7 +109,7 @@ def test_the_mask_is_not_upside_down(name):
     vocab = vocab_of("unigram")
     rows = copies(vocab, text_of("english"), 50)
     mask = mask_of(masker_of(name, vocab, ratio=0.15), rows)
-    tokens = replace_tokens(rows, mask, Draw(1, 1, rows.ids), mask_share=1.0, random_share=0.0)
+    tokens = replace_tokens(rows, mask, RowRng(1, 1, rows.ids), mask_share=1.0, random_share=0.0)
     positions, labels = labels_in_place(rows.tokens, mask)
     flat, before = mask.reshape(tokens.shape), np.tile(rows.tokens, (len(mask), 1))  # views, one after the other
     assert 0.1 < mask[0].sum() / rows.maskable.sum() < 0.2 and len(positions) == mask.sum()
@@ -123,7 +123,7 @@ def test_everything_else_is_returned_as_it_was(name):
     rows = rows_of(vocab, Case(lines_of(vocab)))
     before = {field: getattr(rows, field).copy() for field in ("tokens", "lengths", "ids", "keep", "maskable", "words")}
     mask = mask_of(masker_of(name, vocab), rows)
-    tokens = replace_tokens(rows, mask, Draw(1, 1, rows.ids))
+    tokens = replace_tokens(rows, mask, RowRng(1, 1, rows.ids))
     assert all(np.array_equal(getattr(rows, field), array) for field, array in before.items())
     flat, whole = mask.reshape(tokens.shape), np.tile(rows.tokens, (len(mask), 1))  # views, one after the other
     assert np.array_equal(tokens[~flat], whole[~flat])
@@ -208,7 +208,7 @@ def test_whole_words_are_not_always_replaced_by_mask():
     vocab = vocab_of("unigram")
     rows = copies(vocab, text_of("english"), 400)
     mask = mask_of(masker_of("whole_word", vocab), rows)
-    new, old = replace_tokens(rows, mask, Draw(1, 1, rows.ids))[mask[0]], rows.tokens[mask[0]]
+    new, old = replace_tokens(rows, mask, RowRng(1, 1, rows.ids))[mask[0]], rows.tokens[mask[0]]
     assert abs((new == vocab.mask).mean() - 0.8) < 0.03 and abs((new == old).mean() - 0.1) < 0.03
 
 
@@ -300,7 +300,7 @@ def test_nothing_masked_leaves_the_rows_and_has_no_targets(name):
     mask = mask_of(masker_of(name, vocab, ratio=1.0), rows)
     positions, labels = labels_in_place(rows.tokens, mask)
     assert not mask.any() and len(positions) == len(labels) == 0
-    assert np.array_equal(replace_tokens(rows, mask, Draw(1, 1, rows.ids)), rows.tokens)
+    assert np.array_equal(replace_tokens(rows, mask, RowRng(1, 1, rows.ids)), rows.tokens)
 
 
 # ---- random numbers
@@ -351,7 +351,7 @@ def test_the_number_of_workers_and_processes_changes_nothing(name):
                     if number < len(plan):
                         case = Case(tuple(lines[row] for row in plan[number].tolist()), epoch=epoch)
                         rows = rows_of(vocab, case)
-                        mask = masker(rows, case.draw())[0]
+                        mask = masker(rows, case.rng())[0]
                         found |= {
                             id: row[:size].tobytes()
                             for id, row, size in zip(rows.ids.tolist(), mask, rows.lengths, strict=True)
@@ -386,7 +386,7 @@ def test_the_global_generators_are_not_asked(name):
 @every_masker
 def test_the_masks_of_a_validation_stay_the_same(name):
     """huggingface/transformers draws fresh masks in each evaluation, so that losses cannot be compared."""
-    from taskmask.training.loader import frozen_tickets
+    from taskmask.training.data_loader import frozen_tickets
 
     vocab = vocab_of("bpe")
     content = vocab.encode([text_of("english")])[0].tolist()[:50]
@@ -394,7 +394,7 @@ def test_the_masks_of_a_validation_stay_the_same(name):
     for max_tokens in (200, 5000):
         masker, masks = masker_of(name, vocab, ratio=0.1, ratio_end=0.4), {}
         for ticket in frozen_tickets(np.full(40, 52), max_tokens, 1):
-            mask = masker(rows_with(vocab, [content] * len(ticket.ids), ids=ticket.ids.tolist()), ticket.draw)[0]
+            mask = masker(rows_with(vocab, [content] * len(ticket.ids), ids=ticket.ids.tolist()), ticket.rng)[0]
             masks |= {id: row.tobytes() for id, row in zip(ticket.ids.tolist(), mask, strict=True)}
         found.append(masks)
     assert found[0] == found[1] and len(found[0]) == 40
@@ -406,7 +406,7 @@ def test_random_pieces_are_no_specials_and_not_of_the_batch_alone(kind):
     vocab = vocab_of(kind)
     rows = copies(vocab, [int(np.flatnonzero(~vocab.is_special)[0])] * 60, 1000)
     mask = mask_of(masker_of("uniform", vocab, ratio=1.0), rows)
-    drawn = np.unique(replace_tokens(rows, mask, Draw(1, 1, rows.ids), mask_share=0.0, random_share=1.0)[mask[0]])
+    drawn = np.unique(replace_tokens(rows, mask, RowRng(1, 1, rows.ids), mask_share=0.0, random_share=1.0)[mask[0]])
     assert set(drawn) == set(np.flatnonzero(~vocab.is_special))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
@@ -11,7 +11,7 @@ from taskmask.registry import MASKERS
 
 def masks(rows, epoch=1, **options):
     masker = build_masker("scored", MASKERS.get("scored").config(column="score", **options), rows.vocab)
-    return masker(rows, Draw(1, epoch, rows.ids))[0]
+    return masker(rows, RowRng(1, epoch, rows.ids))[0]
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_mixed_with_uniform_masks(scored):
     options = MASKERS.get("mix").config(of=("uniform", "scored above=0.5"), weights=(0.25, 0.75), ratio=0.5)
     masker = build_masker("mix", options, rows.vocab)
     assert masker.columns == ("score",)
-    mask = masker(rows, Draw(1, 1, rows.ids))[0]
+    mask = masker(rows, RowRng(1, 1, rows.ids))[0]
     by_score = np.array([np.flatnonzero(row).tolist() == [2, 5] for row in mask])
     assert 0.65 < by_score.mean() < 0.85 and (mask[~by_score].sum(1) > 3).all()
 
@@ -134,7 +134,7 @@ def test_mixed_with_uniform_masks_the_control_masks_as_many_of_every_row(scored)
     rows = scored(lambda place: np.isin(place, (2, 5)).astype(float), num=400)
     chosen, control = (
         build_masker("mix", MASKERS.get("mix").config(of=("uniform", part), ratio=0.5), rows.vocab)(
-            rows, Draw(1, 1, rows.ids)
+            rows, RowRng(1, 1, rows.ids)
         )[0]
         for part in ("scored above=0.5", "scored above=0.5 control=true")
     )

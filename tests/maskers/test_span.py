@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError
 from taskmask.maskers.span import Span, SpanConfig
 
@@ -39,7 +39,7 @@ def test_the_mean_of_spanbert():
 )
 def test_lengths_of_the_tiling(vocab, copies, config):
     rows = copies([10] * 100, 2000)
-    tile = Span(config, vocab).units(rows, Draw(1, 1, rows.ids))[:, 1:-1]
+    tile = Span(config, vocab).units(rows, RowRng(1, 1, rows.ids))[:, 1:-1]
     starts = np.diff(tile, axis=1, prepend=-1) > 0
     lengths, chances = chances_of(config)
     # a start after the edge, and so early that even the longest span ends inside the row
@@ -73,7 +73,7 @@ def test_every_position_is_as_likely_edges_included(mask, copies, unit, ratio, n
 
 def test_spans_are_whole_words_and_taken_whole(vocab, copies, mask):
     rows = copies(ENGLISH * 3, 300)
-    tile = Span(SpanConfig(), vocab).units(rows, Draw(1, 1, rows.ids))
+    tile = Span(SpanConfig(), vocab).units(rows, RowRng(1, 1, rows.ids))
     found = mask("span", rows)[0]
     for groups in (tile, np.maximum(rows.words, 0)):
         inside = (groups[:, 1:] == groups[:, :-1]) & rows.maskable[:, 1:] & rows.maskable[:, :-1]
@@ -89,7 +89,7 @@ def test_no_span_crosses_a_special_token(vocab, copies, unit):
     half = vocab.encode(["the lazy dogs over"])[0]
     rows = copies([*half, vocab.eos, *half], 500)
     border = 1 + len(half)
-    tile = Span(SpanConfig(unit=unit, p=0.01, longest=50), vocab).units(rows, Draw(1, 1, rows.ids))
+    tile = Span(SpanConfig(unit=unit, p=0.01, longest=50), vocab).units(rows, RowRng(1, 1, rows.ids))
     assert (tile[:, border - 1] != tile[:, border]).all() and (tile[:, border] != tile[:, border + 1]).all()
     assert (tile[:, border - 2] == tile[:, border - 1]).mean() > 0.9
 
@@ -97,9 +97,9 @@ def test_no_span_crosses_a_special_token(vocab, copies, unit):
 @pytest.mark.parametrize("unit", ["word", "token"])
 def test_a_row_that_needs_more_spans_than_most_has_them(vocab, copies, unit):
     rows, masker = copies(ENGLISH * 3, 100), Span(SpanConfig(unit=unit), vocab)
-    expected = masker.units(rows, Draw(1, 1, rows.ids))
+    expected = masker.units(rows, RowRng(1, 1, rows.ids))
     masker.mean = 1e9  # guesses that 8 spans fill a row
-    assert np.array_equal(masker.units(rows, Draw(1, 1, rows.ids)), expected)
+    assert np.array_equal(masker.units(rows, RowRng(1, 1, rows.ids)), expected)
 
 
 def test_masked_runs_are_longer_than_those_of_uniform(mask, copies):

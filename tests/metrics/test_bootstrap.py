@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from taskmask.metrics.bootstrap import Measure, intervals, over_runs, resample, seed_intervals
 from taskmask.metrics.classification import classification_metrics
+from taskmask.stats.bootstrap import Measure, intervals, over_runs, resample, seed_intervals
 
 
 def mean_of(values):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from taskmask.metrics.bootstrap import Resampled, over_runs
-from taskmask.metrics.paired import paired_difference
+from taskmask.stats.bootstrap import Resampled, over_runs
+from taskmask.stats.paired import paired_difference
 
 RESAMPLES = 100
 SHARES = np.array([0.5, 0.3, 0.2])  # of the classes

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from taskmask.metrics.beta import beta_quantile, incomplete_beta
-from taskmask.metrics.bootstrap import Measure, Resampled, intervals, over_runs, resample, seed_intervals
 from taskmask.metrics.classification import classification_limits, classification_metrics
 from taskmask.metrics.entities import entity_limits, f1_of
-from taskmask.metrics.limits import CORRELATION, LOSS, SHARE, UNLIMITED, Limits, interval_within
-from taskmask.metrics.paired import paired_difference
 from taskmask.metrics.regression import LIMITS, regression_metrics
-from taskmask.metrics.two_way import TwoWay, two_way
+from taskmask.stats.beta import beta_quantile, incomplete_beta
+from taskmask.stats.bootstrap import Measure, Resampled, intervals, over_runs, resample, seed_intervals
+from taskmask.stats.limits import CORRELATION, LOSS, SHARE, UNLIMITED, Limits, interval_within
+from taskmask.stats.paired import paired_difference
+from taskmask.stats.two_way import TwoWay, two_way
 
 
 def share(values, limits=SHARE):
@@ -295,8 +295,8 @@ GRADED = {  # how scores of examples fall, and their mean
 @pytest.mark.parametrize("kind", GRADED)
 @pytest.mark.parametrize("examples", [10, 50, 200])
 def test_coverage_of_graded_scores(kind, examples):
-    random, (draw, mean) = np.random.default_rng(examples), GRADED[kind]
-    found = [over_runs(list(exact(draw(random, examples)[None]).values()), "it") for _ in range(1500)]
+    random, (rng, mean) = np.random.default_rng(examples), GRADED[kind]
+    found = [over_runs(list(exact(rng(random, examples)[None]).values()), "it") for _ in range(1500)]
     assert np.mean([one.low <= mean <= one.high for one in found]) > 0.925
 
 

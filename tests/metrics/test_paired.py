@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from taskmask.metrics.bootstrap import Measure, Resampled, intervals, resample
-from taskmask.metrics.paired import holm, paired_difference
-from taskmask.metrics.student import t_beyond, t_tail
-from taskmask.metrics.two_way import TwoWay, two_way
+from taskmask.stats.bootstrap import Measure, Resampled, intervals, resample
+from taskmask.stats.paired import holm, paired_difference
+from taskmask.stats.student import t_beyond, t_tail
+from taskmask.stats.two_way import TwoWay, two_way
 
 
 def constant(value, size=1000):

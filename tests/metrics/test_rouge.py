@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskmask.data.words import words_of_text
 from taskmask.metrics.rouge import latin_words, longest_common_subsequence, rouge
+from taskmask.tokenizer.word_boundaries import words_of_text
 
 NAN = math.nan
 WORDS = st.lists(st.sampled_from("abcd"), max_size=12)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from taskmask.errors import CheckpointError
+from taskmask.hf.families import heads_of
+from taskmask.hf.model_folder import fit_vocabulary, read_folder, write_folder
 from taskmask.models import EncoderDecoderConfig
 from taskmask.models.encoder_decoder import EncoderDecoder
-from taskmask.models.families import heads_of
-from taskmask.models.hf import fit_vocabulary, read_folder, write_folder
-from taskmask.modules.spec import GenerationConfig
+from taskmask.modules.heads_spec import GenerationConfig
 
 safetensors = pytest.importorskip("safetensors.torch")
 transformers = pytest.importorskip("transformers")

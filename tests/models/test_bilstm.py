@@ -8,7 +8,7 @@ from torch import nn
 from taskmask.errors import ConfigError
 from taskmask.models import BiLSTMConfig
 from taskmask.models.bilstm import BiLSTM
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 
 HEADS = {"mlm": HeadSpec("lm"), "label": HeadSpec("row", 3), "tags": HeadSpec("token", 2)}
 

@@ -12,7 +12,7 @@ from taskmask.models import EncoderConfig
 from taskmask.models.base import Model
 from taskmask.models.encoder import Encoder
 from taskmask.modules.attention import local_mask, rotary_angles
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import MODELS
 
 VOCAB, LENGTH = 100, 16
@@ -349,5 +349,5 @@ def test_heads_of_rows_and_tokens():
 
 
 def test_the_index_imports_no_torch():
-    code = "import sys, taskmask.models, taskmask.modules.spec; sys.exit('torch' in sys.modules)"
+    code = "import sys, taskmask.models, taskmask.modules.heads_spec; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,18 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.config.settings import OptimSettings, Settings
 from taskmask.errors import ConfigError
 from taskmask.models import EncoderDecoderConfig
 from taskmask.models.encoder import Encoder
 from taskmask.models.encoder_decoder import EncoderDecoder
-from taskmask.modules.spec import GenerationConfig, HeadSpec
+from taskmask.modules.heads_spec import GenerationConfig, HeadSpec
 from taskmask.registry import MODELS
-from taskmask.settings import OptimSettings, Settings
 from taskmask.tasks.masked_lm import MaskedLM
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_objective, build_task
 from taskmask.training.objective import Objective
 from taskmask.training.optim import adamw, freeze
-from taskmask.training.parts import build_objective, build_task
 
 VOCAB, LENGTH, PAD, BOS, EOS = 60, 24, 0, 1, 2
 LM = {"seq2seq": HeadSpec("lm")}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from taskmask.errors import CheckpointError
+from taskmask.hf.families import heads_of
+from taskmask.hf.model_folder import fit_vocabulary, read_folder, write_folder
 from taskmask.models import EncoderConfig
 from taskmask.models.encoder import Encoder
-from taskmask.models.families import heads_of
-from taskmask.models.hf import fit_vocabulary, read_folder, write_folder
 
 safetensors = pytest.importorskip("safetensors.torch")
 transformers = pytest.importorskip("transformers")
@@ -445,7 +445,7 @@ def test_what_cannot_be_written_is_refused(saved, changes, message, tmp_path):
 
 
 def test_without_the_package(saved):
-    code = "import sys; sys.modules['safetensors'] = None\nfrom taskmask.models.hf import read_folder\n"
+    code = "import sys; sys.modules['safetensors'] = None\nfrom taskmask.hf.model_folder import read_folder\n"
     code += "from taskmask.errors import CheckpointError\n"
     code += f"try: read_folder({str(saved('bert', 'masked_lm'))!r})\n"
     code += "except CheckpointError as error: sys.exit(7 if 'pip install taskmask[hf]' in str(error) else 1)"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from taskmask.errors import ConfigError
 from taskmask.modules.generation import generate
-from taskmask.modules.spec import GenerationConfig
+from taskmask.modules.heads_spec import GenerationConfig
 
 EOS, START = 0, 1
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from taskmask.modules.heads import LMHead, build_head
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.modules.init import init_weights, residual_scale_of
-from taskmask.modules.spec import HeadSpec
 
 WIDTH, VOCAB = 16, 50
 

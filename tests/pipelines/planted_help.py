@@ -2,7 +2,7 @@
 
 import random
 
-from taskmask.settings import Settings
+from taskmask.config.settings import Settings
 
 WORDS = [a + b + c for a in "bdfgklmnprst" for b in "aeiou" for c in "lnrst"]
 GOOD, BAD, PLAIN = WORDS[:10], WORDS[10:20], WORDS[20:140]

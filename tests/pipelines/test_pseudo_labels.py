@@ -7,10 +7,10 @@ import pytest
 import torch
 from planted_help import sentence, settings, write_tsv
 
-from taskmask.data.columns import Dataset
-from taskmask.training.evaluate import evaluate
-from taskmask.training.pretrained import load
-from taskmask.training.run import train
+from taskmask.data.dataset import Dataset
+from taskmask.inference.evaluate import evaluate
+from taskmask.inference.loaded_model import load
+from taskmask.training.train import train
 from taskmask_cli.annotate import main as annotate_command
 from taskmask_cli.preprocess import main as preprocess
 

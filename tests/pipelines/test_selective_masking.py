@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from planted_help import BAD, GOOD, sentence, settings, write_tsv
 
-from taskmask.data.columns import Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.source import RowSource
+from taskmask.checkpoints import checkpoint
+from taskmask.data.dataset import Dataset
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import RowSource
 from taskmask.errors import ConfigError
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
-from taskmask.training import checkpoint
-from taskmask.training.annotate import annotate
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.training.train import train
 from taskmask_cli.annotate import main as annotate_command
 from taskmask_cli.preprocess import main as preprocess
 
@@ -120,7 +120,7 @@ def test_the_tagger_learns_them_and_masks_hit_them(folder, annotated, tagger):
     hits, counts = {}, {}
     for control in (False, True):
         options = MASKERS.get("scored").config(column="score", above=0.5, ratio=0.15, control=control)
-        mask = build_masker("scored", options, rows.vocab)(rows, Draw(1, 1, rows.ids))[0]
+        mask = build_masker("scored", options, rows.vocab)(rows, RowRng(1, 1, rows.ids))[0]
         keywords = np.zeros(rows.shape, bool)
         for number, (start, stop) in enumerate(zip(source.starts, source.stops, strict=True)):
             keywords[number, 1 : 1 + stop - start] = truth[start:stop]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from taskmask import load
-from taskmask.data.columns import Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.source import RowSource
+from taskmask.data.dataset import Dataset
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import RowSource
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
 from taskmask_cli.annotate import main as annotate
@@ -109,7 +109,7 @@ def test_one_annotation_serves_top_1_and_top_5(annotated, folder):
     top = {}
     for choose, probability in (("best", "p"), ("one", "")):
         masker = build_masker("listed", MASKERS.get("listed").config(choose=choose, probability=probability), vocab)
-        masks = [masker(rows, Draw(1, epoch, rows.ids))[0] for epoch in range(20)]
+        masks = [masker(rows, RowRng(1, epoch, rows.ids))[0] for epoch in range(20)]
         numbers = [np.where(mask, rows.columns["spans"], 0).max(axis=1) for mask in masks]
         for mask, number in zip(masks, numbers, strict=True):
             assert (mask == ((rows.columns["spans"] == number[:, None]) & (number[:, None] > 0))).all()

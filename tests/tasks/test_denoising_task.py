@@ -8,15 +8,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from taskmask.data.corrupt import insert_gaps, permute_sentences
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.targets import put_back
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError
 from taskmask.maskers.base import Masker, MaskerConfig, build_masker
+from taskmask.masking.replace import insert_gaps, permute_sentences
+from taskmask.masking.targets import put_back
 from taskmask.registry import MASKERS
 from taskmask.tasks.denoising import Denoising, DenoisingConfig
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 TEXTS = [
     "The quick brown foxes jump. Over the lazy dogs! Often, not always.",
@@ -33,10 +33,10 @@ class Chosen(Masker):
     views = 2
     places = (2, 3, 6)
 
-    def select(self, rows, draw):
-        mask = np.zeros((2, *rows.shape), bool)
+    def select(self, batch, rng):
+        mask = np.zeros((2, *batch.shape), bool)
         mask[0, :, list(self.places)] = True
-        return mask & rows.maskable
+        return mask & batch.maskable
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def rows(vocab):
     tokens = np.full((len(contents), lengths.max()), vocab.pad)
     for row, content in zip(tokens, contents, strict=True):
         row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
-    return Rows(tokens, lengths, np.arange(7, 7 + len(TEXTS)), vocab)
+    return TokenBatch(tokens, lengths, np.arange(7, 7 + len(TEXTS)), vocab)
 
 
 def task_of(vocab, masker="uniform", ratio=0.4, **options):
@@ -67,7 +67,7 @@ def task_of(vocab, masker="uniform", ratio=0.4, **options):
 
 def with_columns(rows, masker):
     """The rows with the columns that the masker reads, 0 or 1 at each token."""
-    values = {name: Draw(0, 0, rows.ids).uniform(name, rows.shape[1]) < 0.3 for name in masker.columns}
+    values = {name: RowRng(0, 0, rows.ids).uniform(name, rows.shape[1]) < 0.3 for name in masker.columns}
     columns = {
         name: (value & rows.keep & ~rows.vocab.is_special[rows.tokens]).astype(int) for name, value in values.items()
     }
@@ -103,10 +103,10 @@ def test_texts_are_rebuilt_with_every_masker(vocab, rows, name, seed, ratio, out
     options = {"output": output, "insertions": insertions, "permute": permute, "sentinels": sentinels}
     task = task_of(vocab, name, ratio, **options)
     task.sentinels = np.resize(task.sentinels, ENDLESS * sentinels)
-    rows, draw = with_columns(rows, task.masker), Draw(seed, 1, rows.ids)
-    batch = task.make_batch(rows, draw)
+    rows, rng = with_columns(rows, task.masker), RowRng(seed, 1, rows.ids)
+    batch = task.make_batch(rows, rng)
     originals = [row[row != vocab.pad].tolist() for row in rows.tokens] * task.views
-    moved = permute_sentences(rows, draw).tokens if permute else rows.tokens
+    moved = permute_sentences(rows, rng).tokens if permute else rows.tokens
     moved = [row[row != vocab.pad].tolist() for row in moved] * task.views
     inputs, texts = read(batch), written(batch)
     assert len(inputs) == len(texts) == len(originals) and batch.num_tokens == rows.lengths.sum() * task.views
@@ -129,10 +129,10 @@ def test_a_row_is_the_same_in_any_batch(vocab, rows, name, output):
     if "exchange" in type(task.masker).__module__:
         pytest.skip("looks at the other rows")
     rows = with_columns(rows, task.masker)
-    batch = task.make_batch(rows, Draw(3, 2, rows.ids))
+    batch = task.make_batch(rows, RowRng(3, 2, rows.ids))
     for order in ([2], [3, 0]):
         few = rows.take(np.array(order))
-        alone = task.make_batch(few, Draw(3, 2, few.ids))
+        alone = task.make_batch(few, RowRng(3, 2, few.ids))
         places = [view * len(rows.ids) + row for view in range(task.views) for row in order]
         for take in (read, written):
             assert [a.tolist() for a in take(alone)] == [take(batch)[place].tolist() for place in places]
@@ -141,12 +141,12 @@ def test_a_row_is_the_same_in_any_batch(vocab, rows, name, output):
 def test_by_hand(vocab, rows):
     task = task_of(vocab, Chosen(MaskerConfig(), vocab), output="spans")
     first = rows.take(np.array([0]))
-    batch = task.make_batch(first, Draw(1, 1, first.ids))
+    batch = task.make_batch(first, RowRng(1, 1, first.ids))
     t = first.tokens[0].tolist()
     m, bos, eos = vocab.mask, vocab.bos, vocab.eos
     assert read(batch)[0].tolist() == [*t[:2], m, *t[4:6], m, *t[7:]] and read(batch)[1].tolist() == t
     assert [text.tolist() for text in written(batch)] == [[bos, t[2], t[3], m, t[6], eos], []]  # nothing in view 2
-    whole = task_of(vocab, Chosen(MaskerConfig(), vocab)).make_batch(first, Draw(1, 1, first.ids))
+    whole = task_of(vocab, Chosen(MaskerConfig(), vocab)).make_batch(first, RowRng(1, 1, first.ids))
     assert [text.tolist() for text in written(whole)] == [t, t]
 
 
@@ -154,9 +154,9 @@ def test_lengths_of_t5(vocab):
     """568 tokens are 512 to read and 114 to write, `</s>` counted, and `<s>` besides."""
     ids = np.random.default_rng(0).choice(np.flatnonzero(~vocab.is_special), (3, 568))
     tokens = np.pad(ids, ((0, 0), (1, 1)), constant_values=((0, 0), (vocab.bos, vocab.eos)))
-    rows = Rows(tokens, np.full(3, 570), np.arange(3), vocab)
+    rows = TokenBatch(tokens, np.full(3, 570), np.arange(3), vocab)
     task = task_of(vocab, "t5_span", 0.15, output="spans", sentinels=True)
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    batch = task.make_batch(rows, RowRng(1, 1, rows.ids))
     assert [len(row) for row in read(batch)] == [513] * 3 and [len(row) for row in written(batch)] == [115] * 3
 
 
@@ -165,9 +165,9 @@ class Every(Masker):
 
     views = 2
 
-    def select(self, rows, draw):
-        place = np.arange(rows.shape[1])
-        return np.stack([rows.maskable & (place % 2 == 1), rows.maskable & (place % 2 == 0)])
+    def select(self, batch, rng):
+        place = np.arange(batch.shape[1])
+        return np.stack([batch.maskable & (place % 2 == 1), batch.maskable & (place % 2 == 0)])
 
 
 @pytest.mark.parametrize("insertions", [0.0, 2.0])
@@ -175,9 +175,9 @@ class Every(Masker):
 def test_what_is_written_is_no_longer_than_the_row(vocab, size, insertions):
     """Nor where each second token is taken out, and has a sentinel."""
     tokens = np.array([[vocab.bos, *np.flatnonzero(~vocab.is_special)[:size], vocab.eos]])
-    rows = Rows(tokens, np.array([size + 2]), np.arange(1), vocab)
+    rows = TokenBatch(tokens, np.array([size + 2]), np.arange(1), vocab)
     task = task_of(vocab, Every(MaskerConfig(), vocab), output="spans", sentinels=True, insertions=insertions)
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    batch = task.make_batch(rows, RowRng(1, 1, rows.ids))
     assert batch.inputs["target"].shape[1] <= size + 2
     for given_tokens, text in zip(read(batch), written(batch), strict=True):
         if len(text):
@@ -186,7 +186,7 @@ def test_what_is_written_is_no_longer_than_the_row(vocab, size, insertions):
 
 
 def test_nothing_masked_is_no_target(vocab, rows):
-    batch = task_of(vocab, ratio=0.0, output="spans").make_batch(rows, Draw(1, 1, rows.ids))
+    batch = task_of(vocab, ratio=0.0, output="spans").make_batch(rows, RowRng(1, 1, rows.ids))
     assert len(batch.targets["seq2seq"]) == 0 == len(batch.inputs["positions"]["seq2seq"])
 
 
@@ -195,7 +195,7 @@ def test_the_insertions_of_bart(vocab, rows):
     many = dataclasses.replace(
         rows, tokens=np.repeat(rows.tokens[:1], 3000, 0), lengths=np.repeat(rows.lengths[:1], 3000), ids=np.arange(3000)
     )
-    tokens = [task_of(vocab, Chosen(MaskerConfig(), vocab), insertions=share).make_batch(many, Draw(1, 1, many.ids))
+    tokens = [task_of(vocab, Chosen(MaskerConfig(), vocab), insertions=share).make_batch(many, RowRng(1, 1, many.ids))
               .inputs["tokens"][:3000] for share in (0.0, 0.0524)]  # fmt: skip
     gaps = [(part == vocab.mask).sum() for part in tokens]
     assert gaps[0] == 6000 and abs(gaps[1] / gaps[0] - 1.0524) < 5 * 0.31 / np.sqrt(3000) / 2
@@ -203,7 +203,7 @@ def test_the_insertions_of_bart(vocab, rows):
 
 def test_rows_are_shown_for_people(vocab, rows):
     task = task_of(vocab, Chosen(MaskerConfig(), vocab), output="spans")
-    batch = task.make_batch(rows, Draw(1, 1, rows.ids))
+    batch = task.make_batch(rows, RowRng(1, 1, rows.ids))
     guesses = torch.nn.functional.one_hot(torch.full((len(batch.targets["seq2seq"]),), 40), vocab.size)
     plain, asked = task.show(batch), task.show(batch, {"seq2seq": guesses})
     spans = [vocab.decode(text) for text in written(batch)]
@@ -269,7 +269,7 @@ def test_masks_that_cover_a_row_have_every_token_written_once(rows, vocab, mode,
     visits = {"together": [(1, 0)], "in_turn": [(1, 0), (2, 0), (3, 0)], "sequential": [(1, 0), (1, 1), (1, 2)]}
     written = []
     for epoch, turn in visits[mode]:
-        batch = task.make_batch(rows, Draw(1, epoch, rows.ids, turn=turn))
+        batch = task.make_batch(rows, RowRng(1, epoch, rows.ids, turn=turn))
         written.append(batch.targets["seq2seq"])
     written = np.concatenate(written)
     assert sorted(written[~vocab.is_special[written]]) == sorted(rows.tokens[rows.maskable])
@@ -281,9 +281,9 @@ def test_gaps_of_masks_in_turn_are_those_of_masks_together(rows):
     for view in range(4):
         mask[view, :, 2 + 3 * view : 4 + 3 * view] = True
     mask &= rows.maskable
-    draw = Draw(1, 1, rows.ids)
-    together = insert_gaps(rows, mask, 0.9, draw)
-    in_turn = [insert_gaps(rows, mask[n : n + 1], 0.9, dataclasses.replace(draw, turn=n))[0] for n in range(4)]
+    rng = RowRng(1, 1, rows.ids)
+    together = insert_gaps(rows, mask, 0.9, rng)
+    in_turn = [insert_gaps(rows, mask[n : n + 1], 0.9, dataclasses.replace(rng, turn=n))[0] for n in range(4)]
     assert np.array_equal(together, np.stack(in_turn)) and together.any(axis=(1, 2)).all()
-    same = [insert_gaps(rows, mask[:1], 0.9, dataclasses.replace(draw, turn=n)) for n in range(4)]
+    same = [insert_gaps(rows, mask[:1], 0.9, dataclasses.replace(rng, turn=n)) for n in range(4)]
     assert any(not np.array_equal(same[0], other) for other in same[1:])

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from task_data_help import ragged, write
 
-from taskmask.data.columns import Column
-from taskmask.data.vocab import Vocabulary, train_vocabulary
-from taskmask.metrics.bootstrap import intervals
-from taskmask.settings import Settings
-from taskmask.training.parts import build_data
+from taskmask.config.settings import Settings
+from taskmask.data.dataset import Column
+from taskmask.stats.bootstrap import intervals
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_data
 
 ROWS, TASKS = 60, ("masked_lm", "joint_mlm", "denoising")
 MODELS = {"denoising": "bart_mini"}

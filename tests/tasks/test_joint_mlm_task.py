@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from task_data_help import ragged, write
 
+from taskmask.config.settings import Settings
 from taskmask.criteria.joint import divergence
-from taskmask.data.columns import Column
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Batch
-from taskmask.data.source import Examples
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.batch import Batch
+from taskmask.data.dataset import Column
+from taskmask.data.rng import RowRng
+from taskmask.data.sequences.base import Examples
 from taskmask.errors import ConfigError, DataError
-from taskmask.settings import Settings
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.build import build_data, build_objective
 from taskmask.training.objective import weighted_total
-from taskmask.training.parts import build_data, build_objective
 
 TEXTS = ["the quick brown foxes", "the lazy dogs jump", "dogs", "over the lazy foxes"]
 LABELS = [0, 1, -1, 1]
@@ -52,7 +52,7 @@ def make(data, criterion=None, **task):
     parts = build_data(chosen, ["train"])
     columns = parts.sources["train"].columns
     rows = Examples(parts.dataset.split("train"), parts.vocab, 40, "", columns)[np.arange(4)]
-    batch = parts.task.make_batch(rows, Draw(1, 1, rows.ids))
+    batch = parts.task.make_batch(rows, RowRng(1, 1, rows.ids))
     objective = build_objective(chosen, parts.task).eval()
     return objective, rows, batch, batch.map(torch.from_numpy)
 
@@ -104,7 +104,7 @@ def test_the_scores_follow_classes_in_another_order(data, label):
         parts = build_data(Settings.of(task={"name": "joint_mlm", **options}, data={"path": data}), ["train"],
                            {label: names})  # fmt: skip
         rows = parts.sources["train"][np.arange(4)]
-        targets = parts.task.make_batch(rows, Draw(1, 1, rows.ids)).targets
+        targets = parts.task.make_batch(rows, RowRng(1, 1, rows.ids)).targets
         labels = targets["pseudo"]
         found.append((np.where(labels < 0, "none", np.array(names)[labels]).tolist(), targets["soft"]))
     assert found[0][0] == found[1][0] and np.array_equal(found[0][1], found[1][1][:, ::-1])
@@ -388,7 +388,7 @@ def test_masks_that_cover_a_row_do_so_over_its_visits(data, read, mode):
     visits = {"together": [(1, 0)], "in_turn": [(1, 0), (2, 0), (3, 0)], "sequential": [(1, 0), (1, 1), (1, 2)]}
     masked = np.zeros(rows.tokens.size, int)
     for epoch, turn in visits[mode]:
-        batch = parts.task.make_batch(rows, Draw(1, epoch, rows.ids, turn=turn))
+        batch = parts.task.make_batch(rows, RowRng(1, epoch, rows.ids, turn=turn))
         masked += np.bincount(batch.inputs["positions"]["mlm"] % rows.tokens.size, minlength=rows.tokens.size)
         assert len(batch.targets["pseudo"]) == len(batch.inputs["tokens"])
         assert (batch.targets["pseudo"] >= 0).sum() == (1 if read == "clean" or mode != "together" else 3) * 3

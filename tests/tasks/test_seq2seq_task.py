@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from task_data_help import text_columns, write
 
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError
-from taskmask.settings import DataSettings
 from taskmask.tasks.seq2seq import Seq2Seq, Seq2SeqConfig
 
 EXAMPLES = [
@@ -56,7 +56,7 @@ def made(dataset, tiny_vocab):
         task = Seq2Seq(Seq2SeqConfig(**options), tiny_vocab, None, {})
         source = task.source(dataset.split("train"), DataSettings(length=length), dataset)
         rows = source[np.arange(3)]
-        return task, source, task.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        return task, source, task.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
 
     return made
 
@@ -93,7 +93,7 @@ def test_answers_that_are_generated(made, tiny_vocab):
 
 
 def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
-    from taskmask.data.text_to_text import TextToText
+    from taskmask.data.sequences.seq2seq import TextToText
 
     accepted = [["北京"], ["red fox"], ["red"]]
     monkeypatch.setattr(TextToText, "accepted", lambda self, ids: accepted)
@@ -116,7 +116,7 @@ def test_rouge_is_of_the_references_that_have_words(made, monkeypatch):
 
 def test_rouge_of_references_that_are_mostly_in_another_script_is_noted(made, monkeypatch):
     """Of 北京奥运会 2008 only 2008 counts, so 上海 2008 would be a copy."""
-    from taskmask.data.text_to_text import TextToText
+    from taskmask.data.sequences.seq2seq import TextToText
 
     accepted = [["北京奥运会 2008"], ["naïve Straße"], ["a red Ω"]]
     monkeypatch.setattr(TextToText, "accepted", lambda self, ids: accepted)
@@ -155,7 +155,7 @@ def test_choices_are_not_cut_to_max_length_and_a_tie_is_no_hit(tmp_path, tiny_vo
         task = Seq2Seq(Seq2SeqConfig(choices="choices", max_length=6), tiny_vocab, None, {})
         source = task.source(dataset.split("train"), DataSettings(length=length), dataset)
         batch = source[np.arange(len(rows))]
-        batch = task.make_batch(batch, Draw(0, 0, batch.ids)).map(torch.from_numpy)
+        batch = task.make_batch(batch, RowRng(0, 0, batch.ids)).map(torch.from_numpy)
         found[length] = task.generate(Parrot(tiny_vocab, "x"), batch, source)["choice"].tolist()
         notes.append(any("3 of 8 choices are cut to data.length 6" in note for note in source.notes))
     parrot = Parrot(tiny_vocab, "x")

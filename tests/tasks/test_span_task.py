@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_data_help import question_columns, ragged, write
 
-from taskmask.data.columns import Column, Dataset
-from taskmask.data.draws import Draw
+from taskmask.config.settings import DataSettings
+from taskmask.data.dataset import Column, Dataset
+from taskmask.data.rng import RowRng
 from taskmask.errors import ConfigError, DataError
 from taskmask.metrics.answers import exact_match, token_f1
-from taskmask.metrics.bootstrap import intervals
 from taskmask.registry import CRITERIA
-from taskmask.settings import DataSettings
+from taskmask.stats.bootstrap import intervals
 from taskmask.tasks.span import Span, SpanConfig, best_spans, scores_of
 
 WORDS = ["fox", "dogs", "jumps", "naïve", "café", "1984", "我爱北京", "lazy", "(really)", "over,"]
@@ -53,7 +53,7 @@ def source_of(task, dataset, length=LENGTH, labelled=True):
 def batches_of(task, source, size=9):
     for begin in range(0, len(source), size):
         rows = source[np.arange(begin, min(begin + size, len(source)))]
-        yield task.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        yield task.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
 
 
 def model_of(vocab):
@@ -228,7 +228,7 @@ def test_it_is_shown(dataset):
     task = task_of(dataset)
     source = source_of(task, dataset)
     rows = source[np.arange(len(source))]
-    batch = task.make_batch(rows, Draw(0, 0, rows.ids))
+    batch = task.make_batch(rows, RowRng(0, 0, rows.ids))
     lines = task.show(batch)
     for line, id, span in zip(lines, rows.ids, batch.targets["span"], strict=True):
         _, question, answers = EXAMPLES[source.stored[id]]

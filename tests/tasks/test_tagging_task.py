@@ -7,17 +7,17 @@ import pytest
 import torch
 from task_data_help import ALIGNED, random_sentences, tagged_columns, write
 
+from taskmask.config.settings import DataSettings, Settings
 from taskmask.criteria import ClassificationLossConfig
-from taskmask.data.draws import Draw
+from taskmask.data.rng import RowRng
 from taskmask.errors import DataError
-from taskmask.metrics.bootstrap import intervals
+from taskmask.inference.loaded_model import Pretrained
 from taskmask.metrics.classification import classification_metrics
 from taskmask.metrics.entities import entities_of, entity_counts, f1_of
 from taskmask.metrics.tag_schemes import scheme_of
 from taskmask.registry import CRITERIA
-from taskmask.settings import DataSettings, Settings
+from taskmask.stats.bootstrap import intervals
 from taskmask.tasks.tagging import Tagging, TaggingConfig, word_bounds
-from taskmask.training.pretrained import Pretrained
 
 NAMES = ["B-PER", "I-PER", "O", "B-LOC"]
 SENTENCES = random_sentences(NAMES, 40)
@@ -50,7 +50,7 @@ def source_of(task, dataset, length, labelled=True):
 def batches_of(task, source, size=7):
     for begin in range(0, len(source), size):
         rows = source[np.arange(begin, min(begin + size, len(source)))]
-        yield task.make_batch(rows, Draw(0, 0, rows.ids)).map(torch.from_numpy)
+        yield task.make_batch(rows, RowRng(0, 0, rows.ids)).map(torch.from_numpy)
 
 
 def model_of(vocab, task):
@@ -196,7 +196,7 @@ def test_it_is_shown(dataset, tiny_vocab):
     task = task_of(dataset)
     source = source_of(task, dataset, 200)
     rows = source[np.arange(40)]
-    batch = task.make_batch(rows, Draw(0, 0, rows.ids))
+    batch = task.make_batch(rows, RowRng(0, 0, rows.ids))
     for line, (words, tags) in zip(task.show(batch), SENTENCES, strict=True):
         assert line.count("[") == sum(tag not in ("O", "") for tag in tags)
         assert "".join(words) == "".join(part for part in line.split() if not part.startswith("["))

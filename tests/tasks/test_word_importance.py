@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_data_help import ragged, write
 
-from taskmask.data.columns import Column, Dataset
+from taskmask.config.settings import DataSettings
+from taskmask.data.batch import TokenBatch
 from taskmask.data.compact import by_length, compact
-from taskmask.data.rows import Rows
-from taskmask.data.sentences import sentence_numbers
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.dataset import Column, Dataset
 from taskmask.errors import ConfigError
-from taskmask.settings import DataSettings
+from taskmask.masking.sentences import sentence_numbers
 from taskmask.tasks.word_importance import NAMES, WordImportance, WordImportanceConfig, lowest_of_groups
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
 
 WORDS = "the movie is great this and fun a fine plot".split()  # noqa: SIM905
 PLAIN = {"guard": False, "sentences": False}
@@ -35,7 +35,7 @@ def rows_of(vocab, contents, labels=None, extra=0):
         row[: len(content) + 2] = [vocab.bos, *content, vocab.eos]
     lengths = np.array([len(content) + 2 for content in contents])
     labels = np.ones(len(contents), int) if labels is None else np.asarray(labels)
-    return Rows(tokens, lengths, np.arange(len(contents)), vocab, {"label": labels})
+    return TokenBatch(tokens, lengths, np.arange(len(contents)), vocab, {"label": labels})
 
 
 class Bag:

@@ -8,8 +8,8 @@ import training_help as helpful
 from training_help import write_dataset, write_labelled
 
 from taskmask.training import distributed
-from taskmask.training.parts import build_objective
-from taskmask.training.run import open_data, train
+from taskmask.training.build import build_objective
+from taskmask.training.train import open_data, train
 from taskmask.training.trainer import Trainer
 
 

@@ -11,13 +11,13 @@ import pytest
 from training_help import make, write_labelled
 
 from taskmask.config import from_tables, read_flags
-from taskmask.data.columns import Dataset
+from taskmask.config.settings import parse
+from taskmask.data.dataset import Dataset
 from taskmask.errors import CheckpointError, ConfigError, DataError, StorageError
-from taskmask.settings import parse
-from taskmask.training import annotate as module
-from taskmask.training import pretrained
-from taskmask.training.annotate import annotate
-from taskmask.training.run import train
+from taskmask.inference import annotate as module
+from taskmask.inference import loaded_model
+from taskmask.inference.annotate import annotate
+from taskmask.training.train import train
 from taskmask_cli.annotate import main
 
 COLUMNS = {"guess": "label", "chances": "probabilities", "scores": "logits", "late": "probability:late"}
@@ -36,7 +36,7 @@ def columns_of(path, names=COLUMNS):
 
 def test_what_is_written_is_what_the_model_says(model, copy, small_chunks):
     done = annotate(model, str(copy), COLUMNS)
-    dataset, loaded = Dataset.open(copy), pretrained.load(model)
+    dataset, loaded = Dataset.open(copy), loaded_model.load(model)
     assert done.rows == sum(split.rows for split in dataset.splits.values()) and done.tokens == done.computed_tokens
     assert dataset.labels["guess"] == dataset.labels["label"] and "chances" not in dataset.labels
     vocab, split = dataset.vocabulary(), dataset.split("test")
@@ -111,7 +111,7 @@ def test_mistakes(model, copy, tmp_path, data, other_vocabulary):
 
 
 WORDS = ["--column", "guess=label", "chances=probabilities", "--run.threads", "1", "--train.max_tokens", "64"]
-SMALL = "import sys; from taskmask.training import annotate; annotate.CHUNK = 100; "
+SMALL = "import sys; from taskmask.inference import annotate; annotate.CHUNK = 100; "
 SMALL += "from taskmask_cli import main; sys.argv[0] = 'taskmask'; main.start(main.main)"
 
 
@@ -162,8 +162,8 @@ def test_two_processes_write_the_same_bytes(model, labelled, tmp_path):
 
 def test_annotating_leaves_the_runs_on_the_data_alone(labelled, model, copy):
     """A column that a task does not read must not end the resume of its run."""
-    from taskmask.settings import Settings
-    from taskmask.training.run import open_data
+    from taskmask.config.settings import Settings
+    from taskmask.training.train import open_data
 
     settings = Settings.of(data=str(copy), task="classification")
     before = open_data(settings).fingerprint
@@ -177,7 +177,7 @@ def test_labels_of_splits_that_are_not_annotated_stay(labelled, data, model, tmp
     with pytest.raises(DataError, match=r"column 'label' of split 'train' has other labels.*annotate all splits"):
         annotate(model, str(path), {"label": "label"}, ["valid"], overwrite=True)
     annotate(model, str(path), {"label": "label"}, overwrite=True)
-    assert Dataset.open(path).labels["label"] == pretrained.load(model).labels["label"]
+    assert Dataset.open(path).labels["label"] == loaded_model.load(model).labels["label"]
     annotate(model, str(path), {"label": "confidence"}, overwrite=True)
     assert "label" not in Dataset.open(path).labels
 

@@ -7,8 +7,8 @@ import zipfile
 import pytest
 import torch
 
+from taskmask.checkpoints.archive import SealedWriter, check_archive
 from taskmask.errors import CheckpointError
-from taskmask.training.archive import SealedWriter, check_archive
 
 STATE = {"format": 1, "model": {"a": torch.arange(5.0), "b": torch.ones(2, 3)}, "text": "x"}
 

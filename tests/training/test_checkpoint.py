@@ -11,10 +11,8 @@ import pytest
 import torch
 from training_help import SPAWN, TOUCHED, Crash, last, make, same_runs, train_until
 
-from taskmask.data.columns import Dataset
-from taskmask.errors import CheckpointError, ConfigError, Interrupted, StorageError
-from taskmask.training import checkpoint
-from taskmask.training.checkpoint import (
+from taskmask.checkpoints import checkpoint
+from taskmask.checkpoints.checkpoint import (
     all_of,
     best_of,
     check_like,
@@ -28,8 +26,10 @@ from taskmask.training.checkpoint import (
     score_of,
     step_of,
 )
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.data.dataset import Dataset
+from taskmask.errors import CheckpointError, ConfigError, Interrupted, StorageError
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 from taskmask_cli import main as front
 from taskmask_cli import train as train_verb
 
@@ -353,7 +353,7 @@ def test_already_finished_rewrites_nothing(trained, settings, tmp_path, capfd):
 
 
 def test_two_runs_in_one_folder(settings, tmp_path):
-    from taskmask.training.run import lock
+    from taskmask.training.run_folder import lock
 
     with lock(tmp_path / "run"):
         for restart in (False, True):

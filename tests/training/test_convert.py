@@ -13,21 +13,23 @@ import transformers
 from hf_help import LABELS, MASKED, PAIRS, RECORDS, TEXTS, check_same, theirs, vocabulary, write_hf, write_run
 from training_help import last, make, tables
 
+from taskmask.checkpoints import checkpoint
 from taskmask.config import Assignment
-from taskmask.data.columns import Dataset
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.config.settings import Settings
+from taskmask.data.batch import TokenBatch
+from taskmask.data.dataset import Dataset
+from taskmask.data.rng import RowRng
 from taskmask.errors import CheckpointError, ConfigError, DataError, StorageError
+from taskmask.hf import convert
+from taskmask.hf.convert import from_hf, to_hf
+from taskmask.inference import loaded_model
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
+from taskmask.inference.multi_seed import report
 from taskmask.maskers.base import build_masker
 from taskmask.registry import MASKERS
-from taskmask.settings import Settings
-from taskmask.training import checkpoint, convert, pretrained
-from taskmask.training.annotate import annotate
-from taskmask.training.convert import from_hf, to_hf
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
-from taskmask.training.seeds import report
+from taskmask.tokenizer.tokenizer import Vocabulary
+from taskmask.training.train import train
 from taskmask_cli.convert import report_run
 from taskmask_cli.preprocess import main as preprocess
 
@@ -37,7 +39,7 @@ PAIRED = [Assignment("task.pair", "second", "test")]
 
 
 def answers_of(run, records):
-    loaded = pretrained.load(str(run))
+    loaded = loaded_model.load(str(run))
     return loaded.predict(records, top=1000), loaded.vocab
 
 
@@ -65,7 +67,7 @@ def test_there_and_back(model, task, kind, pair, tmp_path):
     check_same(answers, theirs(tmp_path / "hf", task, records, vocab.special_ids), task, vocab)
 
     back = from_hf(str(tmp_path / "hf"), str(tmp_path / "back"))
-    assert back.settings.task == pretrained.load(str(run)).settings.task and back.pair == done.pair == pair
+    assert back.settings.task == loaded_model.load(str(run)).settings.task and back.pair == done.pair == pair
     assert (back.family, back.kind, back.surplus, back.left_out) == (done.family, task, 0, [])
     assert numbers(answers_of(tmp_path / "back", records)[0]) == numbers(answers)
     before, after = (checkpoint.load(checkpoint.best_of(tmp_path / name, "min")) for name in ("run", "back"))
@@ -176,11 +178,11 @@ def test_a_run_folder_like_any_other(tmp_path):
         "checkpoints", "environment.json", "settings.json", "tokenizer.json", "tokenizer.json.sha256"
     ]  # fmt: skip
     vocab = Vocabulary.load(tmp_path / "run")
-    assert vocab.fingerprint == pretrained.load(str(tmp_path / "run")).vocab.fingerprint
+    assert vocab.fingerprint == loaded_model.load(str(tmp_path / "run")).vocab.fingerprint
     content = vocab.encode([" unreasonably unbelievable dogs, jumping foxes"])[0]
     tokens = np.tile([vocab.bos, *content, vocab.eos], (40, 1))
-    rows = Rows(tokens, np.full(40, tokens.shape[1]), np.arange(40), vocab)
-    mask = build_masker("whole_word", MASKERS.get("whole_word").config(ratio=0.4), vocab)(rows, Draw(1, 1, rows.ids))
+    rows = TokenBatch(tokens, np.full(40, tokens.shape[1]), np.arange(40), vocab)
+    mask = build_masker("whole_word", MASKERS.get("whole_word").config(ratio=0.4), vocab)(rows, RowRng(1, 1, rows.ids))
     continues = np.array([not piece.startswith("▁") and piece.isalpha() for piece in vocab.pieces(tokens[0])])
     assert continues.any() and mask.any() and (mask[..., continues] == mask[..., np.flatnonzero(continues) - 1]).all()
 
@@ -208,7 +210,7 @@ def test_what_was_converted_is_trained_on(kind, tmp_path, capfd):
         assert done.kind == kind and evaluate(run, str(data))["loss"] > 0
     else:
         assert done.kind == "none" and done.left_out
-        for use in (lambda: pretrained.load(run).predict(MASKED), lambda: evaluate(run, str(data))):
+        for use in (lambda: loaded_model.load(run).predict(MASKED), lambda: evaluate(run, str(data))):
             with pytest.raises(CheckpointError, match=r"without the head mlm.*train it first: --train.init_from"):
                 use()
         with pytest.raises(CheckpointError, match="without the head mlm"):

@@ -11,10 +11,11 @@ pytest.importorskip("safetensors")
 import transformers
 from hf_help import TEXTS, shake, tokenizer
 
+from taskmask.checkpoints import checkpoint
+from taskmask.hf.convert import from_hf, to_hf
+from taskmask.inference import loaded_model
 from taskmask.models.encoder_decoder import EncoderDecoder
-from taskmask.modules.spec import GenerationConfig
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.convert import from_hf, to_hf
+from taskmask.modules.heads_spec import GenerationConfig
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -45,7 +46,7 @@ def write_bart(folder, old_files):
 
 
 def ours(run):
-    loaded = pretrained.load(str(run))
+    loaded = loaded_model.load(str(run))
     vocab, model = loaded.vocab, loaded.model
     assert isinstance(model, EncoderDecoder)
     rows = [[vocab.bos, *ids, vocab.eos] for ids in vocab.encode(TEXTS)]
@@ -93,5 +94,5 @@ def test_shorter_rows(tmp_path):
 
     write_bart(tmp_path / "hf", False)
     from_hf(str(tmp_path / "hf"), str(tmp_path / "run"), [Assignment("data.length", 40, "test")])
-    model = pretrained.load(str(tmp_path / "run")).model
+    model = loaded_model.load(str(tmp_path / "run")).model
     assert model.embeddings.positions.num_embeddings == model.target_embeddings.positions.num_embeddings == 40

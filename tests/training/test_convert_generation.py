@@ -14,8 +14,8 @@ from test_convert_bart import write_bart
 
 from taskmask.config import Assignment
 from taskmask.errors import CheckpointError
-from taskmask.training import pretrained
-from taskmask.training.convert import from_hf, to_hf
+from taskmask.hf.convert import from_hf, to_hf
+from taskmask.inference import loaded_model
 from taskmask_cli.convert import report_run
 
 SOME = [text for text in TEXTS if text][:3]
@@ -71,7 +71,7 @@ def theirs(folder):
 
 def ours(run):
     """What `predict` writes, as ids."""
-    loaded = pretrained.load(run)
+    loaded = loaded_model.load(run)
     vocab, how = loaded.vocab, loaded.asked.generation(loaded.settings.data.length)
     rows = [torch.tensor([[vocab.bos, *ids, vocab.eos]]) for ids in vocab.encode(SOME)]
     texts = [loaded.model.generate(row, None, how, bos=vocab.bos, eos=vocab.eos)[0] for row in rows]

@@ -13,10 +13,10 @@ from hf_help import FAMILIES, LABELS, PAIRS, TEXTS, check_same, shake, theirs, w
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from taskmask.config import Assignment
-from taskmask.data.vocab import Vocabulary
 from taskmask.errors import CheckpointError, DataError
-from taskmask.training import pretrained
-from taskmask.training.convert import from_hf, to_hf
+from taskmask.hf.convert import from_hf, to_hf
+from taskmask.inference import loaded_model
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -130,7 +130,7 @@ OLD = [(name, "special_tokens_map.json") for name in ("names-of-its-own", "s-bes
 def test_there_and_back(name, named_in, tmp_path):
     model = write(tmp_path / "hf", name, named_in=named_in)
     from_hf(str(tmp_path / "hf"), str(tmp_path / "run"))
-    loaded = pretrained.load(str(tmp_path / "run"))
+    loaded = loaded_model.load(str(tmp_path / "run"))
     answers = loaded.predict(MASKED, top=1000)
     check_fills(answers, theirs(tmp_path / "hf", "masked_lm", MASKED, loaded.vocab.special_ids, model), loaded.vocab)
     to_hf(str(tmp_path / "run"), str(tmp_path / "back"))
@@ -146,7 +146,7 @@ def test_there_and_back(name, named_in, tmp_path):
 def test_pairs(name, tmp_path):
     model = write(tmp_path / "hf", name, "classification")
     from_hf(str(tmp_path / "hf"), str(tmp_path / "run"), [Assignment("task.pair", "second", "test")])
-    loaded = pretrained.load(str(tmp_path / "run"))
+    loaded = loaded_model.load(str(tmp_path / "run"))
     answers = loaded.predict(PAIRS, top=1000)
     check_same(answers, theirs(tmp_path / "hf", "classification", PAIRS, loaded.vocab.special_ids, model),
                "classification", loaded.vocab)  # fmt: skip
@@ -213,7 +213,7 @@ def test_control_characters_are_spaces_on_both_sides(task, kind, tmp_path):
     records = texts if task == "masked_lm" else [text.replace("<mask>", "") for text in texts]
     run = write_run(tmp_path / "run", task, "modern", kind)
     to_hf(run, str(tmp_path / "hf"))
-    loaded = pretrained.load(run)
+    loaded = loaded_model.load(run)
     wanted = theirs(tmp_path / "hf", task, records, loaded.vocab.special_ids)
     check_same(loaded.predict(records, top=1000), wanted, task, loaded.vocab)
     from_hf(str(tmp_path / "hf"), str(tmp_path / "back"))

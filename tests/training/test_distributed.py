@@ -10,11 +10,12 @@ import time
 import pytest
 from training_help import DENOISING, WORDS, Launch, last, make, rows, same, same_runs, tables, wait_for_step
 
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import RunSettings
 from taskmask.errors import ConfigError
-from taskmask.settings import RunSettings
-from taskmask.training import checkpoint, distributed
+from taskmask.training import distributed
 from taskmask.training.distributed import World
-from taskmask.training.run import train
+from taskmask.training.train import train
 from taskmask_cli.preprocess import main as preprocess
 
 RICH = {

@@ -7,8 +7,8 @@ import pytest
 from training_help import TABLES
 
 from taskmask.errors import ConfigError
-from taskmask.training.dryrun import dry_run
-from taskmask.training.run import open_data, train
+from taskmask.training.dry_run import dry_run
+from taskmask.training.train import open_data, train
 
 
 def test_it_prints_its_lines_and_leaves_nothing(settings, tmp_path, monkeypatch):
@@ -31,7 +31,7 @@ def test_it_disturbs_no_run_that_is_there(settings, tmp_path):
 
 
 def test_without_a_run_folder_and_without_data(settings, data):
-    from taskmask.settings import Settings
+    from taskmask.config.settings import Settings
 
     assert dry_run(Settings.of({"data": {"path": str(data)}, "model": TABLES["model"]}))
     with pytest.raises(ConfigError, match="no dataset is named"):

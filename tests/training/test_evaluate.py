@@ -4,11 +4,11 @@ import pytest
 import torch
 from training_help import rows
 
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import CheckpointError, ConfigError, DataError
-from taskmask.training import checkpoint
-from taskmask.training.evaluate import evaluate
-from taskmask.training.pretrained import load
-from taskmask.training.run import train
+from taskmask.inference.evaluate import evaluate
+from taskmask.inference.loaded_model import load
+from taskmask.training.train import train
 
 
 @pytest.fixture

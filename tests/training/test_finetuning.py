@@ -10,14 +10,17 @@ import pytest
 import torch
 from training_help import Launch, last, make, rows, same, same_runs, tables, train_until, write_labelled
 
+from taskmask.checkpoints import checkpoint
+from taskmask.checkpoints.find import find, runs_in
+from taskmask.config.settings import Settings
 from taskmask.data.add_column import add_column
-from taskmask.data.columns import Column, Dataset
+from taskmask.data.dataset import Column, Dataset
 from taskmask.errors import ConfigError, DataError, Interrupted
-from taskmask.settings import Settings
-from taskmask.training import checkpoint, pretrained, seeds
-from taskmask.training.evaluate import evaluate
+from taskmask.inference import loaded_model, multi_seed
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.initialise import initialise
 from taskmask.training.optim import adamw, depths, freeze
-from taskmask.training.run import in_steps, notes, train
+from taskmask.training.train import in_steps, notes, train
 from taskmask_cli import preprocess
 
 TASK = {"task": {"name": "classification"}, "train": {"steps": 30, "valid_every": 10}, "optim": {"lr": 5e-3}}
@@ -52,7 +55,7 @@ def solved(labelled, tmp_path_factory):
 def test_it_learns_and_names_its_best_by_the_metric_of_the_task(solved):
     best = checkpoint.best_of(solved, "max")
     assert checkpoint.score_of(best) > 0.9 and "_accuracy-" in best.name
-    assert pretrained.find(str(solved)) == best
+    assert find(str(solved)) == best
     valid = [row for row in rows(solved) if row["kind"] == "valid"]
     assert {"loss", "accuracy", "macro_f1", "micro_f1", "matthews"} <= set(valid[0])
 
@@ -67,9 +70,9 @@ def test_every_metric_has_an_interval_around_it(solved):
 
 def test_another_metric_decides_where_it_is_asked_for(classified, tmp_path):
     train(classified("loss", train={"steps": 20, "metric": "loss"}))
-    assert "_loss-" in pretrained.find(str(tmp_path / "loss")).name
+    assert "_loss-" in find(str(tmp_path / "loss")).name
     scores = [checkpoint.score_of(file) for file in checkpoint.all_of(tmp_path / "loss")]
-    assert checkpoint.score_of(pretrained.find(str(tmp_path / "loss"))) == min(s for s in scores if s is not None)
+    assert checkpoint.score_of(find(str(tmp_path / "loss"))) == min(s for s in scores if s is not None)
     with pytest.raises(ConfigError, match=r"train\.metric: is 'acuracy'; expected one of .*accuracy.*did you mean"):
         train(classified("typo", train={"metric": "acuracy"}))
 
@@ -138,10 +141,10 @@ def test_frozen_layers_stay(classified, tmp_path, built):
 def test_a_head_for_other_labels_is_new(solved, labelled, data, classified, tmp_path, trainer):
     renamed = write_labelled(tmp_path, data, ("one", "two", "three"))
     fresh = trainer("fresh", task="classification", data={"path": str(renamed)})
-    report = pretrained.initialise(fresh.objective, str(solved), fresh.parts)
+    report = initialise(fresh.objective, str(solved), fresh.parts)
     assert report["new"] and all(name.startswith("model.heads.label.") for name in report["new"])
     again = trainer("again", task="classification", data={"path": str(labelled)})
-    assert pretrained.initialise(again.objective, str(solved), again.parts)["new"] == []
+    assert initialise(again.objective, str(solved), again.parts)["new"] == []
 
 
 def test_another_dataset_is_met_with_the_labels_of_the_model(solved, labelled, data, tmp_path):
@@ -190,7 +193,7 @@ def test_regression_learns_a_number(settings, labelled, tmp_path):
     assert found["pearson"] > 0.8 and found["spearman"] > 0.6 and found["mse"] == pytest.approx(found["loss"])
     low, high = found["intervals"]["pearson"]
     assert low < found["pearson"] < high
-    answer = pretrained.load(str(tmp_path / "number")).predict(["amber amber", "walnut garden"])
+    answer = loaded_model.load(str(tmp_path / "number")).predict(["amber amber", "walnut garden"])
     assert answer[0]["number"] < answer[1]["number"]
     with pytest.raises(DataError, match=r"column 'label' holds int32, no numbers.*--number label"):
         train(settings("wrong", **{**tables, "task": "regression"}))
@@ -210,11 +213,12 @@ def test_a_number_that_is_infinite_is_named(value, settings, labelled, tmp_path)
 
 def test_several_seeds(classified, tmp_path, capfd):
     chosen = classified("many", train={"steps": 10})
-    summaries = seeds.train_seeds(chosen, [3, 1])
+    summaries = multi_seed.train_seeds(chosen, [3, 1])
     folders = [str(tmp_path / "many" / f"seed-{seed}") for seed in (3, 1)]
-    assert [one.folder for one in summaries] == folders and pretrained.runs_in(str(tmp_path / "many")) == folders[::-1]
+    assert [one.folder for one in summaries] == folders
+    assert runs_in(str(tmp_path / "many")) == folders[::-1]
     assert json.loads((tmp_path / "many" / "seed-3" / "settings.json").read_text())["train"]["seed"] == 3
-    reached = seeds.report(folders, chosen.data.path, chosen.run.folder)
+    reached = multi_seed.report(folders, chosen.data.path, chosen.run.folder)
     assert [one.split for one in reached] == ["valid", "test"]
     accuracy = reached[0].metrics["accuracy"]
     single = [evaluate(folder)["accuracy"] for folder in folders]
@@ -224,35 +228,35 @@ def test_several_seeds(classified, tmp_path, capfd):
     )
     saved = json.loads((tmp_path / "many" / "summary.json").read_text())
     assert saved["splits"][0]["metrics"]["accuracy"]["runs"] == list(accuracy.runs)
-    lines = seeds.table(reached)
+    lines = multi_seed.table(reached)
     assert lines[0].split() == ["split", "metric", "mean", "deviation", "95", "%", "interval", "runs"]
     sizes = " and ".join(["2 seeds", ", ".join(f"{one.examples} examples of {one.split}" for one in reached)])
     assert lines[-3].startswith(f"95 % intervals over {sizes}: ") and "Korn and Graubard 1998" in lines[-2]
     assert lines[-1].startswith("note: 2 seeds are few: the intervals rest on Student's t with 1 degree of freedom;")
     capfd.readouterr()
-    seeds.train_seeds(chosen, [3, 1])
+    multi_seed.train_seeds(chosen, [3, 1])
     assert capfd.readouterr().err.count("already finished") == 2
     with pytest.raises(ConfigError, match="names a seed twice"):
-        seeds.train_seeds(chosen, [1, 1])
+        multi_seed.train_seeds(chosen, [1, 1])
     best = max((checkpoint.score_of(file), file) for run in folders[::-1] for file in checkpoint.all_of(Path(run)))[0]
-    loaded = pretrained.load(str(tmp_path / "many"))  # of several seeds, the best
+    loaded = loaded_model.load(str(tmp_path / "many"))  # of several seeds, the best
     assert checkpoint.score_of(loaded.file) == best and "many holds 2 seeds; this uses" in capfd.readouterr().err
     assert loaded.predict(["a text"])[0].keys() >= {"label", "probability"}
     shown = repr(loaded)
     assert len(shown) < 800 and shown.count("\n") < 8 and "task classification" in shown and "tensor" not in shown
     with pytest.raises(ConfigError, match="holds a run of one seed"):
-        seeds.train_seeds(classified("many/seed-1"), [1, 2])
+        multi_seed.train_seeds(classified("many/seed-1"), [1, 2])
 
 
 def test_a_metric_without_a_value_is_said_to_be_undefined():
-    from taskmask.metrics.bootstrap import OverRuns
+    from taskmask.stats.bootstrap import OverRuns
 
     nan = math.nan
-    reached = seeds.Reached("test", 1, {"pearson": OverRuns(nan, nan, nan, nan, (nan,))}, [{}])
+    reached = multi_seed.Reached("test", 1, {"pearson": OverRuns(nan, nan, nan, nan, (nan,))}, [{}])
     assert reached.to_dict()["metrics"]["pearson"] == {
         "mean": None, "deviation": None, "low": None, "high": None, "runs": [None]
     }  # fmt: skip
-    assert "undefined" in seeds.table([reached])[1]
+    assert "undefined" in multi_seed.table([reached])[1]
 
 
 @pytest.mark.parametrize("freeze", [None, 0])
@@ -287,7 +291,7 @@ def test_a_test_split_without_labels_ends_no_training(data, tmp_path, classified
     assert preprocess.main([*files, *words]) == 0
     chosen = classified("run", data={"path": str(path)}, train={"steps": 2})
     train(chosen)
-    reached = seeds.report([chosen.run.folder], str(path), chosen.run.folder)
+    reached = multi_seed.report([chosen.run.folder], str(path), chosen.run.folder)
     assert [one.split for one in reached] == ["valid"]
     assert "split test is not measured" in capfd.readouterr().err
 
@@ -297,7 +301,7 @@ def test_figures_of_a_task_without_answers_have_no_intervals(settings, tmp_path,
 
     monkeypatch.setattr(MaskedLM, "answers", lambda *_: {})
     train(settings("run", train={"steps": 2}))
-    reached = seeds.evaluate_runs([str(tmp_path / "run")])
+    reached = multi_seed.evaluate_runs([str(tmp_path / "run")])
     assert reached.metrics["loss"].mean > 0 and math.isnan(reached.metrics["loss"].low)
 
 

@@ -6,8 +6,8 @@ import torch
 from test_resume import check_every_stop
 from training_help import Launch, make, rows, tables
 
-from taskmask.training.loader import BatchMaker, Position, training_tickets
-from taskmask.training.run import open_data, train
+from taskmask.training.data_loader import BatchMaker, Position, training_tickets
+from taskmask.training.train import open_data, train
 
 MODES = ["together", "in_turn", "sequential"]
 RUN = {"train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 3}, "run": {"save_every": 3, "keep_last": 9}}
@@ -49,7 +49,7 @@ def test_a_sequence_of_updates_sees_the_same_rows_and_all_of_their_tokens(data, 
     for first in range(0, 18, 6):  # three updates of two micro-batches
         for one in range(2):
             same_rows = tickets[first + one : first + 6 : 2]
-            assert [t.draw.turn for t in same_rows] == [0, 1, 2]
+            assert [t.rng.turn for t in same_rows] == [0, 1, 2]
             assert all(np.array_equal(same_rows[0].ids, t.ids) for t in same_rows)
             chosen = np.concatenate([maker.make(t).inputs["positions"]["mlm"] for t in same_rows])
             assert len(set(chosen.tolist())) == len(chosen) == maker.source[same_rows[0].ids].maskable.sum()
@@ -66,8 +66,8 @@ def test_views_in_one_batch_are_views_accumulated(trainer, settings):
         alone = {**chosen, "masker": {**chosen["masker"], "mode": "sequential"}}
         sequential = settings(f"turn-{turn}", train={"max_tokens": 512}, **alone)
         own = BatchMaker(open_data(sequential), "train", sequential)
-        draw = type(ticket.draw)(ticket.draw.seed, ticket.draw.epoch, ticket.ids, ticket.draw.progress, turn)
-        views.append(own.make(type(ticket)(ticket.ids, draw)))
+        rng = type(ticket.rng)(ticket.rng.seed, ticket.rng.epoch, ticket.ids, ticket.rng.progress, turn)
+        views.append(own.make(type(ticket)(ticket.ids, rng)))
     whole = maker.make(ticket)
     assert whole.num_tokens == sum(view.num_tokens for view in views)
     objective = together.objective.eval()
@@ -101,15 +101,15 @@ def test_all_rows_in_all_turns_whatever_an_update_takes(group, data, tmp_path):
     updates = [tickets[first : first + group] for first in range(0, 60 * group, group)]
     for first in range(0, 60, 3):
         same = updates[first : first + 3]
-        assert [{t.draw.turn for t in update} for update in same] == [{0}, {1}, {2}]
-        assert len({tuple((t.draw.epoch, *t.ids.tolist()) for t in update) for update in same}) == 1
-    last = max(t.draw.epoch for t in tickets)
+        assert [{t.rng.turn for t in update} for update in same] == [{0}, {1}, {2}]
+        assert len({tuple((t.rng.epoch, *t.ids.tolist()) for t in update) for update in same}) == 1
+    last = max(t.rng.epoch for t in tickets)
     assert last > 1
     for epoch in range(1, last):
-        seen = [(int(i), t.draw.turn) for t in tickets if t.draw.epoch == epoch for i in t.ids]
+        seen = [(int(i), t.rng.turn) for t in tickets if t.rng.epoch == epoch for i in t.ids]
         assert len(seen) == len(set(seen)) == 3 * len({row for row, _ in seen})
     for stop in (1, 2, 4, 29):  # the position is where the same stream goes on
         _, rest = batches_of(settings, updates[stop - 1][-1].after)
         for one, other in zip(rest, tickets[stop * group :], strict=True):
-            assert np.array_equal(one.ids, other.ids) and one.draw.turn == other.draw.turn
-            assert one.draw.epoch == other.draw.epoch and one.after == other.after
+            assert np.array_equal(one.ids, other.ids) and one.rng.turn == other.rng.turn
+            assert one.rng.epoch == other.rng.epoch and one.after == other.after

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from training_help import OWN, make, rows, same_runs
 
-from taskmask.training.loader import BatchMaker, Position, training_tickets
-from taskmask.training.run import open_data, train
+from taskmask.training.data_loader import BatchMaker, Position, training_tickets
+from taskmask.training.train import open_data, train
 
 FILE = Path(__file__).with_name("golden.json")
 STEPS = {"train": {"steps": 50, "valid_every": 0}, "run": {"log_every": 5}}

@@ -5,8 +5,8 @@ import torch
 from training_help import DENOISING, last, rows, same, same_runs, train_until
 
 from taskmask.errors import Interrupted
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 
 DEVICE = "cuda"
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")]

@@ -11,15 +11,15 @@ import torch
 import training_help as helpful
 from plug_in_help import plug_ins_taken_back
 
-from taskmask import faults
-from taskmask.analysis.check import check_masker
-from taskmask.analysis.variance import variance
+from taskmask.analysis.check.harness import check_masker
+from taskmask.analysis.variance.measure import variance
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import Interrupted
-from taskmask.process_state import ProcessState, process_kept
+from taskmask.inference.evaluate import evaluate
 from taskmask.registry import load_user_dir
-from taskmask.training import checkpoint
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.system import failpoints
+from taskmask.system.process_state import ProcessState, process_kept
+from taskmask.training.train import train
 
 HARM = """
     os.chdir("/")
@@ -36,8 +36,8 @@ import numpy as np, torch
 from taskmask import register_masker
 
 @register_masker("nth")
-def nth(rows, draw, *, n: int = 7):{harm}
-    return rows.maskable & (draw.uniform("nth", rows.shape[1]) < 1 / n)
+def nth(batch, rng, *, n: int = 7):{harm}
+    return batch.maskable & (rng.uniform("nth", batch.shape[1]) < 1 / n)
 """
 
 
@@ -83,7 +83,7 @@ def test_a_signal_still_saves(tmp_path, monkeypatch, data):
     def use(path):
         with monkeypatch.context() as patch:
             patch.setenv("TASKMASK_FAULT", "term@step.begin#3")
-            patch.setattr(faults, "_times", faults.collections.Counter())
+            patch.setattr(failpoints, "_times", failpoints.collections.Counter())
             with pytest.raises(Interrupted):
                 train(helpful.make(path, "run", masker="nth"))
         return len(checkpoint.all_of(Path("run")))
@@ -124,18 +124,18 @@ def test_a_plug_in_that_changes_the_folder_when_it_is_loaded(tmp_path, monkeypat
     ],
 )
 def test_the_check_names_each(line, says, tmp_path):
-    from taskmask.analysis import check_sameness
-    from taskmask.analysis.check import _benches
-    from taskmask.analysis.check_cases import Case
+    from taskmask.analysis.check import invariance_properties
+    from taskmask.analysis.check.cases import Case
+    from taskmask.analysis.check.harness import _benches
+    from taskmask.config.settings import Component
     from taskmask.registry import MASKERS
-    from taskmask.settings import Component
 
     (tmp_path / "mine.py").write_text(MASKER.format(harm=f"\n    {line}"))
     load_user_dir(str(tmp_path / "mine.py"))
     entry = MASKERS.get("nth")
     bench = _benches(Component("nth", entry.config()), {})[0][0]
     with process_kept(generators=True):
-        wrong = check_sameness.global_state(bench, Case(bench.lines))
+        wrong = invariance_properties.global_state(bench, Case(bench.lines))
     assert wrong is not None and wrong.says == f"it changes {says}"
 
 

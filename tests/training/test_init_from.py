@@ -4,10 +4,11 @@ import pytest
 import torch
 from training_help import last
 
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
 from taskmask.errors import CheckpointError
-from taskmask.settings import Settings
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.run import train
+from taskmask.training.initialise import initialise
+from taskmask.training.train import train
 
 NAME = "model.embeddings.tokens.weight"
 
@@ -20,7 +21,7 @@ def first(settings, tmp_path):
 
 def test_weights_are_taken_by_name_and_told(first, trainer):
     fresh = trainer("second")
-    report = pretrained.initialise(fresh.objective, str(first), fresh.parts)
+    report = initialise(fresh.objective, str(first), fresh.parts)
     state = checkpoint.load(checkpoint.best_of(first, "min"))
     assert report["new"] == report["left"] == [] and set(report["taken"]) == set(state["model"])
     for name, tensor in fresh.objective.state_dict().items():
@@ -33,7 +34,9 @@ def test_a_run_starts_from_them_and_only_once(first, settings, tmp_path, capfd, 
     assert "weights taken over" in capfd.readouterr().err
     average = checkpoint.load(checkpoint.best_of(first, "min"))["average"]
     torch.testing.assert_close(last(tmp_path / "second")["model"][NAME], average[NAME])
-    monkeypatch.setattr(pretrained, "initialise", lambda *arguments: pytest.fail("a resume takes its own weights"))
+    monkeypatch.setattr(
+        "taskmask.training.train.initialise", lambda *arguments: pytest.fail("a resume takes its own weights")
+    )
     train(second)
 
 
@@ -53,7 +56,7 @@ def test_heads_may_be_new_and_strange_weights_are_left(first, trainer):
     rewrite(first, change)
     fresh = trainer("second")
     before = fresh.objective.state_dict()["model.heads.mlm.dense.weight"].clone()
-    report = pretrained.initialise(fresh.objective, str(first), fresh.parts)
+    report = initialise(fresh.objective, str(first), fresh.parts)
     assert report["new"] == ["model.heads.mlm.dense.weight"] and report["left"] == ["model.heads.other.weight"]
     assert torch.equal(fresh.objective.state_dict()["model.heads.mlm.dense.weight"], before)
 

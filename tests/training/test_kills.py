@@ -7,7 +7,7 @@ import time
 import pytest
 from training_help import FEW_EVERY_DAY, OWN, Launch, last, rows, same, same_runs, tables
 
-from taskmask.training import checkpoint
+from taskmask.checkpoints import checkpoint
 
 CONFIG = {
     "train": {"steps": 12, "valid_every": 3, "micro_batches_per_step": 2},

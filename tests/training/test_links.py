@@ -6,13 +6,14 @@ import shutil
 import pytest
 from compare_help import no_report, write_data, write_experiment
 
-from taskmask.analysis import compare as comparing
+from taskmask.analysis.compare import runner as comparing
 from taskmask.errors import ConfigError, StorageError
-from taskmask.training import annotate as annotating
-from taskmask.training.annotate import annotate
-from taskmask.training.board import Board
-from taskmask.training.run import lock, train
-from taskmask.training.seeds import train_seeds
+from taskmask.inference import annotate as annotating
+from taskmask.inference.annotate import annotate
+from taskmask.inference.multi_seed import train_seeds
+from taskmask.training.monitor.tensorboard import Board
+from taskmask.training.run_folder import lock
+from taskmask.training.train import train
 
 
 def paths(folder):
@@ -110,7 +111,7 @@ def test_chunks_of_an_annotation_go_to_no_link(model, copy, tmp_path, monkeypatc
 
 @pytest.mark.fault(62, 64)
 def test_a_comparison_follows_no_link_and_is_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "taskmask.analysis.report", no_report())
+    monkeypatch.setitem(__import__("sys").modules, "taskmask.analysis.compare.export", no_report())
     monkeypatch.setattr(comparing, "walk", lambda *_: {})
     folder, victim = tmp_path / "run", tmp_path / "victim"
     file = write_experiment(tmp_path, write_data(tmp_path))

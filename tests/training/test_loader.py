@@ -13,8 +13,8 @@ from training_help import make
 
 from taskmask.errors import ConfigError
 from taskmask.registry import load_user_dir
-from taskmask.training.loader import BatchMaker, Position, batches, frozen_tickets, training_tickets
-from taskmask.training.run import open_data
+from taskmask.training.data_loader import BatchMaker, Position, batches, frozen_tickets, training_tickets
+from taskmask.training.train import open_data
 
 LENGTHS = np.array([5, 9, 32, 17, 8, 8, 30, 12, 3, 25] * 9)
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def test_every_row_once_an_epoch_for_any_number_of_processes(data, tmp_path):
     alone = tickets_of(data, tmp_path, 0, 1)
     for size in (1, 2, 4):
         together = [tickets_of(data, tmp_path, rank, size) for rank in range(size)]
-        seen = collections.Counter((t.draw.epoch, int(i)) for share in together for t in share for i in t.ids)
+        seen = collections.Counter((t.rng.epoch, int(i)) for share in together for t in share for i in t.ids)
         full = {epoch for epoch, _ in seen} - {max(epoch for epoch, _ in seen)}
         assert len(full) >= 2
         assert all(seen[epoch, row] == 1 for epoch in full for row in range(len(LENGTHS)))
@@ -61,7 +61,7 @@ def test_validation_takes_each_row_once_in_epoch_0(data):
     for size in (1, 2, 3, 200):
         tickets = [t for rank in range(size) for t in frozen_tickets(LENGTHS, 64, 1)[rank::size]]
         assert sorted(int(i) for t in tickets for i in t.ids) == list(range(len(LENGTHS)))
-        assert {(t.draw.seed, t.draw.epoch, t.draw.progress) for t in tickets} == {(0, 0, 1.0)}
+        assert {(t.rng.seed, t.rng.epoch, t.rng.progress) for t in tickets} == {(0, 0, 1.0)}
 
 
 def flat(batch):
@@ -74,8 +74,8 @@ PLUG_IN = """
 from taskmask import register_masker
 
 @register_masker("every_nth")
-def every_nth(rows, draw, *, n: int = 3):
-    chosen = rows.maskable.copy()
+def every_nth(batch, rng, *, n: int = 3):
+    chosen = batch.maskable.copy()
     chosen[:, ::n] = False
     return chosen
 """
@@ -124,7 +124,7 @@ class Bad:
     def __init__(self, what):
         self.what = what
 
-    def make_batch(self, rows, draw):
+    def make_batch(self, batch, rng):
         raise self.what
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from training_help import Crash, rows, tables, train_until
 
-from taskmask.training.log import RunLog, cut_log, duration, read_log
-from taskmask.training.run import train
+from taskmask.training.monitor.run_log import RunLog, cut_log, duration, read_log
+from taskmask.training.train import train
 
 FIGURES = {"loss": 1.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_second": 5.0, "skipped_steps": 0}
 

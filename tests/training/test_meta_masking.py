@@ -9,11 +9,11 @@ import torch
 from training_help import Crash, Launch, last, same_runs, train_until
 
 from taskmask import Settings
-from taskmask.data.columns import Dataset
+from taskmask.data.dataset import Dataset
 from taskmask.errors import ConfigError
-from taskmask.training.annotate import annotate
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 from taskmask_cli.preprocess import main as preprocess
 
 PLACES = ("arlen", "brisk", "corva", "dunmoor")

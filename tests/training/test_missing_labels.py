@@ -6,8 +6,8 @@ import pytest
 from training_help import DENOISING, WORDS, make
 
 from taskmask.errors import DataError
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 from taskmask_cli.preprocess import main as preprocess
 
 TEXTS = [" ".join(WORDS[at : at + 4]) for at in range(16)]

@@ -7,20 +7,21 @@ import pytest
 import torch
 from training_help import Launch, arm, last, make, rows, same, tables
 
-from taskmask import faults
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import DivergedError
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.blame import first_bad_place
+from taskmask.inference import loaded_model
+from taskmask.system import failpoints
+from taskmask.training.nan_debug import first_bad_place
 from taskmask.training.optim import SPIKE_WINDOW, is_spike
 from taskmask.training.precision import autocast
-from taskmask.training.run import train
+from taskmask.training.train import train
 
 EVERY = {"train": {"micro_batches_per_step": 2, "valid_every": 0}, "run": {"save_every": 1, "keep_last": 99}}
 
 
 @pytest.fixture
 def order(monkeypatch):
-    monkeypatch.setattr(faults, "_times", faults.collections.Counter())
+    monkeypatch.setattr(failpoints, "_times", failpoints.collections.Counter())
     return lambda text: monkeypatch.setenv("TASKMASK_FAULT", text)
 
 
@@ -54,7 +55,7 @@ def test_nan_after_nan_ends_with_5_and_a_crash_checkpoint(ranks, data, tmp_path)
     good = checkpoint.all_of(tmp_path / "run")[-1]
     same(crash["model"], checkpoint.load(good)["model"])
     assert json.loads((tmp_path / "run" / "exit.json").read_text())["exit_code"] == 5
-    assert pretrained.load(str(tmp_path / "run" / "crash.pt")).step == crash["step"]
+    assert loaded_model.load(str(tmp_path / "run" / "crash.pt")).step == crash["step"]
 
 
 def test_the_module_of_the_first_bad_number_is_named(settings, tmp_path, monkeypatch):
@@ -69,7 +70,7 @@ def test_the_module_of_the_first_bad_number_is_named(settings, tmp_path, monkeyp
     monkeypatch.setattr(FeedForward, "forward", forward)
     with pytest.raises(DivergedError, match=r"not finite in the output of model\.\S*feed_forward \(process 0\)"):
         train(settings(**{**EVERY, "train": {**EVERY["train"], "max_bad_steps": 2}}))
-    assert pretrained.load(str(tmp_path / "run" / "crash.pt")).step == 5
+    assert loaded_model.load(str(tmp_path / "run" / "crash.pt")).step == 5
 
 
 class TestBlame:
@@ -193,7 +194,7 @@ def test_out_of_memory_again_and_again_is_budgeted(data, tmp_path):
 
 @pytest.mark.fault(34)
 def test_a_rehearsal_without_enough_memory_fails(settings, tmp_path, order):
-    from taskmask.training.dryrun import dry_run
+    from taskmask.training.dry_run import dry_run
 
     order("memory@step.forward#2")
     with pytest.raises(DivergedError, match=r"1 of 4 steps were skipped; .*lower train\.max_tokens"):

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from task_data_help import ragged, write
 from training_help import rows
 
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
 from taskmask.criteria.masked_lm import MaskedLMCriterion
-from taskmask.data.columns import Column
-from taskmask.data.vocab import Vocabulary, train_vocabulary
+from taskmask.data.dataset import Column
+from taskmask.inference.evaluate import evaluate
+from taskmask.inference.loaded_model import load
 from taskmask.registry import CRITERIA, TASKS, NoOptions
-from taskmask.settings import Settings
-from taskmask.training import checkpoint
-from taskmask.training.evaluate import evaluate
-from taskmask.training.pretrained import load
-from taskmask.training.run import train
+from taskmask.tokenizer.tokenizer import Vocabulary, train_vocabulary
+from taskmask.training.train import train
 from taskmask_cli import evaluate as command
 
 TEXTS = ["the quick brown foxes jump", "over the lazy dogs", "dogs jump", "the lazy foxes jump over dogs"] * 4

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from taskmask.config.settings import OptimSettings
 from taskmask.criteria import ClassificationLossConfig
 from taskmask.criteria.classification import ClassificationCriterion
-from taskmask.modules.spec import HeadSpec
+from taskmask.modules.heads_spec import HeadSpec
 from taskmask.registry import MODELS
-from taskmask.settings import OptimSettings
 from taskmask.training.objective import Objective
 from taskmask.training.optim import Average, adamw, gradient_norm, scale_and_clip
 

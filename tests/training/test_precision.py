@@ -8,7 +8,7 @@ from training_help import last, rows
 
 from taskmask.errors import DivergedError
 from taskmask.training.precision import LossScale, LossScaleAtFloor, speed_up_fp32
-from taskmask.training.run import train
+from taskmask.training.train import train
 
 
 def test_scale_halves_on_overflow_and_doubles_after_a_window(monkeypatch):

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from taskmask.errors import ConfigError, DataError
+from taskmask.inference.predictor import OnDevice, as_records, predict
 from taskmask.tasks.base import Task
 from taskmask.training.precision import _can_speed_up
-from taskmask.training.predictions import OnDevice, as_records, predict
 
 
 class Doubling(nn.Module):

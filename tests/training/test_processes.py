@@ -12,8 +12,8 @@ import time
 import pytest
 from training_help import Launch, last, make, rows, same, same_runs, tables, wait_for_step, write_dataset
 
-from taskmask.training import checkpoint
-from taskmask.training.run import train
+from taskmask.checkpoints import checkpoint
+from taskmask.training.train import train
 
 SHORT = {
     "train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 3},
@@ -138,8 +138,8 @@ def test_processes_that_do_not_share_the_run_folder_are_told_so(begun, data, tmp
 def test_a_port_that_is_taken_is_said(data, tmp_path, monkeypatch):
     import socket
 
+    from taskmask.config.settings import RunSettings
     from taskmask.errors import DistributedError
-    from taskmask.settings import RunSettings
     from taskmask.training import distributed
 
     with socket.socket() as taken:
@@ -320,7 +320,7 @@ from taskmask.tasks.masked_lm import MaskedLM, MaskedLMConfig
 
 @register_task("broken", config=MaskedLMConfig)
 class Broken(MaskedLM):
-    def make_batch(self, rows, draw):
+    def make_batch(self, rows, rng):
         raise RuntimeError("a mistake of mine")
 """
 
@@ -370,7 +370,7 @@ def test_a_plug_in_that_has_changed_is_told(data, tmp_path):
 
 
 JOINS = """
-from taskmask.settings import RunSettings
+from taskmask.config.settings import RunSettings
 from taskmask.training import distributed
 for number in range(8):
     world, _ = distributed.join(RunSettings(timeout_minutes=0.5, threads=1))

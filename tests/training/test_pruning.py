@@ -6,13 +6,14 @@ import threading
 
 import pytest
 
-from taskmask.analysis.experiment import read
+from taskmask.analysis.compare.experiment_file import read
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import CheckpointError
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.annotate import annotate
-from taskmask.training.convert import to_hf
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.hf.convert import to_hf
+from taskmask.inference import loaded_model
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 
 
 def copied(model, folder):
@@ -49,7 +50,7 @@ def experiment(run, folder):
 
 @pytest.mark.fault(76)
 def test_the_best_is_chosen_anew(run):
-    assert pretrained.load(run).file.name == "step-31.pt"
+    assert loaded_model.load(run).file.name == "step-31.pt"
 
 
 @pytest.mark.fault(76)
@@ -74,27 +75,27 @@ def test_a_checkpoint_that_is_removed_while_its_sum_is_taken(model, tmp_path, mo
     """An experiment reads the file twice."""
     folder = tmp_path / "run"
     best = copied(model, folder)
-    load = pretrained.load
+    load = loaded_model.load
 
     def then_pruned(source):
         found = load(source)
         best.unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(pretrained, "load", then_pruned)
+    monkeypatch.setattr(loaded_model, "load", then_pruned)
     assert read(experiment(folder, tmp_path)).start.file.name == "step-31.pt"
 
 
 def test_a_missing_checkpoint_and_a_link_that_leads_nowhere_are_errors(model, tmp_path):
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        pretrained.load(str(tmp_path / "step-1.pt"))
+        loaded_model.load(str(tmp_path / "step-1.pt"))
     folder = tmp_path / "run"
     shutil.copytree(model, folder)
     (best,) = checkpoint.all_of(folder)
     best.unlink()
     best.symlink_to("nowhere")
     with pytest.raises(CheckpointError, match="no such checkpoint"):
-        pretrained.load(str(folder))
+        loaded_model.load(str(folder))
 
 
 @pytest.mark.fault(76)
@@ -117,7 +118,7 @@ def test_load_while_a_run_saves_and_prunes(model, tmp_path):
     thread.start()
     try:
         for _ in range(40):
-            assert pretrained.load(str(folder)).step == 30
+            assert loaded_model.load(str(folder)).step == 30
     finally:
         stop.set()
         thread.join()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from training_help import last, make, same
 
+from taskmask.checkpoints import checkpoint
 from taskmask.config import Assignment
 from taskmask.data.add_column import add_column
-from taskmask.data.columns import Column, Dataset
+from taskmask.data.dataset import Column, Dataset
 from taskmask.errors import CheckpointError, DataError, StorageError
-from taskmask.training import checkpoint
-from taskmask.training.annotate import annotate
-from taskmask.training.run import train
-from taskmask.training.seeds import evaluate_runs, report
+from taskmask.inference.annotate import annotate
+from taskmask.inference.multi_seed import evaluate_runs, report
+from taskmask.training.train import train
 from taskmask.training.trainer import Trainer
 
 TASK = {"task": "classification", "train": {"steps": 6, "valid_every": 2, "max_tokens": 128}}
@@ -152,7 +152,7 @@ def test_what_was_not_trained_on_is_not_measured_after_a_training(copy, tmp_path
 
 @pytest.mark.fault(81)
 def test_a_dataset_that_is_replaced_while_it_is_opened_is_opened_again(copy, monkeypatch):
-    from taskmask.data.columns import Split
+    from taskmask.data.dataset import Split
 
     hold, times = Split.hold, []
 

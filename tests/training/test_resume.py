@@ -6,9 +6,9 @@ import shutil
 import pytest
 from training_help import DENOISING, FEW_EVERY_DAY, TOUCHED, Crash, last, rows, same, same_runs, train_until
 
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import CheckpointError, ConfigError, Interrupted
-from taskmask.training import checkpoint
-from taskmask.training.run import train
+from taskmask.training.train import train
 
 RICH = {
     "train": {"steps": 6, "micro_batches_per_step": 2, "valid_every": 2, "patience": 9, "ema": 0.9},

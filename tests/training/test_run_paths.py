@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 import training_help as helpful
 
-from taskmask import config, settings
-from taskmask.analysis.inspect import inspect
-from taskmask.analysis.variance import variance
+from taskmask import config
+from taskmask.analysis.inspect.inspection import inspect
+from taskmask.analysis.variance.measure import variance
+from taskmask.checkpoints import checkpoint
+from taskmask.config import settings
+from taskmask.config.run_paths import find_data, home_of, places_of
 from taskmask.errors import ConfigError, DataError
-from taskmask.run_paths import find_data, home_of, places_of
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.annotate import annotate
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.inference import loaded_model
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
+from taskmask.training.train import train
 from taskmask_cli import main as front
 
 
@@ -39,7 +41,7 @@ def test_a_run_is_used_from_another_folder(project):
     assert evaluate(here)["rows"] > 0
     assert inspect(source=here, maskers=["uniform"], sample=20, draws=2).observed
     assert variance(here, ["uniform"], rows=4, draws=2).step == 2
-    assert pretrained.load(run).settings.data.path == str(project / "data-bin")
+    assert loaded_model.load(run).settings.data.path == str(project / "data-bin")
 
 
 def test_a_run_and_its_data_are_moved_together(project, tmp_path):
@@ -79,7 +81,7 @@ def test_a_classifier_labels_data_and_leaves_its_own_tests_out(labelled, copy, t
 
 def test_settings_of_the_place_are_as_they_were(project, monkeypatch):
     monkeypatch.chdir(project)
-    assert pretrained.load("runs/first").settings.data.path == "data-bin"
+    assert loaded_model.load("runs/first").settings.data.path == "data-bin"
     given = config.read_file("runs/first/settings.json")
     assert settings.inherit(given) == given
     other = project / "mine.json"

@@ -3,22 +3,23 @@
 import pytest
 from plug_in_help import plug_ins_taken_back
 
-from taskmask.analysis.inspect import inspect
-from taskmask.analysis.variance import variance
+from taskmask.analysis.inspect.inspection import inspect
+from taskmask.analysis.variance.measure import variance
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import CheckpointError, ConfigError
+from taskmask.hf.convert import to_hf
+from taskmask.inference import loaded_model
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import evaluate
 from taskmask.registry import load_user_dir
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.annotate import annotate
-from taskmask.training.convert import to_hf
-from taskmask.training.evaluate import evaluate
-from taskmask.training.run import train
+from taskmask.training.train import train
 
 MASKER = """
 from taskmask import register_masker
 
 @register_masker("every_nth")
-def every_nth(rows, draw, *, n: int = 7):
-    return rows.maskable & (draw.uniform("nth", rows.shape[1]) < 1 / n)
+def every_nth(batch, rng, *, n: int = 7):
+    return batch.maskable & (rng.uniform("nth", batch.shape[1]) < 1 / n)
 """
 
 
@@ -33,7 +34,7 @@ def run(settings, tmp_path):
 
 
 def test_it_predicts_and_keeps_the_name_and_options_of_the_masker(run):
-    loaded = pretrained.load(run)
+    loaded = loaded_model.load(run)
     assert loaded.fill_mask("the <mask> fox", top=2)[0][0].keys() == {"token", "piece", "probability"}
     assert {"name": "every_nth", "n": 5}.items() <= loaded.settings.to_dict()["masker"].items()
     assert loaded.changed([]).settings.masker.name == "every_nth"
@@ -121,13 +122,13 @@ def rewrite(run, change):
 def test_what_is_unknown_beside_the_masker_is_an_error(run, tmp_path, change, says):
     rewrite(tmp_path / "run", change)
     with pytest.raises(CheckpointError, match=rf"needs a component or an option that is not here: .*{says}"):
-        pretrained.load(run)
+        loaded_model.load(run)
 
 
 def test_a_masker_with_other_options_now_is_as_unknown(settings, tmp_path):
     train(settings("run", train={"steps": 1}))
     rewrite(tmp_path / "run", lambda tables: tables["masker"].update(power=2))
-    loaded = pretrained.load(str(tmp_path / "run"))
+    loaded = loaded_model.load(str(tmp_path / "run"))
     assert loaded.settings.to_dict()["masker"]["power"] == 2 and loaded.predict(["the <mask>"])
     with pytest.raises(ConfigError, match=r"masker\.power"):
         evaluate(str(tmp_path / "run"))

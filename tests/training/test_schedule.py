@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from taskmask.settings import OptimSettings
-from taskmask.training.schedule import learning_rate, warmup_steps
+from taskmask.config.settings import OptimSettings
+from taskmask.training.optim import learning_rate, warmup_steps
 
 SCHEDULES = ("linear", "cosine", "inverse_sqrt", "polynomial", "constant")
 STEPS, WARMUP, PEAK = 100, 10, 2.0

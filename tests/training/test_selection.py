@@ -11,15 +11,17 @@ import pytest
 import torch
 from training_help import make
 
+from taskmask.checkpoints import checkpoint
+from taskmask.checkpoints.find import find
+from taskmask.config.settings import Settings
 from taskmask.data.add_column import add_column
-from taskmask.data.columns import Column, Dataset
+from taskmask.data.dataset import Column, Dataset
 from taskmask.errors import ConfigError, DataError
-from taskmask.settings import Settings
-from taskmask.training import annotate as module
-from taskmask.training import checkpoint, pretrained
-from taskmask.training.parts import build_data
-from taskmask.training.run import train
-from taskmask.training.selection import Selection, balance, select, shares, texts_of, texts_to_test
+from taskmask.inference import annotate as module
+from taskmask.inference import loaded_model
+from taskmask.inference.label_selection import Selection, balance, select, shares, texts_of, texts_to_test
+from taskmask.training.build import build_data
+from taskmask.training.train import train
 from taskmask_cli.annotate import main
 from taskmask_cli.preprocess import main as preprocess
 from taskmask_cli.train import main as train_command
@@ -300,7 +302,7 @@ def test_a_threshold_near_one_is_that_threshold():
 def too_sure(model, labelled, tmp_path_factory):
     """The classifier with its scores centred and stretched, so that in float16 hardly a confidence is below 1."""
     file = tmp_path_factory.mktemp("sure") / "sure.pt"
-    state, logits = checkpoint.load(pretrained.find(model)), scores(model, labelled)
+    state, logits = checkpoint.load(find(model)), scores(model, labelled)
     state["model"]["model.heads.label.scores.bias"] -= logits.mean(0).float()
     best = (logits - logits.mean(0)).topk(2).values
     stretch = 30 / float((best[:, 0] - best[:, 1]).max())
@@ -312,7 +314,7 @@ def too_sure(model, labelled, tmp_path_factory):
 
 def scores(model, data):
     """By their rows in train: the logits, float64 [N, C]."""
-    loaded, split = pretrained.load(model), Dataset.open(data).split("train")
+    loaded, split = loaded_model.load(model), Dataset.open(data).split("train")
     offsets, vocab = split.offsets("tokens"), Dataset.open(data).vocabulary()
     texts = [vocab.decode(split.values("tokens")[a:b]) for a, b in itertools.pairwise(offsets.tolist())]
     with torch.no_grad():

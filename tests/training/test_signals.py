@@ -7,8 +7,8 @@ import time
 import pytest
 from training_help import Launch, last, make, same, tables, wait_for_step
 
-from taskmask.training import checkpoint
-from taskmask.training.run import train
+from taskmask.checkpoints import checkpoint
+from taskmask.training.train import train
 
 LONG = {"train": {"steps": 100_000, "valid_every": 0}}
 SHORT = {"train": {"steps": 8}, "run": {"keep_last": 9}}

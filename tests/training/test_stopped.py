@@ -16,13 +16,13 @@ import pytest
 from compare_help import write_data, write_experiment
 from training_help import SPAWN, Launch, tables
 
-from taskmask.analysis import compare as comparing
-from taskmask.data.columns import Dataset
+from taskmask.analysis.compare import runner as comparing
+from taskmask.config.settings import Settings
+from taskmask.data.dataset import Dataset
 from taskmask.data.unfinished import unfinished
 from taskmask.errors import ConfigError, DataError
-from taskmask.settings import Settings
-from taskmask.training.annotate import Work
-from taskmask.training.run import train
+from taskmask.inference.annotate import Work
+from taskmask.training.train import train
 from taskmask_cli import annotate, spans
 from taskmask_cli import main as front
 from taskmask_cli.list import main as listed

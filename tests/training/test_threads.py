@@ -6,18 +6,19 @@ import pytest
 import torch
 
 import taskmask
-from taskmask.analysis.variance import variance
+from taskmask.analysis.variance.measure import variance
 from taskmask.errors import ConfigError, DataError
-from taskmask.training import distributed, evaluate, predictions
-from taskmask.training.annotate import annotate
-from taskmask.training.dryrun import dry_run
-from taskmask.training.run import train
+from taskmask.inference import evaluate, predictor
+from taskmask.inference.annotate import annotate
+from taskmask.training import distributed
+from taskmask.training.dry_run import dry_run
+from taskmask.training.train import train
 
 
 @pytest.fixture(autouse=True)
 def three_threads(monkeypatch):
     """The caller has three threads, and everything else is to take two."""
-    for module in (distributed, predictions):
+    for module in (distributed, predictor):
         monkeypatch.setattr(module, "num_threads", lambda processes=1: 2)
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from training_help import arm, last, rows, same, train_until
 
+from taskmask.checkpoints import checkpoint
 from taskmask.errors import DataError, DivergedError, Interrupted
-from taskmask.training import checkpoint
-from taskmask.training.loader import BatchMaker, on_device
+from taskmask.training.data_loader import BatchMaker, on_device
 from taskmask.training.objective import weighted_total
-from taskmask.training.run import train
+from taskmask.training.train import train
 from taskmask_cli.preprocess import main as preprocess
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -37,8 +37,8 @@ def test_accumulation_is_one_big_batch(trainer, monkeypatch):
     assert len({len(ticket.ids) for ticket, _ in group}) > 1 or len(ids) > 4
     big = trainer("big", train={"max_tokens": 4096})
     ticket = next(big.steps())[0][0]
-    draw = type(ticket.draw)(ticket.draw.seed, 1, ids, 0.0)
-    whole = type(ticket)(ids, draw, 0, ticket.after)
+    rng = type(ticket.rng)(ticket.rng.seed, 1, ids, 0.0)
+    whole = type(ticket)(ids, rng, 0, ticket.after)
     batch = on_device(BatchMaker(big.parts, "train", big.settings).make(whole), big.device)
     monkeypatch.setattr(big, "steps", lambda: iter([[(whole, batch)]]))
     expected, expected_sums, expected_counts, _ = gradients_of(big)
@@ -188,7 +188,7 @@ def test_seeds_give_different_runs_and_the_same_seed_the_same(settings, tmp_path
 
 
 def test_rows_too_long_for_the_budget_are_found_before_the_first_step(settings, tmp_path, monkeypatch):
-    from taskmask.data.source import RowSource
+    from taskmask.data.sequences.base import RowSource
 
     original = RowSource.__init__
 

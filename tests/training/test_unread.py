@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from training_help import make
 
-from taskmask.data.vocab import Vocabulary
-from taskmask.settings import Settings
-from taskmask.training.annotate import annotate
-from taskmask.training.evaluate import examine
-from taskmask.training.parts import build_data, build_task
-from taskmask.training.pretrained import load
-from taskmask.training.run import notes, open_data, train
-from taskmask.training.seeds import report
+from taskmask.config.settings import Settings
+from taskmask.inference.annotate import annotate
+from taskmask.inference.evaluate import examine
+from taskmask.inference.loaded_model import load
+from taskmask.inference.multi_seed import report
+from taskmask.tokenizer.tokenizer import Vocabulary
+from taskmask.training.build import build_data, build_task
+from taskmask.training.train import notes, open_data, train
 from taskmask.training.unread import unread_after_tab, unread_fields
 from taskmask_cli.predict import main as predict
 from taskmask_cli.preprocess import main as preprocess

@@ -15,10 +15,10 @@ import time
 import pytest
 import torch
 
+from taskmask.checkpoints import checkpoint
+from taskmask.config.settings import Settings
 from taskmask.registry import MASKERS
-from taskmask.settings import Settings
-from taskmask.training import checkpoint
-from taskmask.training.run import train
+from taskmask.training.train import train
 from taskmask.training.trainer import Trainer
 from taskmask_cli.preprocess import main as preprocess
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from taskmask import Masker, MaskerConfig, opt, register_masker
 from taskmask.config import Problems
-from taskmask.data.draws import Draw
-from taskmask.data.rows import Rows
-from taskmask.data.vocab import Vocabulary
+from taskmask.data.batch import TokenBatch
+from taskmask.data.rng import RowRng
 from taskmask.maskers.base import sample_units
+from taskmask.tokenizer.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,13 @@ class FirstLetters(Masker):
         pieces = vocab.pieces(range(vocab.size))
         self.begins = np.array([piece.lstrip("\u2581")[:1] in set(config.letters) for piece in pieces])  # [V]
 
-    def select(self, rows: Rows, draw: Draw) -> np.ndarray:
+    def select(self, batch: TokenBatch, rng: RowRng) -> np.ndarray:
         """Returns bool [B, T]."""
-        words = np.maximum(rows.words, 0)  # [B, T], the number of each token's word
-        first = np.ones(rows.shape, dtype=bool)  # [B, T], the first piece of each word
-        first[:, 1:] = rows.words[:, 1:] != rows.words[:, :-1]
-        chosen = np.zeros(rows.shape, dtype=bool)  # [B, T], read as [B, words]
-        at = np.nonzero(first & rows.maskable & self.begins[rows.tokens])
+        words = np.maximum(batch.words, 0)  # [B, T], the number of each token's word
+        first = np.ones(batch.shape, dtype=bool)  # [B, T], the first piece of each word
+        first[:, 1:] = batch.words[:, 1:] != batch.words[:, :-1]
+        chosen = np.zeros(batch.shape, dtype=bool)  # [B, T], read as [B, words]
+        at = np.nonzero(first & batch.maskable & self.begins[batch.tokens])
         chosen[at[0], words[at]] = True
-        wanted = rows.maskable & np.take_along_axis(chosen, words, axis=1)
-        return sample_units(rows.words, wanted, self.budget(rows, draw), draw)
+        wanted = batch.maskable & np.take_along_axis(chosen, words, axis=1)
+        return sample_units(batch.words, wanted, self.budget(batch, rng), rng)

@@ -1,0 +1,1 @@
+"""`taskmask check`: does a masker keep the laws? Vocabularies, scripts and rows of every kind."""

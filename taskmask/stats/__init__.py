@@ -1,0 +1,1 @@
+"""How certain numbers are: resampling, intervals, tests, and moments of gradients."""
