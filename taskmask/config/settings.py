@@ -16,8 +16,8 @@ from taskmask import config
 from taskmask.config.fields import Assignment, Problems, opt
 from taskmask.config.run_paths import from_their_homes
 from taskmask.errors import ConfigError, did_you_mean
-from taskmask.machine import MOST_THREADS
 from taskmask.registry import REGISTRIES, Entry
+from taskmask.system.hardware import MOST_THREADS
 
 
 @dataclasses.dataclass(frozen=True)
