@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskmask.errors import ConfigError, visible
+from taskmask.system.address_space import check_room_to_train
 from taskmask.system.hardware import num_cores
 from taskmask_cli.options import Parser, whole
-from taskmask_cli.room import check_room_to_train
 
 if TYPE_CHECKING:
     from taskmask.preprocess.readers import Source
