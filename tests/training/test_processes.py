@@ -300,7 +300,7 @@ def test_a_file_that_shrinks_under_the_run_itself_is_named_by_the_next(data, tmp
     wait_for_step(tmp_path / "run", 2, 60)
     file = cut(copy)
     _, text = process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGBUS and "Bus error" in text and "pad.py" in text
+    assert process.returncode == -signal.SIGBUS and "Bus error" in text and "padding.py" in text
     launch = Launch(tmp_path, json.loads(config.read_text()))
     assert launch.wait() == [3] and str(file.relative_to(copy)) in ending(launch)
 
