@@ -16,8 +16,9 @@ from taskmask import __version__
 from taskmask.checkpoints import checkpoint
 from taskmask.config import read_file
 from taskmask.config.settings import Settings, parse
-from taskmask.errors import ConfigError, StorageError, storage_errors, visible
+from taskmask.errors import ConfigError, StorageError, storage_errors
 from taskmask.registry import user_dir_checksums
+from taskmask.system.console import say
 from taskmask.system.files import atomic_write
 from taskmask.system.folders import refuse_links, resolve_folder
 from taskmask.system.hardware import in_our_words
@@ -140,7 +141,7 @@ def warn_of_changed_plug_ins(file: Path, now: dict[str, str]) -> None:
         return
     for path, checksum in now.items():
         if isinstance(before, dict) and before.get(path, checksum) != checksum:
-            print(visible(f"taskmask: warning: {path} has changed since the run began"), file=sys.stderr)
+            say(f"warning: {path} has changed since the run began")
 
 
 def refuse_changes(file: Path, settings: Settings) -> None:
@@ -171,7 +172,7 @@ def move_aside(folder: Path) -> None:
     while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
         number += 1
     folder.rename(aside)
-    print(visible(f"taskmask: the run before is kept as {aside}"), file=sys.stderr)
+    say(f"the run before is kept as {aside}")
 
 
 def write_json(file: Path, content: Any) -> None:

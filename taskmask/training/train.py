@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from taskmask.config import Problems
 from taskmask.config.settings import Settings, contradictions
 from taskmask.data.batching import plan_epoch
 from taskmask.data.dataset import Dataset
-from taskmask.errors import ConfigError, TaskmaskError, visible
+from taskmask.errors import ConfigError, TaskmaskError
+from taskmask.system.console import say
 from taskmask.training import distributed
 from taskmask.training.auto_precision import begun_with, for_training
 from taskmask.training.build import DataParts, build_data, build_objective, describe
@@ -95,8 +95,8 @@ def _train(settings: Settings, restart: bool, world: World, device: torch.device
         if settings.train.init_from and not checkpoint.all_of(folder):
             report_weights(initialise(objective, settings.train.init_from, parts), world)
         if world.is_first:
-            lines = [headline(settings, parts, objective, world, device), *on_format, *notes(parts)]
-            print(visible("\n".join(f"taskmask: {line}" for line in lines)), file=sys.stderr)
+            for line in [headline(settings, parts, objective, world, device), *on_format, *notes(parts)]:
+                say(line)
         trainer = Trainer(resolved, parts, objective.to(device), world, device)
         progress = trainer.fit()
     return Summary(
@@ -190,8 +190,8 @@ def report_weights(report: dict[str, list[str]], world: World) -> None:
     """Says which weights were taken over, which are new and which were left."""
     if not world.is_first:
         return
-    text = f"taskmask: {len(report['taken'])} weights taken over"
+    text = f"{len(report['taken'])} weights taken over"
     for kind in ("new", "left"):
         if report[kind]:
             text += f"; {kind}: {', '.join(report[kind][:6])}{' ...' if len(report[kind]) > 6 else ''}"
-    print(visible(text), file=sys.stderr)
+    say(text)

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from taskmask.errors import visible
+from taskmask.system.console import write_line
 from taskmask.system.failpoints import reach
 from taskmask.system.files import MIB, atomic_write, open_to_append, read_bounded
 from taskmask.system.json_input import from_json
@@ -116,14 +116,8 @@ class RunLog:
         self.bar.update()
 
     def say(self, text: str) -> None:
-        """Prints a `visible` line beside the progress bar; where nobody reads any more, training goes on in silence."""
-        try:
-            if self.terminal:
-                self.bar.write(visible(text), file=sys.stderr)
-            else:
-                print(visible(text), file=sys.stderr, flush=True)
-        except OSError:
-            sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for the rest of the process
+        """Writes a line above the progress bar; see `write_line`."""
+        write_line(text, self.bar.write if self.terminal else print)
 
     def text(self, tag: str, lines: list[str], step: int) -> None:
         """Shows lines in TensorBoard."""
