@@ -173,6 +173,18 @@ def test_no_module_imports_itself_by_way_of_others(trees):
     assert not needs, {module: sorted(needed & needs.keys()) for module, needed in needs.items()}
 
 
+def test_own_imports_name_files_of_this_tree(trees):
+    """An editable install of another tree would lend what is missing here: setuptools 84.2.1, see findings/."""
+    modules = {module_of(file) for file in trees}
+    wrong = [
+        f"{file}:{line} {name}"
+        for file, tree in trees.items()
+        for name, line in imports_of(tree)
+        if name.partition(".")[0] in ("taskmask", "taskmask_cli") and not {name, name.rpartition(".")[0]} & modules
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_folders_are_small_and_say_what_they_are(trees):
     folders = {file.parent for file in trees}
     sizes = {folder: len([file for file in trees if file.parent == folder]) - 1 for folder in folders}
